@@ -1,0 +1,49 @@
+# make demo    a small dataset from synthesised videos, end to end
+# make test    the tests, in a few minutes; make test-all adds the long ones
+# make setup   the virtual environment alone; the others call it by themselves
+# make check   lint, format and types
+# make bench   the benchmarks
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo demo-captioner test test-all check format bench clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "autorecap needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): 2.5 GB, minutes on a slow line"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: setup
+	@rm -rf demo-data
+	@$(BIN)/python -m pipeline.demo demo-data
+
+demo-captioner: setup
+	$(BIN)/python -m pipeline.demo.train_captioner --out models/autocap/demo_weights
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+
+clean:
+	rm -rf $(VENV) demo-data

@@ -1,0 +1,87 @@
+"""What Ray costs and brings on this machine: the same build through the graph, and in a plain loop of one process.
+
+    python benchmarks/build.py [--copies 8]
+
+Both run the same stages and the same writer over the same videos, and must publish the same shards. The graph's time is
+taken with and without its start: on a laptop the start counts, over a million videos it does not.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from cluster.start import LOCAL, connected
+from pipeline.build import Outcome, prepare, run
+from pipeline.config import BuildConfig, load_config
+from pipeline.dataset.log import read_state
+from pipeline.dataset.store import Store, open_store
+from pipeline.dataset.writer import Proposal, Writer
+from pipeline.demo.corpus import CORPUS, synthesise_corpus
+from pipeline.pools import POOLS
+from stages.records import from_table
+from stages.stage import run_stages
+
+
+class PlainLoop:
+    """A pass in this process, block by block."""
+
+    def __init__(self, config: BuildConfig, store: Store) -> None:
+        self.config = config
+        self.stages = [stage for pool in POOLS.values() for stage in pool(config)]
+        self.writer = Writer(config.writer, store)
+
+    def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:
+        videos = [video for table in rows for video in from_table(table)]
+        for first in range(0, len(videos), self.config.writer.videos_per_shard):
+            yield self.writer(run_stages(self.stages, videos[first : first + self.config.writer.videos_per_shard]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--copies", type=int, default=8, help="of the demo's first twelve videos")
+    options = parser.parse_args()
+    config = load_config(None, ["writer.videos_per_shard=16", "pools.block_videos=4"])
+    with tempfile.TemporaryDirectory() as folder:
+        videos = make_videos(Path(folder, "videos"), options.copies)
+        plain, plain_s = build(videos, f"{folder}/plain", config, PlainLoop)
+        started = time.perf_counter()
+        with connected(LOCAL):
+            from pipeline.graph import Graph
+
+            graph, graph_s = build(videos, f"{folder}/graph", config, Graph)
+        with_start_s = time.perf_counter() - started
+        assert plain == graph, "the shards differ"
+        count = 12 * options.copies
+        print(f"{count} videos, {len(plain)} shards, the same bytes both ways")
+        for name, seconds in (("plain loop", plain_s), ("graph", graph_s), ("graph with Ray's start", with_start_s)):
+            print(f"{name:>24}: {seconds:6.1f} s  {count / seconds:6.2f} videos/s  {plain_s / seconds:5.2f}x")
+
+
+def make_videos(folder: Path, copies: int) -> str:
+    synthesise_corpus(folder, CORPUS[:12])
+    for path in list(folder.iterdir()):
+        for copy in range(1, copies):
+            shutil.copy(path, folder / f"c{copy}{path.name}")
+    return str(folder)
+
+
+def build(videos: str, out: str, config: BuildConfig, flow: type) -> tuple[list[str], float]:
+    """The names of the shards, which are hashes of their bytes, and the seconds from planning to the last commit."""
+    job = prepare(videos, out, config)
+    started = time.perf_counter()
+    run(job, flow(config, job.store), _silent)
+    names = read_state(open_store(out)).names("shards")
+    return [name for name in names if name.endswith(".tar")], time.perf_counter() - started
+
+
+def _silent(outcome: Outcome, total: int) -> None:
+    """No progress lines: they are not what is measured."""
+
+
+if __name__ == "__main__":
+    main()

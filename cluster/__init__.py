@@ -1,0 +1,1 @@
+"""Where it runs: Ray start-up and the cluster files."""

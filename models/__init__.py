@@ -1,0 +1,1 @@
+"""The models, in pure torch. Nothing here knows Ray, datasets or videos."""

@@ -1,0 +1,140 @@
+"""The sizes of AutoCap, as frozen dataclasses. `SIZES` names the recipes."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from models.audio import MelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwinConfig:
+    """An HTSAT encoder: a Swin transformer over a mel spectrogram that is folded to a square image."""
+
+    mel: MelConfig
+    patch: int = 4  # mel bands and frames per patch of the image
+    width: int = 96  # channels of the first stage; each further stage has twice as many
+    depths: tuple[int, ...] = (2, 2, 6, 2)  # blocks per stage
+    heads: tuple[int, ...] = (4, 8, 16, 32)  # attention heads per stage
+    window: int = 8  # patches per side of an attention window
+    image: int = 256  # pixels per side: 64 bands x 4 chunks of time, and 256 frames
+    drop_path: float = 0.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.heads):
+            raise ValueError(f"swin: {len(self.depths)} depths but {len(self.heads)} heads: one of each per stage")
+        if self.image % (self.patch * 2 ** (len(self.depths) - 1)):
+            raise ValueError(f"swin: an image of {self.image} does not divide into {self.patch}-patches and stages")
+
+    @property
+    def out_width(self) -> int:
+        """Channels of the last stage."""
+        return self.width * 2 ** (len(self.depths) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QFormerConfig:
+    """The Q-Former: learned queries that read the audio tokens (paper, section 3.1: 256 queries)."""
+
+    num_queries: int = 256
+    width: int = 256
+    num_layers: int = 2
+    num_heads: int = 8
+    ffn_width: int = 3_072
+    dropout: float = 0.1
+    eps: float = 1e-12  # of its layer norms, as BERT has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class BartSize:
+    """The text encoder-decoder."""
+
+    vocab: int = 50_265
+    width: int = 768
+    num_layers: int = 6  # in the encoder, and in the decoder
+    num_heads: int = 12
+    ffn_width: int = 3_072
+    max_positions: int = 1_024
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoCapConfig:
+    """Everything that fixes the modules of AutoCap and what they are fed."""
+
+    size: str = "base"  # the recipe's name, for people
+    htsat: SwinConfig = field(default_factory=lambda: SwinConfig(mel=MelConfig()))
+    clap: SwinConfig = field(
+        default_factory=lambda: SwinConfig(
+            mel=MelConfig(sample_rate_hz=48_000, hop=480), width=128, depths=(2, 2, 12, 2)
+        )
+    )
+    clap_width: int = 512  # of the joint audio-text embedding
+    qformer: QFormerConfig = QFormerConfig()
+    bart: BartSize = BartSize()
+    window_s: float = 10.0  # what the model hears at once
+    token_repeat: int = 32  # audio tokens per time vector of HTSAT, each with its own position
+    feature_dropout: float = 0.2  # on projected audio features and on word embeddings of the metadata
+    use_eoa: bool = False  # close the audio with a learned token, as equation 3 has it; released weights have none
+    max_metadata_tokens: int = 128
+    max_caption_tokens: int = 30
+
+    def __post_init__(self) -> None:
+        longest = self.qformer.num_queries + self.max_metadata_tokens + 4  # clap, boa, eoa, </s>
+        if longest > self.bart.max_positions:
+            raise ValueError(
+                f"bart: up to {longest} input tokens, but {self.bart.max_positions} positions: raise max_positions"
+            )
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of one window at HTSAT's rate."""
+        return round(self.window_s * self.htsat.mel.sample_rate_hz)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.json holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "AutoCapConfig":
+        """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
+        return _build(cls, values, "config")
+
+
+def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
+    unknown = sorted(set(values) - {f.name for f in fields(cls)})
+    if unknown:
+        raise ValueError(f"{path}: no setting is called {', '.join(unknown)}")
+    hints = get_type_hints(cls)
+    built = {}
+    for name, value in values.items():
+        if is_dataclass(hints[name]):
+            value = _build(hints[name], value, f"{path}.{name}")
+        built[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**built)
+
+
+# What a codec removes lies under -40 dB: the small model is better off not hearing the difference.
+_DEMO_HTSAT = SwinConfig(mel=MelConfig(min_power=1e-4), patch=16, width=64, depths=(2, 2), heads=(4, 8))
+_DEMO_CLAP = SwinConfig(
+    mel=MelConfig(sample_rate_hz=48_000, hop=480, min_power=1e-4), patch=16, width=32, depths=(1, 2), heads=(4, 8)
+)
+
+SIZES: dict[str, AutoCapConfig] = {
+    # ships with the project; learns synthesised sounds in minutes on a laptop
+    "demo": AutoCapConfig(
+        size="demo",
+        htsat=_DEMO_HTSAT,
+        clap=_DEMO_CLAP,
+        clap_width=64,
+        qformer=QFormerConfig(num_queries=16, width=128, num_layers=2, num_heads=4, ffn_width=256, dropout=0.0),
+        bart=BartSize(vocab=768, width=128, num_layers=2, num_heads=4, ffn_width=256, max_positions=160, dropout=0.05),
+        token_repeat=1,
+        feature_dropout=0.05,
+        use_eoa=True,
+        max_metadata_tokens=96,
+    ),
+    # the released size
+    "base": AutoCapConfig(),
+}

@@ -1,0 +1,1 @@
+"""How data moves: plan, graph, dataset, training and the command line."""

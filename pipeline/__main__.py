@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `autorecap`."""
+
+from pipeline.cli import main
+
+main()

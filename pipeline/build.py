@@ -1,0 +1,198 @@
+"""The driver of a build: plan what is new, run passes, commit what the writers propose.
+
+The driver is the only one that commits. It may be killed at any moment: what is committed stays, what is not is done
+again by the next build, which reads the log and goes on.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from pipeline.config import BuildConfig, ConfigError, explain_difference, fingerprint, identity
+from pipeline.dataset.log import DESCRIPTION, DatasetError, Log, State, read_state
+from pipeline.dataset.rows import RowSet
+from pipeline.dataset.store import Store, open_store
+from pipeline.dataset.writer import Proposal, WriteFailed
+from pipeline.errors import BAD_USAGE, DONE, FINISHED_WITH_FAILURES, INTERRUPTED, REFUSED, ForeseenError
+from pipeline.events import RunEvents, library_versions
+from pipeline.plan import append_plan, new_videos, read_rows
+from stages.ffmpeg import ffmpeg_exe
+from stages.reasons import Status
+from stages.records import Video
+from stages.sources import Folder, SourceError, read_folder
+
+KIND = "clips"
+_LEAST_FREE_BYTES = 16_000_000
+
+
+class Refused(ForeseenError):
+    """The build may not work on this dataset as things are."""
+
+    exit_code = REFUSED
+
+
+class Flow(Protocol):
+    """What runs a pass: `pipeline.graph.Graph`, or a plain loop in a test."""
+
+    def run(self, rows: list[pa.Table]) -> Iterator[Proposal]: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A build that has been checked and may start."""
+
+    store: Store
+    config: BuildConfig
+    settings: dict[str, Any]
+    folder: Folder
+    state: State
+    new: list[Video]  # not in the plan yet
+    other: list[Video]  # their id is in the plan, for another media file
+    accept_settings: bool
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.new) or bool(len(self.state.unfinished(time.time())))
+
+    def check(self, state: State) -> None:
+        """Raises Refused when the dataset was built with other settings, unless they are accepted."""
+        untouched = not len(state.done) and not state.retry
+        if state.fingerprint != fingerprint(self.settings) and not (untouched or self.accept_settings):
+            raise Refused(
+                f"{self.store.url} was built with other settings:\n"
+                f"{explain_difference(state.settings, self.settings)}\n"
+                "Use the old settings, another --out, or --accept-settings to go on with the new ones."
+            )
+
+
+@dataclass
+class Outcome:
+    """What a run has done."""
+
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)  # videos that are done, by status, and their clips
+    waiting: int = 0  # videos that a later run will try again
+    exit_code: int = DONE
+
+    def failed_share(self) -> float:
+        return (self.counts[Status.FAILED] + self.waiting) / max(1, self.counts["videos"] + self.waiting)
+
+
+def prepare(videos: str, out: str, config: BuildConfig, *, accept_settings: bool = False) -> Job:
+    """Check everything that can be checked before the work, and find what there is to do.
+
+    Raises ConfigError, StoreError, DatasetError, or Refused when the dataset was built with other settings
+    and `accept_settings` is not given.
+    """
+    try:
+        folder = read_folder(videos)
+    except SourceError as error:
+        raise ConfigError(str(error)) from error
+    store = open_store(out)
+    state = State()
+    settings = identity(config)
+    if store.is_empty():
+        pass
+    elif not store.exists(DESCRIPTION):
+        raise DatasetError(
+            f"{store.url} is not empty and not a dataset (it has no {DESCRIPTION}): name a new directory, or the one "
+            "that an earlier build wrote"
+        )
+    else:
+        state = read_state(store)
+    new, other = new_videos(store, state, folder.videos)
+    job = Job(store, config, settings, folder, state, new, other, accept_settings)
+    job.check(state)
+    _check_machine(store)
+    return job
+
+
+def _check_machine(store: Store) -> None:
+    try:
+        ffmpeg_exe()
+    except RuntimeError as error:
+        raise ConfigError(f"no ffmpeg: {error}; put one on PATH") from error
+    free = store.free_bytes()
+    if free is not None and free < _LEAST_FREE_BYTES:
+        raise ConfigError(f"{store.url}: {free / 1e6:.1f} MB free; a build needs at least 16 MB and 0.25 MB per clip")
+    try:
+        with store.scratch() as path:
+            path.write_bytes(b"")
+    except OSError as error:
+        raise ConfigError(f"{store.url} cannot be written to: {error.strerror}") from error
+
+
+def run(job: Job, flow: Flow, report: Callable[[Outcome, int], None]) -> Outcome:
+    """Do the job. `report(outcome so far, videos of this run)` is called after every commit.
+
+    Raises Fenced when another driver has taken over, and WriteFailed when the store cannot take a shard.
+    """
+    started = time.monotonic()
+    hashed = fingerprint(job.settings)
+    log = Log.begin(job.store, kind=KIND, fingerprint=hashed, settings=job.settings, check=job.check)
+    events = RunEvents(job.store, log.state.epoch)
+    events.add("start", epoch=log.state.epoch, config=asdict(job.config), new=len(job.new), versions=library_versions())
+    job.store.sweep()
+    outcome = Outcome()
+    try:
+        new, _ = new_videos(job.store, log.state, job.folder.videos)  # another driver may have planned since
+        append_plan(log, new)
+        total = len(log.state.unfinished(time.time()))
+        report(outcome, total)
+        while rows := log.state.unfinished(time.time()).first(_pass_videos(job.config)):
+            for proposal in flow.run(list(read_rows(job.store, log.state, rows))):
+                _check_visible(job.store, proposal)
+                log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
+                outcome.counts.update(proposal.summary)
+                outcome.seconds = time.monotonic() - started
+                outcome.waiting = len(log.state.retry)
+                events.add("commit", seq=log.state.next_seq - 1, **proposal.summary)
+                report(outcome, total)
+            if lost := rows - log.state.done - RowSet.of_rows(log.state.retry):
+                raise RuntimeError(f"{len(lost)} videos went in and never came out, from plan row {lost.ranges[0][0]}")
+        if outcome.failed_share() > job.config.max_failed_share:
+            outcome.exit_code = FINISHED_WITH_FAILURES
+    except BaseException as error:
+        outcome.exit_code = _exit_code(error)
+        events.add("stopped", error=f"{type(error).__name__}: {error}"[:1000])
+        raise
+    finally:
+        outcome.seconds = time.monotonic() - started
+        outcome.waiting = len(log.state.retry)
+        events.add(
+            "end",
+            seconds=round(outcome.seconds, 1),
+            waiting=outcome.waiting,
+            exit_code=outcome.exit_code,
+            **outcome.counts,
+        )
+        events.flush()
+    return outcome
+
+
+def _pass_videos(config: BuildConfig) -> int:
+    """Whole bundles, so that where a pass ends does not move the borders of shards."""
+    size = config.writer.videos_per_shard
+    return max(size, config.pools.pass_videos // size * size)
+
+
+def _check_visible(store: Store, proposal: Proposal) -> None:
+    """A worker on another machine may have written to a disk of its own. Raises WriteFailed."""
+    for file in proposal.add:
+        if not store.exists(file.name):
+            raise WriteFailed(
+                f"a worker wrote {file.name}, and it is not in {store.url} as seen from the driver: "
+                "--out must be a place that all nodes share, such as s3://"
+            )
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, ForeseenError):
+        return error.exit_code
+    return BAD_USAGE if isinstance(error, OSError) else FINISHED_WITH_FAILURES

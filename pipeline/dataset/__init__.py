@@ -1,0 +1,1 @@
+"""The dataset directory: store, transaction log, shards. Format: docs/dataset-format.md."""

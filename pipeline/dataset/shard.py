@@ -1,0 +1,147 @@
+"""One shard: a WebDataset tar of clips, its index of offsets, and the check that what lies on disk can be read back.
+
+Keys are `<video_id>_<start_ms>_<end_ms>`; a sample is `<key>.flac` then `<key>.json`. The bytes depend on the clips
+alone: no time, host or run stands in them.
+"""
+
+import io
+import json
+import struct
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import soundfile
+
+from stages.records import Clip, Video
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),  # of the FLAC payload in the tar
+        ("size", pa.int64()),
+        ("json_offset", pa.int64()),
+        ("json_size", pa.int64()),
+        ("row", pa.int64()),
+        ("video_id", pa.string()),
+        ("start_ms", pa.int64()),
+        ("end_ms", pa.int64()),
+        ("duration_ms", pa.int64()),
+        ("caption", pa.string()),
+        ("title", pa.string()),
+        ("source", pa.string()),
+        ("sample_rate_hz", pa.int32()),
+        ("num_samples", pa.int64()),
+        ("rms_dbfs", pa.float64()),
+        ("peak_dbfs", pa.float64()),
+        ("clap_score", pa.float64()),
+    ]
+)
+
+
+class ShardError(Exception):
+    """A shard does not hold what was written into it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A kept clip, ready to be written."""
+
+    key: str
+    flac: bytes
+    meta: bytes
+    index: dict[str, Any]  # the columns of INDEX_SCHEMA that are known before writing
+
+
+def clip_key(video_id: str, clip: Clip) -> str:
+    return f"{video_id}_{clip.start_ms}_{clip.end_ms}"
+
+
+def sample_of(video: Video, clip: Clip) -> Sample:
+    """The sample of a kept clip whose audio is FLAC."""
+    assert clip.audio is not None, f"clip {clip_key(video.video_id, clip)} has no audio"
+    meta = {
+        "key": clip_key(video.video_id, clip),
+        "video_id": video.video_id,
+        "original_name": video.original_name,
+        "title": video.title,
+        "start_ms": clip.start_ms,
+        "end_ms": clip.end_ms,
+        "caption": clip.caption,
+        "video_caption": clip.video_caption,
+        "sample_rate_hz": clip.sample_rate_hz,
+        "num_samples": clip.num_samples,
+        "rms_dbfs": clip.rms_dbfs,
+        "peak_dbfs": clip.peak_dbfs,
+        "clap_score": clip.clap_score,
+        "transcript_kind": video.transcript_kind,
+        "transcript_language": video.transcript_language,
+    }
+    index = {
+        "row": video.row,
+        "source": video.source,
+        "duration_ms": clip.duration_ms,
+        **{name: meta[name] for name in INDEX_SCHEMA.names if name in meta},
+    }
+    text = json.dumps(meta, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return Sample(clip_key(video.video_id, clip), clip.audio, text.encode("utf-8", "replace"), index)
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[list[dict[str, Any]], bytes]:
+    """Write the tar to `path`. Returns the index rows (without the shard's name) and the content of the .idx file.
+
+    The .idx is what Megatron-Energon reads: u64 little-endian starts of the samples and the end of the last.
+    """
+    import webdataset  # imports torch: those who only read a dataset need not wait for it
+
+    rows = []
+    starts = []
+    with path.open("wb") as file, webdataset.TarWriter(file, mtime=0, encoder=False) as tar:
+        for sample in samples:
+            start = tar.tarstream.offset
+            starts.append(start)
+            tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.meta})
+            offset = start + tarfile.BLOCKSIZE
+            json_offset = offset + _padded(len(sample.flac)) + tarfile.BLOCKSIZE
+            rows.append(
+                sample.index
+                | {
+                    "offset": offset,
+                    "size": len(sample.flac),
+                    "json_offset": json_offset,
+                    "json_size": len(sample.meta),
+                }
+            )
+        starts.append(tar.tarstream.offset)
+    return rows, struct.pack(f"<{len(starts)}Q", *starts)
+
+
+def verify_shard(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Re-open the tar, read every sample by its index row and compare. Raises ShardError naming the sample."""
+    with path.open("rb") as file, tarfile.open(path) as tar:
+        members = {member.name: member for member in tar}
+        if len(members) != 2 * len(rows):
+            raise ShardError(f"{path}: {len(members)} members found, {2 * len(rows)} written")
+        for row in rows:
+            for extension, offset, size in (
+                ("flac", row["offset"], row["size"]),
+                ("json", row["json_offset"], row["json_size"]),
+            ):
+                member = members.get(f"{row['key']}.{extension}")
+                if member is None or (member.offset_data, member.size) != (offset, size):
+                    raise ShardError(f"{path}: {row['key']}.{extension} is not where the index says")
+            file.seek(row["offset"])
+            try:
+                num_samples = len(soundfile.read(io.BytesIO(file.read(row["size"])), dtype="int16")[0])
+            except soundfile.LibsndfileError as error:
+                raise ShardError(f"{path}: {row['key']} does not decode: {error}") from error
+            if num_samples != row["num_samples"]:
+                raise ShardError(f"{path}: {row['key']} decodes to {num_samples} samples, not {row['num_samples']}")
+
+
+def _padded(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

@@ -1,0 +1,90 @@
+"""Reading a dataset: its committed clips and videos as SQL tables, and single clips out of the shards."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.dataset.log import DatasetError, State, describe, read_state
+from pipeline.dataset.parquet import read_parquet
+from pipeline.dataset.shard import INDEX_SCHEMA
+from pipeline.dataset.store import Store, open_store
+from pipeline.dataset.writer import LEDGER_SCHEMA
+from pipeline.errors import ForeseenError
+
+
+class NoSuchClip(ForeseenError):
+    """No committed clip has this key. The message names near ones."""
+
+
+class BadQuery(ForeseenError):
+    """DuckDB does not understand the query."""
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """A clip as it lies in its shard."""
+
+    row: dict[str, Any]  # its row of the index
+    meta: dict[str, Any]
+    flac: bytes
+
+
+class DatasetView:
+    """A dataset as committed at the moment of opening. Raises DatasetError where there is none."""
+
+    def __init__(self, url: str) -> None:
+        self.store: Store = open_store(url)
+        self.description = describe(self.store)
+        self.state: State = read_state(self.store)
+
+    @cached_property
+    def sql(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB connection with the tables `clips` (the index) and `videos` (the ledger, latest row per video)."""
+        connection = duckdb.connect()
+        connection.execute("set python_enable_replacements = false")  # a query is about tables, not our variables
+        connection.register("index_rows", self._table("index", INDEX_SCHEMA))
+        connection.register("ledger_rows", self._table("ledger", LEDGER_SCHEMA))
+        connection.execute("create view clips as select * exclude (commit_order) from index_rows")
+        connection.execute(
+            "create view videos as select * exclude (commit_order) from ledger_rows "
+            "qualify row_number() over (partition by row order by commit_order desc) = 1"
+        )
+        return connection
+
+    def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
+        """The result of a query, a dict per row. Raises BadQuery."""
+        try:
+            result = self.sql.sql(query, params=list(parameters) or None)
+            return [] if result is None else result.to_arrow_table().to_pylist()  # None: nothing was asked
+        except (duckdb.Error, RuntimeError) as error:  # RuntimeError: text that is not UTF-8
+            raise BadQuery(f"{error}\nThe tables are clips and videos: try --sql 'describe clips'") from error
+
+    def clip(self, key: str) -> StoredClip:
+        """One clip, read by its index row. Raises NoSuchClip."""
+        found = self.rows("select * from clips where key = ?", key)
+        if not found:
+            near = self.rows("select key from clips order by jaro_winkler_similarity(key, ?) desc limit 3", key)
+            hint = f"near: {', '.join(row['key'] for row in near)}" if near else "the dataset has no clips"
+            raise NoSuchClip(f"no clip {key!r} in {self.store.url}; {hint}")
+        row = found[0]
+        flac = self.store.read_range(row["shard"], row["offset"], row["offset"] + row["size"])
+        meta = self.store.read_range(row["shard"], row["json_offset"], row["json_offset"] + row["json_size"])
+        if len(flac) != row["size"] or not flac.startswith(b"fLaC") or not meta.endswith(b"}"):
+            raise DatasetError(f"{self.store.url}/{row['shard']} is damaged at {key}: restore it from a copy")
+        return StoredClip(row, json.loads(meta), flac)
+
+    def _table(self, folder: str, schema: pa.Schema) -> pa.Table:
+        tables = [self._read(name, order) for order, name in enumerate(self.state.names(folder))]
+        return pa.concat_tables(tables) if tables else _numbered(schema.empty_table(), 0)
+
+    def _read(self, name: str, order: int) -> pa.Table:
+        return _numbered(read_parquet(self.store, name), order)
+
+
+def _numbered(table: pa.Table, order: int) -> pa.Table:
+    """With the place of its commit: the latest ledger row of a video wins."""
+    return table.append_column("commit_order", pa.array([order] * len(table), pa.int64()))

@@ -1,0 +1,1 @@
+"""A demo without a network: synthesised sounds, and the captioner that knows them."""

@@ -1,0 +1,133 @@
+"""Transcripts as video sites and their tools write them: one list of lines, in every format."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is said from `start_ms` to `end_ms`."""
+
+    start_ms: int
+    end_ms: int
+    text: str
+
+
+def json3(lines: Sequence[Line]) -> str:
+    """Automatic captions: a window event over all, words with offsets, and a line feed at each line's end."""
+    end_ms = lines[-1].end_ms if lines else 0
+    events: list[dict] = [{"tStartMs": 0, "dDurationMs": end_ms, "id": 1, "wpWinPosId": 1, "wsWinStyleId": 1}]
+    for line in lines:
+        words = [{"utf8": word} | ({"tOffsetMs": offset} if offset else {}) for word, offset in _timed_words(line)]
+        duration_ms = line.end_ms - line.start_ms
+        events.append({"tStartMs": line.start_ms, "dDurationMs": duration_ms, "wWinId": 1, "segs": words})
+        feed = {"tStartMs": line.end_ms - 10, "dDurationMs": 10, "wWinId": 1, "aAppend": 1, "segs": [{"utf8": "\n"}]}
+        events.append(feed)
+    return json.dumps({"wireMagic": "pb3", "events": events})
+
+
+def srv1(lines: Sequence[Line]) -> str:
+    rows = (
+        f'<text start="{line.start_ms / 1000:g}" dur="{(line.end_ms - line.start_ms) / 1000:g}">'
+        f"{escape(line.text)}</text>"
+        for line in lines
+    )
+    return f'<?xml version="1.0" encoding="utf-8" ?><transcript>{"".join(rows)}</transcript>'
+
+
+def srv3(lines: Sequence[Line]) -> str:
+    rows = []
+    for line in lines:
+        words = "".join(f'<s t="{offset}" ac="0">{escape(word)}</s>' for word, offset in _timed_words(line))
+        rows.append(f'<p t="{line.start_ms}" d="{line.end_ms - line.start_ms}" w="1">{words}</p>')
+        rows.append(f'<p t="{line.end_ms - 10}" d="10" w="1" a="1">\n</p>')
+    body = f'<body><w t="0" id="1" wp="1" ws="1"/>{"".join(rows)}</body>'
+    return f'<?xml version="1.0" encoding="utf-8" ?><timedtext format="3"><head><ws id="0"/></head>{body}</timedtext>'
+
+
+def vtt(lines: Sequence[Line]) -> str:
+    """Captions that somebody wrote."""
+    blocks = [f"{_clock(line.start_ms, '.')} --> {_clock(line.end_ms, '.')}\n{escape(line.text)}\n" for line in lines]
+    return "WEBVTT\nKind: captions\nLanguage: en\n\n" + "\n".join(blocks)
+
+
+def rolling_vtt(lines: Sequence[Line]) -> str:
+    """Automatic captions: each line is shown while it is spoken, held for 10 ms, and shown again above the next."""
+    out = ["WEBVTT\nKind: captions\nLanguage: en\n"]
+    before = " "
+    for line in lines:
+        (first, _), *rest = _timed_words(line)
+        words = first + "".join(f"<{_clock(line.start_ms + at, '.')}><c>{word}</c>" for word, at in rest)
+        hold_ms = line.end_ms - 10
+        place = "align:start position:0%"
+        out.append(f"{_clock(line.start_ms, '.')} --> {_clock(hold_ms, '.')} {place}\n{before}\n{words}\n")
+        out.append(f"{_clock(hold_ms, '.')} --> {_clock(line.end_ms, '.')} {place}\n{line.text}\n \n")
+        before = line.text
+    return "\n".join(out)
+
+
+def srt(lines: Sequence[Line]) -> str:
+    blocks = [
+        f"{i}\n{_clock(line.start_ms, ',')} --> {_clock(line.end_ms, ',')}\n{line.text}\n"
+        for i, line in enumerate(lines, 1)
+    ]
+    return "\n".join(blocks)
+
+
+def ttml(lines: Sequence[Line]) -> str:
+    rows = "".join(
+        f'<p begin="{_clock(line.start_ms, ".")}" end="{_clock(line.end_ms, ".")}">{escape(line.text)}</p>'
+        for line in lines
+    )
+    return f'<?xml version="1.0" encoding="utf-8" ?><tt xmlns="http://www.w3.org/ns/ttml"><body><div>{rows}</div></body></tt>'
+
+
+def api_json(lines: Sequence[Line]) -> str:
+    """The list that youtube-transcript-api returns as raw data."""
+    return json.dumps(
+        [
+            {"text": line.text, "start": line.start_ms / 1000, "duration": (line.end_ms - line.start_ms) / 1000}
+            for line in lines
+        ]
+    )
+
+
+def collapsed_json3(lines: Sequence[Line]) -> str:
+    """A broken automatic track: the whole text in the first moments, then blank lines where the speech is."""
+    events: list[dict] = []
+    at_ms = 0
+    for line in lines:
+        duration_ms = 15 * len(line.text.split())
+        events.append({"tStartMs": at_ms, "dDurationMs": duration_ms, "wWinId": 1, "segs": [{"utf8": line.text}]})
+        at_ms += duration_ms
+    for line in lines:
+        blank = {"tStartMs": line.start_ms, "dDurationMs": line.end_ms - line.start_ms, "segs": [{"utf8": "\n"}]}
+        events.append(blank | {"wWinId": 1, "aAppend": 1})
+    return json.dumps({"wireMagic": "pb3", "events": events})
+
+
+FORMATS: dict[str, Callable[[Sequence[Line]], str]] = {
+    "en.json3": json3,
+    "en.srv1": srv1,
+    "en.srv3": srv3,
+    "en.vtt": vtt,
+    "en-orig.vtt": rolling_vtt,
+    "en.srt": srt,
+    "en.ttml": ttml,
+    "en.json": api_json,
+}
+"""File endings, as yt-dlp names its sidecars, and what is written into them."""
+
+
+def _timed_words(line: Line) -> list[tuple[str, int]]:
+    """The words of a line, evenly spread over it, with their offsets in ms; all but the first with a space before."""
+    words = line.text.split()
+    step = (line.end_ms - line.start_ms) // max(1, len(words))
+    return [(word if i == 0 else " " + word, i * step) for i, word in enumerate(words)]
+
+
+def _clock(ms: int, point: str) -> str:
+    seconds, ms = divmod(ms, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{ms:03d}"

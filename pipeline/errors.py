@@ -1,0 +1,16 @@
+"""Errors that are answers: each has a message for people and the exit code of the command that ends with it.
+
+Ray's job tools only pass on success or failure, so builds also print and store the code.
+"""
+
+DONE = 0
+FINISHED_WITH_FAILURES = 1  # above the allowed rate, or the store is full
+BAD_USAGE = 2  # usage, settings, or a place that cannot be used
+REFUSED = 3  # other settings than before, or another driver has taken over
+INTERRUPTED = 130
+
+
+class ForeseenError(Exception):
+    """Something that the user can mend. The message names the file, field or place, and says what to do."""
+
+    exit_code = BAD_USAGE

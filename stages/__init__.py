@@ -1,0 +1,1 @@
+"""What happens to a video: one file per stage. Nothing here knows Ray."""

@@ -1,0 +1,146 @@
+"""The media stage: the audio of the clips, read from nothing but their spans.
+
+Clips that touch, or lie close together, are read by one ffmpeg and cut apart by sample index. So joining neighbours
+later is plain concatenation, and a clip has exactly the samples that its times say.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from stages.ffmpeg import MediaError, decode
+from stages.local import is_remote, local_file
+from stages.reasons import Reason
+from stages.records import Clip, Verdict, Video
+from stages.settings import check, setting
+from stages.text import printable
+
+_LONGEST_JOINED_READ_MS = 600_000
+_LOWEST_DBFS = -120.0
+"""Stated for digital silence, whose level has no logarithm; below what 16 bits can hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaConfig:
+    """How audio is read."""
+
+    sample_rate_hz: int = setting(32_000, "Stored sample rate. 32 kHz is what AutoCap hears.", results=True)
+    min_clip_ms: int = setting(
+        1_000, "A clip that the end of the audio leaves no longer than this is dropped (paper, A.2).", results=True
+    )
+    max_clip_s_per_video: int = setting(
+        1_800,
+        "Clips beyond this many seconds of one video are left out, so one stream of a day fits a row.",
+        results=True,
+    )
+    join_reads_ms: int = setting(
+        5_000,
+        "Spans closer than this are read at once: decoding 5 s is cheaper than starting ffmpeg again. Part of the "
+        "results, because AAC's noise bands are random from where a read begins.",
+        results=True,
+    )
+    timeout_s: int = setting(300, "Seconds for reading all clips of one video.")
+
+    def __post_init__(self) -> None:
+        check(8_000 <= self.sample_rate_hz <= 192_000, f"media.sample_rate_hz is {self.sample_rate_hz}: 8000 to 192000")
+        check(self.min_clip_ms >= 0, f"media.min_clip_ms is {self.min_clip_ms}: 0 or more")
+        check(self.max_clip_s_per_video > 0, f"media.max_clip_s_per_video is {self.max_clip_s_per_video}: more than 0")
+        check(self.join_reads_ms >= 0, f"media.join_reads_ms is {self.join_reads_ms}: 0 or more")
+        check(self.timeout_s > 0, f"media.timeout_s is {self.timeout_s}: more than 0 seconds")
+
+
+class Media:
+    """Gives every clip its PCM and levels, or ends the video: undecodable, truncated_media, media_missing, timeout."""
+
+    name = "media"
+
+    def __init__(self, config: MediaConfig) -> None:
+        self.config = config
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]:
+        return [self._read(video) for video in videos]
+
+    def _read(self, video: Video) -> Video:
+        name = printable(Path(video.media).name)
+        deadline = time.monotonic() + self.config.timeout_s
+        clips: list[Clip] = []
+        bytes_read = 0
+        wanted, left_out = self._within_limit(video.clips)
+        try:
+            with local_file(video.media) as path:
+                for group in _reads(wanted, self.config.join_reads_ms):
+                    span = group[0].start_ms, group[-1].end_ms
+                    pcm, truncated = decode(str(path), *span, self.config.sample_rate_hz, deadline - time.monotonic())
+                    end_ms = span[0] + len(pcm) * 500 // self.config.sample_rate_hz
+                    if truncated and end_ms < span[1] - self.config.min_clip_ms:
+                        detail = f"{name}: no audio after {end_ms / 1000:.2f} s, though the header promises more"
+                        return video.ended(Reason.TRUNCATED_MEDIA, detail)
+                    clips += [self._cut(clip, pcm, span[0]) for clip in group]
+                if is_remote(video.media):
+                    bytes_read = path.stat().st_size
+        except OSError as error:
+            return video.ended(Reason.MEDIA_MISSING, f"{name}: {error}")
+        except MediaError as error:
+            return video.ended(Reason.TIMEOUT if error.timeout else Reason.UNDECODABLE, f"{name}: {error}")
+        past_end = sum(clip.verdict is Verdict.PAST_END for clip in clips)
+        if clips and past_end == len(clips):
+            return video.ended(Reason.UNDECODABLE, f"{name}: no audio could be decoded in any gap")
+        detail = f"{name}: {past_end} clips lie past the end of the audio" if past_end else ""
+        return replace(video, clips=(*clips, *left_out), bytes_read=video.bytes_read + bytes_read, detail=detail)
+
+    def _within_limit(self, clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
+        """The clips up to `max_clip_s_per_video`, and the rest with its verdict."""
+        left_ms = self.config.max_clip_s_per_video * 1000
+        wanted: list[Clip] = []
+        for clip in clips:
+            left_ms -= clip.duration_ms
+            if left_ms < 0:
+                break
+            wanted.append(clip)
+        return wanted, [clip.dropped(Verdict.LEFT_OUT) for clip in clips[len(wanted) :]]
+
+    def _cut(self, clip: Clip, pcm: bytes, origin_ms: int) -> Clip:
+        """The clip with its samples out of a read that begins at `origin_ms`. A clip at the end may become shorter."""
+        rate = self.config.sample_rate_hz
+        first = round((clip.start_ms - origin_ms) * rate / 1000)
+        available_ms = max(0, len(pcm) // 2 - first) * 1000 // rate
+        end_ms = min(clip.end_ms, clip.start_ms + available_ms)
+        if end_ms < clip.end_ms and end_ms - clip.start_ms <= self.config.min_clip_ms:
+            return clip.dropped(Verdict.PAST_END)
+        num_samples = round((end_ms - clip.start_ms) * rate / 1000)
+        audio = pcm[2 * first : 2 * (first + num_samples)]
+        rms_dbfs, peak_dbfs = levels(audio)
+        return replace(
+            clip,
+            end_ms=end_ms,
+            audio=audio,
+            sample_rate_hz=rate,
+            num_samples=num_samples,
+            rms_dbfs=rms_dbfs,
+            peak_dbfs=peak_dbfs,
+        )
+
+
+def levels(pcm: bytes) -> tuple[float, float]:
+    """RMS and peak of 16-bit samples, in dB relative to full scale, to two decimals."""
+    samples = np.frombuffer(pcm, dtype="<i2").astype(np.float64) / 32768
+    if not samples.any():
+        return _LOWEST_DBFS, _LOWEST_DBFS
+    rms, peak = np.sqrt(np.mean(samples**2)), np.abs(samples).max()
+    return round(float(20 * np.log10(rms)), 2), round(float(20 * np.log10(peak)), 2)
+
+
+def _reads(clips: Sequence[Clip], join_ms: int) -> list[list[Clip]]:
+    """The clips grouped into reads: neighbours closer than `join_ms` share one, up to ten minutes, which is 38 MB."""
+    groups: list[list[Clip]] = []
+    for clip in clips:
+        near = groups and clip.start_ms - groups[-1][-1].end_ms < join_ms
+        touching = groups and clip.start_ms == groups[-1][-1].end_ms  # one gap is one read, however long
+        if touching or (near and clip.end_ms - groups[-1][0].start_ms < _LONGEST_JOINED_READ_MS):
+            groups[-1].append(clip)
+        else:
+            groups.append([clip])
+    return groups

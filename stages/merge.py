@@ -1,0 +1,51 @@
+"""The merge stage: consecutive clips with identical captions become one longer clip (paper, A.2)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from stages.media import levels
+from stages.records import Clip, Verdict, Video
+
+
+class Merge:
+    """Joins clips that touch and have equal captions. Their audio was cut from one read, so joining it is exact."""
+
+    name = "merge"
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]:
+        return [replace(video, clips=tuple(merge_clips(video.clips))) for video in videos]
+
+
+def merge_clips(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips, in order, with every run of touching clips of equal captions made one."""
+    merged: list[list[Clip]] = []
+    for clip in clips:
+        if merged and _continues(merged[-1][-1], clip):
+            merged[-1].append(clip)
+        else:
+            merged.append([clip])
+    return [_joined(run) for run in merged]
+
+
+def _continues(before: Clip, clip: Clip) -> bool:
+    return (
+        before.end_ms == clip.start_ms
+        and before.verdict is clip.verdict is Verdict.PENDING
+        and before.caption == clip.caption != ""
+        and before.video_caption == clip.video_caption
+    )
+
+
+def _joined(run: list[Clip]) -> Clip:
+    if len(run) == 1:
+        return run[0]
+    audio = b"".join(clip.audio or b"" for clip in run)
+    rms_dbfs, peak_dbfs = levels(audio)
+    return replace(
+        run[0],
+        end_ms=run[-1].end_ms,
+        audio=audio,
+        num_samples=sum(clip.num_samples for clip in run),
+        rms_dbfs=rms_dbfs,
+        peak_dbfs=peak_dbfs,
+    )

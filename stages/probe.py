@@ -1,0 +1,54 @@
+"""The probe stage: does the media file exist, does it hold audio, and how long is it really?
+
+It comes first, because yt-dlp states a duration in whole seconds only, and a folder may hold anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stages.ffmpeg import MediaError, read_header
+from stages.local import is_remote, local_file
+from stages.reasons import Reason
+from stages.records import Video
+from stages.settings import check, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """How media files are looked at before anything else."""
+
+    timeout_s: int = setting(60, "Seconds for reading one header.")
+
+    def __post_init__(self) -> None:
+        check(self.timeout_s > 0, f"probe.timeout_s is {self.timeout_s}: more than 0 seconds")
+
+
+class Probe:
+    """Sets `duration_ms` from the container, or ends the video: media_missing, undecodable, no_audio, timeout."""
+
+    name = "probe"
+
+    def __init__(self, config: ProbeConfig) -> None:
+        self.config = config
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]:
+        return [self._probe(video) for video in videos]
+
+    def _probe(self, video: Video) -> Video:
+        name = Path(video.media).name
+        try:
+            with local_file(video.media) as path:
+                size = path.stat().st_size
+                if size == 0:
+                    return video.ended(Reason.UNDECODABLE, f"{name}: the file is empty")
+                header = read_header(str(path), self.config.timeout_s)
+        except OSError as error:
+            return video.ended(Reason.MEDIA_MISSING, f"{name}: {error}")
+        except MediaError as error:
+            reason = Reason.TIMEOUT if error.timeout else Reason.UNDECODABLE
+            return video.ended(reason, f"{name}: {error}")
+        if not header.has_audio:
+            return video.ended(Reason.NO_AUDIO, f"{name}: no audio stream")
+        read = size if is_remote(video.media) else 0
+        return replace(video, duration_ms=header.duration_ms, bytes_read=video.bytes_read + read)

@@ -1,0 +1,209 @@
+"""The record that travels through the pipeline: one `Video`, from the plan to the ledger.
+
+Stages take videos and return the same videos, richer. At the Ray boundary a list of videos becomes an Arrow table
+(`to_table`) and back (`from_table`). Times are integer milliseconds everywhere.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from stages.reasons import Reason, Status
+from stages.text import printable
+
+Span = tuple[int, int]
+"""[start_ms, end_ms)"""
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def safe_video_id(name: str, num_hex: int = 8) -> str:
+    """`name` itself where it can be a key and a file name, else `<slug>-<num_hex hex digits of sha256(name)>`.
+
+    The id says nothing of the folder, so a dataset does not depend on where it was mounted. num_hex: up to 15.
+    """
+    if _SAFE_ID.fullmatch(name):
+        return name
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:48] or "video"
+    return f"{slug}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:num_hex]}"
+
+
+class Verdict(StrEnum):
+    """What became of a clip."""
+
+    PENDING = ""
+    KEPT = "kept"
+    SILENT = "silent"  # below captions.silence_dbfs: never captioned
+    KEYWORD = "keyword"  # its caption names speech or music
+    PAST_END = "past_end"  # the audio ends before the clip does
+    LEFT_OUT = "left_out"  # beyond media.max_clip_s_per_video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cue:
+    """One timed event of a transcript, as the file states it. A blank text is an event too: it ends a rolling row."""
+
+    start_ms: int
+    duration_ms: int | None  # None where the file does not say
+    text: str  # markup removed, entities resolved
+    word_starts_ms: tuple[int, ...] = ()  # absolute, where the format times words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """A span of a video's audio and everything known about it."""
+
+    start_ms: int
+    end_ms: int
+    audio: bytes | None = None  # mono, 16 bit: PCM little-endian until the judge stages end, then FLAC
+    sample_rate_hz: int = 0
+    num_samples: int = 0
+    rms_dbfs: float | None = None
+    peak_dbfs: float | None = None
+    video_caption: str = ""  # a caption of the picture, where the source has one
+    caption: str = ""
+    clap_score: float | None = None  # similarity of audio and caption; None where not computed
+    verdict: Verdict = Verdict.PENDING
+    keyword: str = ""  # what the filter matched
+
+    @property
+    def duration_ms(self) -> int:
+        return self.end_ms - self.start_ms
+
+    def dropped(self, verdict: Verdict, keyword: str = "") -> "Clip":
+        """The clip with its verdict and without its audio: a dropped clip is not carried on."""
+        return replace(self, verdict=verdict, keyword=keyword, audio=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """One row of the plan, richer with every stage."""
+
+    row: int  # position in the plan
+    video_id: str  # [A-Za-z0-9_-]{1,64}
+    original_name: str = ""  # what the source calls it
+    source: str = ""  # which list or folder named it
+    media: str = ""  # path or URL of the media file
+    info: str = ""  # path or URL of yt-dlp's info.json
+    sidecars: tuple[str, ...] = ()  # paths or URLs of the transcript files
+    title: str = ""
+    duration_ms: int | None = None
+    transcript_kind: str = ""  # manual | auto | unknown
+    transcript_language: str = ""
+    cues: tuple[Cue, ...] = ()
+    num_cues: int = 0
+    num_gaps: int = 0
+    gap_ms: int = 0  # all gaps together
+    num_clips: int = 0  # cut from the gaps
+    clips: tuple[Clip, ...] = ()
+    status: Status = Status.OK
+    reason: str = ""  # code of a Reason; empty while ok
+    detail: str = ""  # what was found, for people: names the file or the field
+    attempt: int = 0  # how often it was tried before
+    bytes_read: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status is Status.OK
+
+    def ended(self, reason: Reason, detail: str = "") -> "Video":
+        """The video with its final status. Its clips stay, without audio. `detail` may hold text from outside."""
+        detail = printable(detail, 500)
+        clips = tuple(replace(clip, audio=None) for clip in self.clips)
+        return replace(self, status=reason.status, reason=reason.code, detail=detail, clips=clips, cues=())
+
+    def map_clips(self, change: Callable[[Clip], Clip]) -> "Video":
+        """The video with `change` applied to every clip that no stage has dropped."""
+        return replace(
+            self, clips=tuple(change(c) if c.verdict in (Verdict.PENDING, Verdict.KEPT) else c for c in self.clips)
+        )
+
+
+CUE_TYPE = pa.struct(
+    [
+        ("start_ms", pa.int64()),
+        ("duration_ms", pa.int64()),
+        ("text", pa.string()),
+        ("word_starts_ms", pa.list_(pa.int64())),
+    ]
+)
+CLIP_TYPE = pa.struct(
+    [
+        ("start_ms", pa.int64()),
+        ("end_ms", pa.int64()),
+        ("audio", pa.large_binary()),  # 32-bit offsets would overflow at 2 GB
+        ("sample_rate_hz", pa.int32()),
+        ("num_samples", pa.int64()),
+        ("rms_dbfs", pa.float64()),  # not float32, which would make -23.450000762939453 of -23.45
+        ("peak_dbfs", pa.float64()),
+        ("video_caption", pa.string()),
+        ("caption", pa.string()),
+        ("clap_score", pa.float64()),
+        ("verdict", pa.string()),
+        ("keyword", pa.string()),
+    ]
+)
+VIDEO_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("video_id", pa.string()),
+        ("original_name", pa.string()),
+        ("source", pa.string()),
+        ("media", pa.string()),
+        ("info", pa.string()),
+        ("sidecars", pa.list_(pa.string())),
+        ("title", pa.string()),
+        ("duration_ms", pa.int64()),
+        ("transcript_kind", pa.string()),
+        ("transcript_language", pa.string()),
+        ("cues", pa.list_(CUE_TYPE)),
+        ("num_cues", pa.int64()),
+        ("num_gaps", pa.int64()),
+        ("gap_ms", pa.int64()),
+        ("num_clips", pa.int64()),
+        ("clips", pa.list_(CLIP_TYPE)),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("attempt", pa.int32()),
+        ("bytes_read", pa.int64()),
+        ("seconds", pa.map_(pa.string(), pa.float64())),
+    ]
+)
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    return {f.name: getattr(record, f.name) for f in fields(record)}
+
+
+def to_table(videos: Iterable[Video]) -> pa.Table:
+    """The videos as an Arrow table with `VIDEO_SCHEMA`. Audio is `large_binary`."""
+    rows = []
+    for video in videos:
+        row = _plain(video)
+        row["clips"] = [_plain(clip) for clip in video.clips]
+        row["cues"] = [_plain(cue) for cue in video.cues]
+        row["seconds"] = list(video.seconds.items())
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=VIDEO_SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[Video]:
+    """The videos of a table made by `to_table`, or of one that has only some of its columns (a plan)."""
+    videos = []
+    for row in table.to_pylist():
+        row["status"] = Status(row.get("status") or Status.OK)
+        row["sidecars"] = tuple(row.get("sidecars") or ())
+        row["cues"] = tuple(
+            Cue(**cue | {"word_starts_ms": tuple(cue["word_starts_ms"] or ())}) for cue in row.get("cues") or ()
+        )
+        row["clips"] = tuple(Clip(**clip | {"verdict": Verdict(clip["verdict"])}) for clip in row.get("clips") or ())
+        row["seconds"] = dict(row.get("seconds") or ())
+        videos.append(Video(**row))
+    return videos

@@ -1,0 +1,135 @@
+"""Where videos come from. Today: a folder as yt-dlp leaves it.
+
+ID.<media>                 webm, mp4, m4a, ogg, ...
+ID.info.json               may be missing
+ID.<language>.<format>     transcripts: json3, srv1, srv2, srv3, vtt, srt, ttml, xml, or youtube-transcript-api's json
+"""
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fsspec
+
+from stages.local import is_remote, portable
+from stages.records import Video, safe_video_id
+from stages.text import printable
+
+MEDIA = (
+    *("opus", "ogg", "oga", "m4a", "webm", "mp4", "mkv", "mka", "mp3", "flac", "wav", "aac"),
+    *("m4v", "mov", "3gp", "avi", "flv", "ts", "aiff", "wma", "wmv", "amr"),
+)
+"""Extensions of media files. Of two files of one video the one that stands first here is read: audio is smaller."""
+TRANSCRIPTS = ("json3", "srv1", "srv2", "srv3", "vtt", "srt", "ttml", "xml", "json")
+_INFO = ".info.json"
+_FORKS = "._"  # what macOS keeps beside a file on foreign disks, under the same name
+_UNFINISHED = re.compile(
+    r".*\.(?:part|ytdl|temp|tmp)"
+    # What yt-dlp has still to join, or is joining: ID.f137.mp4, ID.f251-drc.webm, ID.temp.mp4.
+    rf"|.+\.(?:temp|f\d+[\w-]*)\.(?:{'|'.join(MEDIA)})",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class SourceError(Exception):
+    """The source cannot be read. The message names it and says what to do."""
+
+
+@dataclass
+class Folder:
+    """What a folder holds, sorted by name."""
+
+    videos: list[Video]
+    unfinished: list[str] = field(default_factory=list)  # downloads that have not ended
+    without_media: list[str] = field(default_factory=list)  # transcripts of videos that are not there
+    second_media: list[str] = field(default_factory=list)  # another media file of a video that is there
+
+
+def read_folder(folder: str) -> Folder:
+    """The videos of a local folder or of one behind an fsspec URL, with their sidecar files. Raises SourceError.
+
+    Only names are looked at: what the files hold is for the stages to find out.
+    """
+    if not folder.strip():
+        raise SourceError("the name of the folder is empty: name the one that holds the videos")
+    root, names = _list(folder)
+    found = Folder([], unfinished=[name for name in names if _UNFINISHED.fullmatch(name)])
+    names = [name for name in names if not _UNFINISHED.fullmatch(name)]
+    media: dict[str, str] = {}
+    for name in names:
+        stem, _, extension = name.rpartition(".")
+        if stem and extension.lower() in MEDIA:
+            media[stem], *second = sorted({media.get(stem, name), name}, key=_preference)
+            found.second_media += second
+    infos: dict[str, str] = {}
+    sidecars: dict[str, list[str]] = {}
+    for name in names:
+        if name.endswith(_INFO):
+            infos[name.removesuffix(_INFO)] = name
+        elif name.rpartition(".")[2].lower() in TRANSCRIPTS:
+            stem = next((stem for stem in _stems(name) if stem in media), "")
+            if stem:
+                sidecars.setdefault(stem, []).append(name)
+            else:
+                found.without_media.append(name)
+    times_taken = Counter(map(safe_video_id, media))
+    for stem, name in sorted(media.items()):
+        video_id = safe_video_id(stem)
+        if times_taken[video_id] > 1:  # all of these, so that it does not matter which one is the first
+            video_id = safe_video_id(stem, num_hex=15)
+        found.videos.append(
+            Video(
+                row=-1,
+                video_id=video_id,
+                original_name=stem.encode("utf-8", "replace").decode(),
+                source=printable(root.rpartition("/")[2]),
+                media=portable(f"{root}/{name}"),
+                info=portable(f"{root}/{infos[stem]}") if stem in infos else "",
+                sidecars=tuple(portable(f"{root}/{sidecar}") for sidecar in sidecars.get(stem, ())),
+            )
+        )
+    return found
+
+
+def _list(folder: str) -> tuple[str, list[str]]:
+    """The folder's own path or URL, and the names of the files in it, sorted."""
+    try:
+        if is_remote(folder):
+            root = folder.rstrip("/")
+            fs, path = fsspec.core.url_to_fs(root)
+            names = [entry["name"].rpartition("/")[2] for entry in fs.ls(path, detail=True) if entry["type"] == "file"]
+        else:
+            root = str(Path(folder).expanduser().absolute())
+            names = [entry.name for entry in os.scandir(root) if _is_file(entry)]
+    except FileNotFoundError:
+        raise SourceError(f"{folder} does not exist: name the folder that holds the videos") from None
+    except NotADirectoryError:
+        raise SourceError(f"{folder} is a file: name the folder that holds the videos") from None
+    except Exception as error:  # every fsspec back-end has errors of its own
+        raise SourceError(f"{folder} cannot be listed: {type(error).__name__}: {error}") from error
+    return root, sorted(name for name in names if not name.startswith(_FORKS))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link that leads nowhere or in a circle: the stage that opens it says so."""
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True
+
+
+def _stems(name: str) -> Iterator[str]:
+    """The stems whose transcript `name` could be: with a language part, which has no dot, and without."""
+    without_format = name.rpartition(".")[0]
+    yield without_format
+    stem, dot, _ = without_format.rpartition(".")
+    if dot:
+        yield stem
+
+
+def _preference(name: str) -> tuple[int, str]:
+    return MEDIA.index(name.rpartition(".")[2].lower()), name

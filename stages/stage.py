@@ -1,0 +1,74 @@
+"""The contract of a stage, and the one loop that runs stages over videos."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from stages.reasons import Reason
+from stages.records import Video
+from stages.text import printable
+
+
+class Stage(Protocol):
+    """Takes videos that are still `ok` and returns the same videos in the same order, richer or with a final status.
+
+    A stage raises for nothing that a video can bring with it: that is a reason in the record. It may raise in its
+    constructor, where settings and files are checked before the work begins.
+    """
+
+    name: str
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]: ...
+
+
+class SickWorker(RuntimeError):
+    """Every video breaks a stage, each in the same way: not they but this process is at fault (a lost GPU, no memory).
+
+    It should be replaced. If it went on, it would spoil videos faster than the others can do them.
+    """
+
+
+def run_stages(stages: Sequence[Stage], videos: Sequence[Video]) -> list[Video]:
+    """Run the stages one after the other. A video that has ended passes by; one that breaks a stage ends alone.
+
+    Raises SickWorker where every video of several breaks a stage in the same way.
+    """
+    done = list(videos)
+    for stage in stages:
+        at_work = [i for i, video in enumerate(done) if video.is_ok]
+        if not at_work:
+            break
+        started = time.perf_counter()
+        out = _run_or_isolate(stage, [done[i] for i in at_work])
+        seconds = (time.perf_counter() - started) / len(at_work)
+        for i, video in zip(at_work, out, strict=True):
+            done[i] = replace(video, seconds={**video.seconds, stage.name: seconds})
+    return done
+
+
+def _run_or_isolate(stage: Stage, videos: list[Video]) -> list[Video]:
+    try:
+        return stage(videos)
+    except Exception as error:  # a bug, or data that no stage foresaw: it may cost one video, never the batch
+        if len(videos) == 1:
+            return [_broken(stage, videos[0], error)]
+    out, errors = [], []
+    for video in videos:
+        try:
+            out += stage([video])
+        except Exception as error:
+            errors.append(error)
+            out.append(_broken(stage, video, error))
+    if len(errors) == len(videos) and len(set(map(type, errors))) == 1:
+        message = f"stage {stage.name} failed at each of {len(videos)} videos: {_words(errors[-1])}"
+        raise SickWorker(message) from errors[-1]
+    return out
+
+
+def _broken(stage: Stage, video: Video, error: Exception) -> Video:
+    return video.ended(Reason.INTERNAL_ERROR, f"stage {stage.name}: {_words(error)}")
+
+
+def _words(error: Exception) -> str:
+    return printable(f"{type(error).__name__}: {error}")

@@ -1,0 +1,64 @@
+"""The words of a cue: markup and entities removed, blank told from spoken, words counted."""
+
+import html
+import re
+import unicodedata
+
+# Only tags that subtitle formats define: an author's "<whispering>" is text on the screen, so it stays.
+# `[^<>]` and not `[^>]`: a row of a million "<" must not be scanned from each of them to the end.
+_TAG = re.compile(
+    r"</?(?:b|i|u|s|c|v|p|lang|ruby|rt|rp|font|span|br|em|strong|mark|small|del|ins|sub|sup)(?:[.\s/][^<>]*)?>"
+    r"|<[0-9:.]{5,16}>",  # the time of a word
+    re.IGNORECASE,
+)
+_SRT_OVERRIDE = re.compile(r"\{\\[^{}]*\}")  # {\an8}
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can hold half a character; Arrow cannot
+
+# Scripts that write without spaces between words: Thai, Lao, Khmer, kana, Han.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_UNSPACED_CHARS_PER_WORD = 2
+
+_INVISIBLE_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # fillers: letters or symbols without ink
+
+
+def clean_text(raw: str) -> str:
+    """`raw` as a viewer reads it. Entities are resolved twice: YouTube's XML escapes some of them twice."""
+    text = raw
+    for _ in range(2):
+        if "&" in text:
+            text = _unescape(text)
+    if "<" in text:
+        text = _TAG.sub("", text)
+    if "{" in text:
+        text = _SRT_OVERRIDE.sub("", text)
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def _unescape(text: str) -> str:
+    try:
+        return html.unescape(text)
+    except ValueError:  # "&#" and more digits than Python turns into an integer
+        return text
+
+
+def is_blank(text: str) -> bool:
+    """Whether a cue shows nothing: spaces, line ends, U+200B, U+FEFF and their like."""
+    return all(map(_is_invisible, text))
+
+
+def _is_invisible(char: str) -> bool:
+    return char.isspace() or char in _INVISIBLE_LETTERS or unicodedata.category(char) in ("Cf", "Cc", "Mn")
+
+
+def num_words(text: str) -> int:
+    """Words of a text; where a script has no spaces, two characters count as one word."""
+    unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text)) // _UNSPACED_CHARS_PER_WORD
+    return max(len(text.split()), unspaced)
+
+
+def longest_ms(text: str) -> int:
+    """How long a cue of unknown length can last at most: 10 s, or a second for each of its words.
+
+    Ten seconds is more than subtitles stay by the usual guidelines (seven); the slowest speech has a word a second.
+    """
+    return max(10_000, 1_000 * num_words(text))

@@ -1,0 +1,58 @@
+"""What yt-dlp's info.json says about a video. Nothing in it is trusted: a field that is no use counts as absent."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.transcripts.read import load_json
+from stages.transcripts.times import to_ms
+from stages.transcripts.transcript import TranscriptError
+
+MAX_TITLE_CHARS = 500
+MAX_DURATION_MS = 7 * 24 * 3_600_000  # a longer one is a mistake, and would be cut into a million clips
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The useful part of an info.json; all empty where it is missing or broken."""
+
+    title: str = ""
+    duration_ms: int | None = None  # yt-dlp's is whole seconds, up to one off
+    manual: frozenset[str] = frozenset()  # languages of uploaded subtitles
+    automatic: frozenset[str] = frozenset()  # of automatic captions, machine translations included
+    translated: frozenset[str] = field(default=frozenset())  # of those, the ones asked for with tlang
+
+
+def parse_info(data: bytes) -> Info:
+    """The useful fields of an info.json. Never raises."""
+    try:
+        document = load_json(data.decode("utf-8-sig"))
+    except (UnicodeDecodeError, TranscriptError):
+        return Info()
+    if not isinstance(document, dict):
+        return Info()
+    duration_ms = to_ms(document.get("duration"), unit_ms=1000)
+    automatic = _mapping(document.get("automatic_captions"))
+    return Info(
+        title=_clean(document.get("title"), MAX_TITLE_CHARS).replace("\n", " ").strip(),
+        duration_ms=duration_ms if duration_ms and 0 < duration_ms <= MAX_DURATION_MS else None,
+        manual=frozenset(_mapping(document.get("subtitles"))),
+        automatic=frozenset(automatic),
+        translated=frozenset(language for language, formats in automatic.items() if _is_translation(formats)),
+    )
+
+
+def _clean(value: Any, max_chars: int) -> str:
+    return _CONTROL.sub(" ", value[:max_chars]).strip() if isinstance(value, str) else ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_translation(formats: Any) -> bool:
+    urls = [entry.get("url") for entry in formats if isinstance(entry, dict)] if isinstance(formats, list) else []
+    return any(isinstance(url, str) and re.search(r"[?&]tlang=", url) for url in urls)

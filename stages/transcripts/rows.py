@@ -1,0 +1,75 @@
+"""Rows of YouTube's own formats (json3, srv1, srv2, srv3, the API's list) to cues, with the durations that hold.
+
+Speech recognition fills a rolling window: text rows alternate with rows that append only a line break, and the player
+shows a text until the window's next event, whatever its duration says. Sentence-wise recognition therefore writes a
+placeholder of 3,000 ms although the sentence goes on; taken at its word, speech would count as ambience.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stages.records import Cue
+from stages.transcripts.cue_text import clean_text, is_blank, longest_ms, num_words
+
+PLACEHOLDER_MS = 3_000
+MAX_SPOKEN_WORDS_PER_S = 4  # sustained: fast speech. A row with more did not end when its duration says
+MAX_SENTENCE_WORDS = 80  # a row with more is no sentence, but a collapsed track
+SPOKEN_WORD_MS = 400  # at an ordinary pace
+MAX_WORD_WORDS = 4  # an unspaced segment of up to eight characters may be one word
+
+
+@dataclass(slots=True)
+class Row:
+    """One event as the file states it. `segments`: (milliseconds after the start, text)."""
+
+    start_ms: int
+    duration_ms: int | None
+    segments: Sequence[tuple[int, str]]
+    appends: bool = False  # only moves the rolling window on
+
+
+def to_cues(rows: Sequence[Row]) -> tuple[Cue, ...]:
+    """One cue per row, in order. Placeholder durations are replaced by the time until the next row."""
+    is_rolling = any(row.appends for row in rows)
+    starts_ms = sorted({row.start_ms for row in rows})
+    return tuple(_to_cue(row, is_rolling, starts_ms) for row in rows)
+
+
+def _to_cue(row: Row, is_rolling: bool, starts_ms: Sequence[int]) -> Cue:
+    text = clean_text("".join(segment for _, segment in row.segments))
+    words_ms = _word_starts_ms(row)
+    duration_ms = row.duration_ms
+    if duration_ms and duration_ms > 0 and _is_cut_short(duration_ms, row, text, words_ms, is_rolling):
+        later = bisect_right(starts_ms, row.start_ms)
+        if later < len(starts_ms):
+            shown_ms = min(starts_ms[later] - row.start_ms, longest_ms(text))
+        else:  # nothing says when it ends
+            shown_ms = SPOKEN_WORD_MS * num_words(text)
+        duration_ms = max(duration_ms, shown_ms)
+    return Cue(start_ms=row.start_ms, duration_ms=duration_ms, text=text, word_starts_ms=words_ms)
+
+
+def _is_cut_short(duration_ms: int, row: Row, text: str, words_ms: Sequence[int], is_rolling: bool) -> bool:
+    """Whether a row's words go on after its duration."""
+    if words_ms and words_ms[-1] >= row.start_ms + duration_ms:
+        return True
+    words = num_words(text)
+    if is_blank(text) or words > MAX_SENTENCE_WORDS:
+        return False
+    is_placeholder = duration_ms == PLACEHOLDER_MS
+    is_crowded = words * 1_000 > MAX_SPOKEN_WORDS_PER_S * duration_ms
+    return (is_crowded and (is_rolling or is_placeholder)) or (is_rolling and is_placeholder and len(words_ms) < 2)
+
+
+def _word_starts_ms(row: Row) -> tuple[int, ...]:
+    """When each word starts, or nothing where words are not timed one by one: a segment of several, or no offsets."""
+    starts_ms = []
+    for offset_ms, segment in row.segments:
+        if is_blank(segment):
+            continue
+        if len(segment.split()) > 1 or num_words(segment) > MAX_WORD_WORDS:
+            return ()
+        starts_ms.append(row.start_ms + max(offset_ms, 0))
+    is_timed = len(starts_ms) == 1 or len(set(starts_ms)) > 1
+    return tuple(sorted(starts_ms)) if is_timed else ()

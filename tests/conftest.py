@@ -1,0 +1,34 @@
+"""What several tests need."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.s3 import make_bucket, s3_server
+
+SHARED = Path(__file__).parents[2] / "shared"
+"""Recordings and worked cases that lie beside a checkout, where there are some."""
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def _s3():
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def s3_bucket(_s3) -> str:
+    """The URL of a new, empty bucket on a server on loopback."""
+    name = f"bucket-{next(_numbers)}"
+    make_bucket(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there")
+    return SHARED

@@ -1,0 +1,142 @@
+"""The whole way on real components: synthesised videos in, ffmpeg, the bundled captioner, Ray, shards out."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+import soundfile
+import webdataset
+
+from pipeline.config import CONFIGS
+from pipeline.dataset.log import read_state
+from pipeline.dataset.store import open_store
+from pipeline.dataset.view import DatasetView
+from pipeline.demo.corpus import CORPUS
+from pipeline.demo.sentences import names
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+
+VIDEOS = {video.name: video for video in CORPUS}
+REASONS = {
+    "talkingOnly": ("rejected", "no_gap"),
+    "unsubtitled": ("rejected", "no_transcript"),
+    "collapsed_1": ("rejected", "collapsed_transcript"),
+    "deutsch_Reg": ("rejected", "no_transcript_in_language"),
+    "quietCellar": ("rejected", "all_clips_filtered"),
+    "concertHall": ("rejected", "all_clips_filtered"),
+    "corruptFile": ("failed", "undecodable"),
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(ray_address, corpus, tmp_path_factory) -> Path:
+    """The demo's dataset, built once."""
+    out = tmp_path_factory.mktemp("demo") / "dataset"
+    command = [sys.executable, "build_autorecap_xl.py", "--videos", corpus, "--out", out]
+    command += ["--config", CONFIGS / "demo.yaml", "--address", ray_address, "--json"]
+    done = subprocess.run(command, cwd=CONFIGS.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["videos"] == len(CORPUS) and outcome["exit_code"] == 0
+    assert "committed" in done.stderr and "captioned" in done.stderr  # progress shows while it runs
+    return out
+
+
+def shard_names(out) -> list[str]:
+    return [name for name in read_state(open_store(str(out))).names("shards") if name.endswith(".tar")]
+
+
+def test_every_video_has_a_ledger_row_with_the_right_status_and_reason(dataset):
+    rows = DatasetView(str(dataset)).rows("select original_name, status, reason, detail, seconds from videos")
+    assert {row["original_name"] for row in rows} == set(VIDEOS)
+    for row in rows:
+        assert (row["status"], row["reason"]) == REASONS.get(row["original_name"], ("ok", "")), row
+        assert row["seconds"]
+
+
+def test_the_clips_lie_in_the_gaps_and_join_what_sounds_the_same(dataset):
+    view = DatasetView(str(dataset))
+    for row in view.rows("select original_name, num_gaps, gap_ms from videos where status = 'ok'"):
+        gaps = VIDEOS[row["original_name"]].gaps_ms
+        assert row["num_gaps"] == len(gaps)
+        assert row["gap_ms"] == pytest.approx(sum(end - start for start, end in gaps), abs=60)
+    (engine,) = view.rows("select start_ms, end_ms from clips where video_id = 'oldEngine_7'")
+    assert (engine["start_ms"], engine["end_ms"]) == (5_000, 29_000)
+
+
+def test_the_captions_name_what_the_clips_sound_like(dataset):
+    clips = DatasetView(str(dataset)).rows("select original_name, start_ms, caption from clips join videos using (row)")
+    right = [names(clip["caption"], heard(VIDEOS[clip["original_name"]], clip["start_ms"])) for clip in clips]
+    assert sum(right) >= 0.9 * len(right), clips
+
+
+def heard(video, at_ms: int) -> str:
+    for part in video.parts:
+        if at_ms < part.seconds * 1000:
+            return part.kind
+        at_ms -= round(part.seconds * 1000)
+    raise AssertionError
+
+
+def test_music_that_nobody_transcribed_is_dropped_by_its_caption(dataset):
+    (video,) = DatasetView(str(dataset)).rows("select dropped from videos where original_name = 'concertHall'")
+    assert {clip["verdict"] for clip in video["dropped"]} == {"keyword"}
+
+
+def test_names_that_are_no_ids_become_safe_ones(dataset):
+    ids = [row["video_id"] for row in DatasetView(str(dataset)).rows("select distinct video_id from clips")]
+    assert "-dashFirst-" in ids
+    (odd,) = (video_id for video_id in ids if video_id.startswith("my-video-0-"))
+    assert "." not in odd
+
+
+def test_the_tars_read_with_webdataset_and_hold_exactly_what_the_index_says(dataset):
+    shards = [str(dataset / name) for name in shard_names(dataset)]
+    read = {s["__key__"]: s for s in webdataset.WebDataset(shards, shardshuffle=False)}
+    index = duckdb.sql(f"select * from '{dataset}/index/*.parquet'").fetchall()
+    assert len(read) == len(index) > 10
+    for key, sample in read.items():
+        meta = json.loads(sample["json"])
+        samples, rate = soundfile.read(io.BytesIO(sample["flac"]))
+        assert key == f"{meta['video_id']}_{meta['start_ms']}_{meta['end_ms']}"
+        assert rate == 32_000 and len(samples) == (meta["end_ms"] - meta["start_ms"]) * 32 == meta["num_samples"]
+
+
+def test_one_clip_is_read_through_the_index(dataset):
+    stored = DatasetView(str(dataset)).clip("rainOnRoof1_0_12000")
+    assert len(soundfile.read(io.BytesIO(stored.flac))[0]) == 12 * 32_000
+    assert stored.meta["caption"] == stored.row["caption"]
+
+
+def test_another_run_has_nothing_to_do_and_says_so(dataset, corpus, build):
+    before = sorted(path for path in dataset.rglob("*"))
+    again = build(corpus, dataset)
+    assert again.returncode == 0 and "nothing to do" in again.stderr
+    assert sorted(path for path in dataset.rglob("*")) == before
+
+
+def test_other_pool_and_block_sizes_give_byte_identical_shards(dataset, corpus, build, tmp_path):
+    sizes = ("pools.block_videos=1", "pools.media.max_workers=3", "pools.media.cpus=0.2", "pools.fetch.cpus=0.1")
+    done = build(corpus, tmp_path / "other", *(argument for size in sizes for argument in ("--set", size)))
+    assert done.returncode == 0, done.stderr
+    assert shard_names(tmp_path / "other") == shard_names(dataset)  # the name is the hash of the bytes
+
+
+@pytest.mark.slow
+def test_a_build_into_s3_gives_the_same_shards(dataset, corpus, build, s3_bucket):
+    done = build(corpus, f"{s3_bucket}/demo", own_ray=True)
+    assert done.returncode == 0, done.stderr
+    assert shard_names(f"{s3_bucket}/demo") == shard_names(dataset)
+    assert "nothing to do" in build(corpus, f"{s3_bucket}/demo").stderr
+
+
+@pytest.mark.slow
+def test_workers_that_may_not_write_end_the_build_with_a_message(corpus, build, s3_bucket):
+    """The cluster was started without credentials; the driver has some."""
+    done = build(corpus, f"{s3_bucket}/denied")
+    assert done.returncode == 1
+    assert "Check credentials" in done.stderr and "Traceback" not in done.stderr

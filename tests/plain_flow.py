@@ -1,0 +1,28 @@
+"""A pass without Ray: the same stages and the same writer in one process, for tests of the driver."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipeline.config import BuildConfig
+from pipeline.dataset.store import Store
+from pipeline.dataset.writer import Proposal, Writer
+from pipeline.pools import POOLS
+from stages.records import Video, from_table, to_table
+from stages.stage import Stage, run_stages
+
+
+class PlainFlow:
+    def __init__(self, config: BuildConfig, store: Store, stages: list[Stage] | None = None) -> None:
+        self.stages = [stage for pool in POOLS.values() for stage in pool(config)] if stages is None else stages
+        self.size = config.writer.videos_per_shard
+        self.writer = Writer(config.writer, store)
+        self.seen: list[str] = []
+
+    def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:
+        videos = [video for table in rows for video in from_table(table)]
+        for first in range(0, len(videos), self.size):
+            bundle: list[Video] = run_stages(self.stages, videos[first : first + self.size])
+            bundle = from_table(to_table(bundle))  # as between the pools of the graph
+            self.seen += [video.video_id for video in bundle]
+            yield self.writer(bundle)
