@@ -128,29 +128,31 @@ def model_files(config: CaptionsConfig) -> list[Path]:
     A model of the hub is downloaded. Raises ValueError that names the file where one is missing or damaged, and where
     there is neither a folder nor a model of the hub.
     """
+    from models import files
     from models.autocap import pretrained
 
     with _named():
         folder = pretrained.find(config.model_path)
-        pretrained.read_config(folder / pretrained.CONFIG)
+        pretrained.read_config(folder / files.CONFIG)
         pretrained.read_tokenizer(folder / pretrained.TOKENIZER)
-        pretrained.check_weights(folder / pretrained.WEIGHTS)
+        files.check_weights(folder / files.WEIGHTS)
         return [folder / name for name in pretrained.FILES]
 
 
 def window_ms(config: CaptionsConfig) -> int:
     """What the model hears at once: no clip may be longer. Raises ValueError as `model_files` does."""
+    from models import files
     from models.autocap import pretrained
 
     with _named():
         folder = pretrained.find(config.model_path)
-        return int(pretrained.read_config(folder / pretrained.CONFIG).window_s * 1000)
+        return int(pretrained.read_config(folder / files.CONFIG).window_s * 1000)
 
 
 @contextmanager
 def _named() -> Iterator[None]:
     """What is wrong with the model's files is said of the setting that names them."""
-    from models.autocap.pretrained import ModelFilesError
+    from models.files import ModelFilesError
 
     try:
         yield

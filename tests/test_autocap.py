@@ -13,11 +13,13 @@ import torch
 
 from models.audio import resample
 from models.autocap import SIZES, AutoCap, AutoCapConfig, CaptionTokenizer, ModelFilesError
-from models.autocap.config import QFormerConfig, SwinConfig
+from models.autocap.config import QFormerConfig
 from models.autocap.model import caption_loss
-from models.autocap.pretrained import CONFIG, FILES, TOKENIZER, WEIGHTS
+from models.autocap.pretrained import FILES, TOKENIZER
 from models.autocap.qformer import QFormer
 from models.autocap.tokens import BOS, EOS, IGNORE, PAD, TAGS
+from models.files import CONFIG, WEIGHTS
+from models.swin import SwinConfig
 from pipeline.demo import scenes, sentences
 from pipeline.demo.sounds import AMBIENT, KINDS, SAMPLE_RATE_HZ, synthesise
 
@@ -333,8 +335,8 @@ def test_a_missing_file_is_named(untrained: AutoCap, tmp_path: Path, name: str) 
     [
         (WEIGHTS, None, "damaged or cut short"),
         (WEIGHTS, b"", "damaged or cut short"),
-        (CONFIG, b"{", "no AutoCap config"),
-        (CONFIG, b"[]", "no AutoCap config"),
+        (CONFIG, b"{", "no model config"),
+        (CONFIG, b"[]", "no model config"),
         (CONFIG, b'{"format": "autocap/9"}', "autocap/9"),
         (CONFIG, b'{"format": "autocap/1", "colour": 1}', "no setting is called colour"),
         (TOKENIZER, b"{}", "no byte-level tokenizer"),

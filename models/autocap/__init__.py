@@ -2,7 +2,7 @@
 
 from models.autocap.config import SIZES, AutoCapConfig
 from models.autocap.model import AutoCap
-from models.autocap.pretrained import ModelFilesError
 from models.autocap.tokens import CaptionTokenizer
+from models.files import ModelFilesError
 
 __all__ = ["SIZES", "AutoCap", "AutoCapConfig", "CaptionTokenizer", "ModelFilesError"]

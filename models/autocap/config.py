@@ -1,36 +1,12 @@
 """The sizes of AutoCap, as frozen dataclasses. `SIZES` names the recipes."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from models.audio import MelConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class SwinConfig:
-    """An HTSAT encoder: a Swin transformer over a mel spectrogram that is folded to a square image."""
-
-    mel: MelConfig
-    patch: int = 4  # mel bands and frames per patch of the image
-    width: int = 96  # channels of the first stage; each further stage has twice as many
-    depths: tuple[int, ...] = (2, 2, 6, 2)  # blocks per stage
-    heads: tuple[int, ...] = (4, 8, 16, 32)  # attention heads per stage
-    window: int = 8  # patches per side of an attention window
-    image: int = 256  # pixels per side: 64 bands x 4 chunks of time, and 256 frames
-    drop_path: float = 0.0
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if len(self.depths) != len(self.heads):
-            raise ValueError(f"swin: {len(self.depths)} depths but {len(self.heads)} heads: one of each per stage")
-        if self.image % (self.patch * 2 ** (len(self.depths) - 1)):
-            raise ValueError(f"swin: an image of {self.image} does not divide into {self.patch}-patches and stages")
-
-    @property
-    def out_width(self) -> int:
-        """Channels of the last stage."""
-        return self.width * 2 ** (len(self.depths) - 1)
+from models.config import from_dict
+from models.swin import SwinConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,20 +75,7 @@ class AutoCapConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AutoCapConfig":
         """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
-        return _build(cls, values, "config")
-
-
-def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
-    unknown = sorted(set(values) - {f.name for f in fields(cls)})
-    if unknown:
-        raise ValueError(f"{path}: no setting is called {', '.join(unknown)}")
-    hints = get_type_hints(cls)
-    built = {}
-    for name, value in values.items():
-        if is_dataclass(hints[name]):
-            value = _build(hints[name], value, f"{path}.{name}")
-        built[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**built)
+        return from_dict(cls, values)
 
 
 # What a codec removes lies under -40 dB: the small model is better off not hearing the difference.

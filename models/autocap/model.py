@@ -19,13 +19,14 @@ from torch.nn import functional as F
 from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
+from models import files
 from models.audio import prepare_waveform, resample, stack
 from models.autocap import pretrained
-from models.autocap.clap import ClapAudio
 from models.autocap.config import AutoCapConfig, BartSize
 from models.autocap.htsat import Htsat
 from models.autocap.qformer import QFormer
 from models.autocap.tokens import BOS, EOS, IGNORE, PAD, TAGS, CaptionTokenizer
+from models.clap import ClapAudio
 
 LAYER_NORM_EPS = 1e-5
 
@@ -258,7 +259,7 @@ class AutoCap(nn.Module):
         """The model in a folder, or in a repository of the Hugging Face hub, in eval mode. See `pretrained.load`."""
         config, tokenizer, weights = pretrained.load(path)
         model = cls(config, tokenizer)
-        pretrained.fill(model, weights, path)
+        files.fill(model, weights, Path(path) / files.WEIGHTS)
         return model.eval()
 
     def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:

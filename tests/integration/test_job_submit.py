@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 PROJECT = CONFIGS.parent
 VIDEOS = CORPUS[:6]
+LONG = tuple(replace(video, name=f"{video.name[:-2]}{i:02d}") for i in range(5) for video in VIDEOS)
+"""Enough that a job is far from its end when its first shard is there, however fast the machine."""
 RAY = str(Path(sys.executable).with_name("ray"))
 NOT_READY = "No available agent"  # what the dashboard answers until the node's agent has reported to it
 
@@ -45,6 +48,13 @@ def dashboard() -> Iterator[str]:
 def videos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
     synthesise_corpus(folder, videos=VIDEOS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many_videos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    synthesise_corpus(folder, videos=LONG)
     return folder
 
 
@@ -126,10 +136,12 @@ def test_bad_usage_fails_the_job_and_its_log_has_the_reason(submit, videos, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stopped_job_leaves_a_dataset_that_the_next_job_completes(submit, dashboard, videos, tmp_path, monkeypatch):
+def test_a_stopped_job_leaves_a_dataset_that_the_next_job_completes(
+    submit, dashboard, many_videos, tmp_path, monkeypatch
+):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     out = tmp_path / "out"
-    arguments = ("--videos", videos, "--out", out, "--config", "configs/mine.yaml")
+    arguments = ("--videos", many_videos, "--out", out, "--config", "configs/mine.yaml")
 
     submitted = submit(*arguments, options=("--no-wait", "--submission-id", "stopped"))
     assert submitted.returncode == 0, output(submitted)
@@ -139,16 +151,16 @@ def test_a_stopped_job_leaves_a_dataset_that_the_next_job_completes(submit, dash
     wait_until(lambda: client.get_job_status("stopped").is_terminal(), client)
     assert client.get_job_status("stopped") == JobStatus.STOPPED
     before = read_state(open_store(str(out)))
-    assert 0 < len(before.done) < len(VIDEOS)
+    assert 0 < len(before.done) < len(LONG)
     assert "interrupted" in client.get_job_logs("stopped")
     assert events(out)[0][-1]["exit_code"] == 130
 
     completed = submit(*arguments)
     assert completed.returncode == 0, output(completed)
     after = read_state(open_store(str(out)))
-    assert len(after.done) == len(VIDEOS)
+    assert len(after.done) == len(LONG)
     assert set(before.files) <= set(after.files)  # what was committed stays
-    assert events(out)[1][-1]["videos"] == len(VIDEOS) - len(before.done)  # and is not done again
+    assert events(out)[1][-1]["videos"] == len(LONG) - len(before.done)  # and is not done again
 
 
 def wait_until(condition: Callable[[], bool], client: JobSubmissionClient, limit_s: float = 240) -> None:

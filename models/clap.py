@@ -7,8 +7,7 @@ Shape suffixes: B batch, T frames, M mel bands, P joint width.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.autocap.config import SwinConfig
-from models.autocap.htsat import SwinEncoder
+from models.swin import SwinConfig, SwinEncoder
 
 
 class ClapAudio(nn.Module):

@@ -1,0 +1,131 @@
+"""A model's folder: a config in JSON, weights in safetensors, what else it needs beside them. Nothing in it is run.
+
+Every model of the project saves and loads by these functions, so each says the same of a file that is missing,
+damaged, or another model's.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class ModelFilesError(Exception):
+    """A model's files are missing or unusable. The message names the file and says what to do."""
+
+
+def find(path: str | Path, files: Sequence[str]) -> Path:
+    """The folder that holds `files`, downloaded where `path` is a hub id ("owner/name"). Raises ModelFilesError."""
+    folder = Path(path)
+    if not folder.is_dir():
+        folder = _download(str(path), files)
+    for name in files:
+        if not (folder / name).is_file():
+            raise ModelFilesError(f"{folder / name} is missing: a model folder holds {', '.join(files)}")
+    return folder
+
+
+def _download(name: str, files: Sequence[str]) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelFilesError(f"{name}: no such folder. Give a folder with {', '.join(files)}, or a hub id owner/name")
+    from huggingface_hub import snapshot_download  # the network is needed for hub ids alone
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(files)))
+    except Exception as error:  # many kinds: no network, no such repository, no right to read it
+        raise ModelFilesError(
+            f"{name}: no such folder, and the hub gave no model of that name ({type(error).__name__}: {error}). "
+            "Check the name and the network, or download the model and give its folder"
+        ) from error
+
+
+# --- config
+
+
+def write_config(path: Path, format_name: str, values: Mapping[str, Any]) -> None:
+    """Write the settings, and which format they are in."""
+    text = json.dumps({"format": format_name, **values}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_config(path: Path, format_name: str) -> dict[str, Any]:
+    """The settings without the format. Raises ModelFilesError where the file is not of this format."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found = values.pop("format", None)
+    except (ValueError, AttributeError) as error:
+        raise ModelFilesError(f"{path} is no model config ({error}): fetch or save the folder again") from error
+    if found != format_name:
+        raise ModelFilesError(
+            f"{path}: format is {found!r}, expected {format_name!r}. `autorecap convert` reads official checkpoints"
+        )
+    return values
+
+
+# --- weights
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file. Raises ModelFilesError."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelFilesError(f"{path} is damaged or cut short ({error}): fetch it again") from error
+
+
+def check_weights(path: Path) -> None:
+    """Read the header of a weights file, which says how long it must be. Raises ModelFilesError."""
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelFilesError(f"{path} is damaged or cut short ({error}): fetch or save it again") from error
+
+
+def write_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Write the model's tensors, in `dtype` where one is given; the same model gives the same bytes."""
+    weights = {}
+    for name, tensor in stored_tensors(model):
+        value = tensor.detach().to("cpu", copy=True)
+        weights[name] = (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
+    # By bytes and not by `save_file`, which makes the file unreadable for everyone else.
+    path.write_bytes(to_bytes(weights, metadata={"format": "pt"}))
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
+    """Put stored weights into a model, in the model's own precision. Raises ModelFilesError where they do not fit.
+
+    `source`: what the message names as the origin of the weights.
+    """
+    own = dict(stored_tensors(model))
+    missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    shapes = sorted(name for name in set(own) & set(weights) if weights[name].shape != own[name].shape)
+    for names, what in ((missing, "missing"), (unknown, "unknown"), (shapes, "of another shape")):
+        if names:
+            raise ModelFilesError(
+                f"{source}: {len(names)} tensors are {what}, the first is {names[0]}. "
+                f"The weights do not belong to the {CONFIG} beside them: fetch or save the folder again as a whole"
+            )
+    model.load_state_dict(dict(weights), strict=False)
+
+
+def stored_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """What a file holds of a model: each shared tensor once (BART's word table has three names), nothing derived."""
+    seen: set[int] = set()
+    out = []
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen and not name.endswith(_DERIVED):
+            out.append((name, tensor))
+        seen.add(tensor.data_ptr())
+    return out
+
+
+_DERIVED = "relative_position_index"  # a buffer that transformers' constructor computes
