@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-captioner test test-all check format bench clean
+.PHONY: setup demo demo-captioner test test-long test-all check format bench clean
 
 setup: $(VENV)/.installed
 
@@ -27,11 +27,15 @@ demo: setup
 demo-captioner: setup
 	$(BIN)/python -m pipeline.demo.train_captioner --out models/autocap/demo_weights
 
+# two processes of one thread each; tests that start a Ray share one of them
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadgroup
 
-test-all: setup
-	$(BIN)/python -m pytest
+# kills, full disks, released sizes: one after the other
+test-long: setup
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-long
 
 check: setup
 	$(BIN)/ruff check .

@@ -14,11 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 PEAK = 0.5  # AutoCap's waveforms are scaled to this peak
+SILENCE = 1e-8  # added to a peak before it divides
 INT16_SCALE = 32_768.0  # int16 full scale
+NOT_FINITE = "holds NaN or infinite samples"
 
 SINC_ZERO_CROSSINGS = 6  # half-width of the resampling window, in zero crossings of the sinc
 SINC_ROLLOFF = 0.99  # cut-off as a share of the lower Nyquist frequency: the window needs room to fall off
 MAX_FILTER_BANK = 4_000_000  # taps: rates such as 22,051 Hz share no factor with 32,000 and would need 10^9
+
+# Rounding in a float32 transform is 0.03 dB in bands that are 90 dB below the loudest, and is heard by nobody above.
+DOUBLE_BELOW = 1e-8
 
 MEL_BREAK_HZ = 1_000.0  # Slaney's mel scale is linear below, logarithmic above
 MEL_LINEAR_HZ = 200.0 / 3  # width of one mel below the break
@@ -52,42 +57,126 @@ def to_mono(waveform: object) -> Tensor:
 
     Raises ValueError for an empty waveform, one of another shape or type, and one with NaN or infinity in it.
     """
+    x_S = _mixed(_channels(waveform))
+    if not bool(torch.isfinite(x_S).all()):
+        raise ValueError(NOT_FINITE)
+    return x_S
+
+
+def _channels(waveform: object) -> Tensor:
+    """The samples as they came, floating or int16, as (channels, S). Raises ValueError for what is no waveform."""
     if isinstance(waveform, np.ndarray) and not waveform.flags.writeable:
         waveform = waveform.copy()  # bytes of a record: torch has no read-only tensors
-    x = torch.as_tensor(waveform)
+    try:
+        x = torch.as_tensor(waveform)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"expected a tensor or array of samples, found {type(waveform).__name__}") from error
     if x.ndim not in (1, 2) or x.numel() == 0:
         raise ValueError(f"expected (samples,) or (channels, samples) with at least one sample, found {tuple(x.shape)}")
-    if x.dtype == torch.int16:
-        x = x.float() / INT16_SCALE
-    elif not x.is_floating_point():
+    if x.dtype != torch.int16 and not x.is_floating_point():
         raise ValueError(f"expected floating point or int16 samples, found {x.dtype}")
-    x = x.float()
-    if x.ndim == 2:
-        x = x.mean(dim=0)
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("holds NaN or infinite samples")
-    return x
+    if x.ndim == 2 and x.shape[0] > x.shape[1]:
+        raise ValueError(
+            f"expected (channels, samples), found {x.shape[0]} channels of {x.shape[1]} samples: transpose it"
+        )
+    return x.reshape(-1, x.shape[-1])
+
+
+def _mixed(x_CS: Tensor) -> Tensor:
+    """The mean of the channels in float32, of full scale 1. shape (..., channels, S) -> (..., S)"""
+    scale = INT16_SCALE if x_CS.dtype == torch.int16 else 1.0
+    return x_CS.float().mean(dim=-2) / scale
 
 
 def normalise(x_S: Tensor) -> Tensor:
     """Zero mean, peak `PEAK`. Silence stays silence. Comes before padding, so that padding does not move the mean."""
     x_S = x_S - x_S.mean()
-    return x_S / (x_S.abs().max() + 1e-8) * PEAK
+    return x_S / (x_S.abs().max() + SILENCE) * PEAK
 
 
 def prepare_waveform(waveform: object, sample_rate_hz: int, *, target_rate_hz: int, num_samples: int) -> Tensor:
     """One clip as AutoCap takes it: mono, `target_rate_hz`, zero mean, peak 0.5, zero-padded. shape (num_samples,)
 
-    Raises ValueError for a clip that lasts longer than `num_samples`: what to cut is the caller's decision.
+    Raises ValueError as `to_mono` does, and for a clip that lasts longer than `num_samples`: what to cut is the
+    caller's decision.
     """
-    x_S = to_mono(waveform)
+    x_CS = _channels(waveform)
+    _check_length(x_CS, sample_rate_hz, num_samples / target_rate_hz)
+    x_BS, finite_B = _prepared([x_CS], sample_rate_hz, target_rate_hz, num_samples, torch.device("cpu"))
+    if not bool(finite_B.all()):
+        raise ValueError(NOT_FINITE)
+    return x_BS[0]
+
+
+def as_waveforms(waveforms: Sequence[object], sample_rate_hz: int, max_s: float) -> list[Tensor]:
+    """Every waveform as (channels, S), as it came and uncopied: what `prepare_waveforms` takes.
+
+    Raises ValueError that says which waveform is empty, of another shape or type, or lasts longer than `max_s`, and
+    for a sample rate that is none.
+    """
+    out = []
+    for i, waveform in enumerate(waveforms):
+        try:
+            out.append(_channels(waveform))
+            _check_length(out[-1], sample_rate_hz, max_s)
+        except ValueError as error:
+            raise ValueError(f"waveform {i}: {error}") from None
+    return out
+
+
+def prepare_waveforms(
+    waveforms: Sequence[Tensor],
+    sample_rate_hz: int,
+    *,
+    target_rate_hz: int,
+    num_samples: int,
+    device: torch.device,
+    numbers: Sequence[int] | None = None,
+) -> Tensor:
+    """`prepare_waveform` for many clips of `as_waveforms`, computed together on `device`. shape (B, num_samples)
+
+    A clip's samples do not depend on the others. Raises ValueError that says which waveform is not finite: its place,
+    or what `numbers` has at its place.
+    """
+    groups: dict[tuple[torch.dtype, int], list[int]] = {}
+    for i, x_CS in enumerate(waveforms):
+        groups.setdefault((x_CS.dtype, len(x_CS)), []).append(i)
+    out_BS = torch.empty(len(waveforms), num_samples, device=device)
+    for (dtype, _), members in groups.items():
+        chosen = [waveforms[i] for i in members]
+        x_BS, finite_B = _prepared(chosen, sample_rate_hz, target_rate_hz, num_samples, device)
+        if dtype.is_floating_point and not bool(finite_B.all()):  # PCM always is, and a GPU need not be waited for
+            place = members[int(finite_B.int().argmin())]
+            raise ValueError(f"waveform {numbers[place] if numbers else place}: {NOT_FINITE}")
+        out_BS[torch.tensor(members, device=device)] = x_BS
+    return out_BS
+
+
+def _check_length(x_CS: Tensor, sample_rate_hz: int, max_s: float) -> None:
+    if not isinstance(sample_rate_hz, int | np.integer) or sample_rate_hz < 1:
+        raise ValueError(f"the sample rate is {sample_rate_hz!r}: give a whole number of Hz")
+    if x_CS.shape[1] > math.ceil(max_s * sample_rate_hz):
+        raise ValueError(f"lasts {x_CS.shape[1] / sample_rate_hz:.2f} s, but the model hears {max_s:g} s: cut it")
+
+
+def _prepared(
+    clips: Sequence[Tensor], sample_rate_hz: int, target_rate_hz: int, num_samples: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Clips of one type and number of channels, prepared; and which are finite. shape (B, num_samples), (B,)"""
+    # Always padded to the whole window, so that a clip's sums run over the same positions in any company.
     limit = math.ceil(num_samples * sample_rate_hz / target_rate_hz)
-    if len(x_S) > limit:
-        raise ValueError(
-            f"lasts {len(x_S) / sample_rate_hz:.2f} s, but the model hears {num_samples / target_rate_hz:g} s: cut it"
-        )
-    x_S = normalise(resample(x_S, sample_rate_hz, target_rate_hz)[:num_samples])
-    return F.pad(x_S, (0, num_samples - len(x_S)))
+    together = torch.zeros(len(clips), len(clips[0]), limit, dtype=clips[0].dtype, pin_memory=device.type == "cuda")
+    for row, x_CS in zip(together, clips, strict=True):
+        row[:, : x_CS.shape[1]] = x_CS
+    lengths = [math.ceil(x_CS.shape[1] * target_rate_hz / sample_rate_hz) for x_CS in clips]
+    length_B = torch.tensor(lengths).clamp(max=num_samples).to(device, non_blocking=True)
+    mono_BS = _mixed(together.to(device, non_blocking=True))
+    finite_B = torch.isfinite(mono_BS).all(dim=1)
+    x_BS = resample(mono_BS, sample_rate_hz, target_rate_hz)[:, :num_samples]
+    sound_BS = torch.arange(num_samples, device=device) < length_B[:, None]  # the filter rings on beyond the end
+    mean_B = torch.where(sound_BS, x_BS, 0).sum(dim=1, dtype=torch.float64) / length_B
+    x_BS = torch.where(sound_BS, x_BS - mean_B[:, None].float(), 0)
+    return x_BS / (x_BS.abs().amax(dim=1, keepdim=True) + SILENCE) * PEAK, finite_B
 
 
 # --- resampling --------------------------------------------------------------------------------------------------
@@ -173,7 +262,14 @@ def mel_filter_bank(config: MelConfig) -> Tensor:
     return (torch.minimum(rising, falling).clamp(min=0) / area).float()
 
 
-class LogMel(nn.Module):
+class Float32(nn.Module):
+    """A module whose numbers stay in float32 when the model around it goes to half precision: decibels need it."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32":
+        return super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)
+
+
+class LogMel(Float32):
     """Power mel spectrogram in decibels, frames centred on their hop with reflection at both ends."""
 
     window: Tensor
@@ -182,25 +278,20 @@ class LogMel(nn.Module):
     def __init__(self, config: MelConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.register_buffer("window", torch.hann_window(config.window, dtype=torch.float64), persistent=False)
         self.register_buffer("filters", mel_filter_bank(config), persistent=False)
 
     def forward(self, x_BS: Tensor) -> Tensor:
         """shape (B, S) -> (B, S // hop + 1, num_mels), in dB"""
+        # A CPU's cache holds the frames of one clip: a batch at once takes three times as long there.
+        at_once = 1 if x_BS.device.type == "cpu" else max(1, len(x_BS))
+        return torch.cat([self._log_mel(some_BS) for some_BS in x_BS.split(at_once)])
+
+    def _log_mel(self, x_BS: Tensor) -> Tensor:
         half = self.config.window // 2
         padded = F.pad(x_BS[:, None], (half, half), mode="reflect")[:, 0]
         frames_BTW = padded.unfold(-1, self.config.window, self.config.hop)
-        spectrum = torch.fft.rfft(frames_BTW * self.window)  # as torch.stft, which takes twice as long on a CPU
-        power_BTF = spectrum.real.square() + spectrum.imag.square()
+        window = self.window if self.config.min_power < DOUBLE_BELOW else self.window.float()
+        spectrum = torch.fft.rfft(frames_BTW * window)  # as torch.stft, which takes twice as long on a CPU
+        power_BTF = (spectrum.real.square() + spectrum.imag.square()).float()
         return 10.0 * torch.log10((power_BTF @ self.filters).clamp(min=self.config.min_power))
-
-
-def stack(waveforms: Sequence[object], prepare: Callable[[object], Tensor]) -> Tensor:
-    """`prepare` on every waveform, stacked. shape (B, S). A ValueError says which waveform it is about."""
-    out = []
-    for i, waveform in enumerate(waveforms):
-        try:
-            out.append(prepare(waveform))
-        except ValueError as error:
-            raise ValueError(f"waveform {i}: {error}") from None
-    return torch.stack(out)

@@ -1,13 +1,34 @@
-"""The audio branch of CLAP: one vector for the whole clip, in the space that CLAP shares with texts.
+"""CLAP's two branches: one vector for a clip, one for a text, in a space where the two can be compared.
 
-Wu et al., "Large-scale Contrastive Language-Audio Pretraining", 2023.
-Shape suffixes: B batch, T frames, M mel bands, P joint width.
+Wu et al., "Large-scale Contrastive Language-Audio Pretraining", 2023 (LAION's CLAP). AutoCap hears by the audio branch;
+the text branch scores captions and conditions the generator.
+Shape suffixes: B batch, T frames or tokens, M mel bands, P joint width.
 """
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import ClapTextConfig, ClapTextModelWithProjection
 
+from models import files
+from models.files import CONFIG, WEIGHTS, ModelFilesError
 from models.swin import SwinConfig, SwinEncoder
+
+if TYPE_CHECKING:  # models.autocap imports this file
+    from models.autocap.tokens import CaptionTokenizer
+
+TOKENIZER = "tokenizer.json"
+FILES = (CONFIG, WEIGHTS, TOKENIZER)
+TEXT_FOLDER = "clap_text"
+"""In a captioner's folder: the text branch of the CLAP that it listens with."""
+BOS, PAD, EOS = 0, 1, 2  # RoBERTa's ids, which are BART's
 
 
 class ClapAudio(nn.Module):
@@ -24,3 +45,170 @@ class ClapAudio(nn.Module):
         """shape (B, T, M) -> (B, P), L2-normalised"""
         _, pooled_BC = self.encoder(mel_BTM)
         return F.normalize(self.projection(pooled_BC), dim=-1)
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClapTextSize:
+    """The text branch: a RoBERTa. The defaults are those of LAION's CLAP, roberta-base."""
+
+    vocab: int = 50_265
+    width: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    ffn_width: int = 3_072
+    max_positions: int = 514  # of the table: RoBERTa counts from 2
+    joint_width: int = 512  # of the vectors that are compared
+    dropout: float = 0.1
+    eps: float = 1e-5  # of its layer norms
+    max_tokens: int = 77  # of one text with <s> and </s>; what LAION's CLAP was trained with
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.max_tokens <= self.max_positions - 2:
+            raise ValueError(
+                f"max_tokens is {self.max_tokens}: 3 to {self.max_positions - 2} for {self.max_positions} positions"
+            )
+
+
+TEXT_SIZES: dict[str, ClapTextSize] = {
+    # beside the bundled captioner
+    "demo": ClapTextSize(
+        vocab=768,
+        width=128,
+        num_layers=2,
+        num_heads=4,
+        ffn_width=256,
+        max_positions=66,
+        joint_width=64,
+        dropout=0.05,
+        max_tokens=64,
+    ),
+    "base": ClapTextSize(),
+}
+
+
+class ClapText(nn.Module):
+    """RoBERTa, pooled, projected, of unit length. `embed` takes texts, `forward` tokens."""
+
+    def __init__(self, config: ClapTextSize, tokenizer: "CaptionTokenizer") -> None:
+        super().__init__()
+        if tokenizer.vocab > config.vocab:
+            raise ValueError(f"the tokenizer has {tokenizer.vocab} tokens, but config.vocab is {config.vocab}")
+        self.config = config
+        self.tokenizer = tokenizer
+        # `Any`: transformers' modules have no types
+        self.roberta: Any = ClapTextModelWithProjection(_transformers_config(config))
+        for name in _DERIVED:  # some released files hold these, some do not
+            embeddings = self.roberta.text_model.embeddings
+            embeddings.register_buffer(name, getattr(embeddings, name), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.roberta.device
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask of `<s> text </s>`, both of shape (B, T), on the CPU. A text too long loses its end."""
+        room = self.config.max_tokens - 2
+        rows = [torch.tensor([BOS, *self.tokenizer.encode_text(text)[:room], EOS]) for text in texts]
+        ids_BT = pad_sequence(rows, batch_first=True, padding_value=PAD)
+        return ids_BT, (ids_BT != PAD).long()
+
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """shape (B, T), (B, T) -> (B, P), L2-normalised"""
+        return F.normalize(self.roberta(input_ids=ids_BT, attention_mask=mask_BT).text_embeds, dim=-1)
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """One unit vector per text, whatever mode the model is in. shape (B, P), on the model's device
+
+        A text's vector does not depend on the others of the batch, but for the last bits of floating point.
+        """
+        if not len(texts):
+            return torch.zeros(0, self.config.joint_width, device=self.device)
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                ids_BT, mask_BT = self.tokens(texts)
+                return self(ids_BT.to(self.device), mask_BT.to(self.device))
+        finally:
+            self.train(was_training)
+
+    # --- files: those of transformers' ClapTextModelWithProjection, so either reads what the other wrote
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "ClapText":
+        """The text branch in a folder or a repository of the Hugging Face hub, in eval mode.
+
+        Reads folders of `save_pretrained`, of transformers' ClapTextModelWithProjection, and of its whole ClapModel
+        (laion/larger_clap_general), of which the audio branch is left out. Raises ModelFilesError.
+        """
+        from models.autocap.pretrained import read_tokenizer
+
+        folder = files.find(path, FILES)
+        weights = {
+            name: tensor
+            for name, tensor in files.read_weights(folder / WEIGHTS).items()
+            if not name.startswith(_OTHER_BRANCH) and not name.endswith(_DERIVED)
+        }
+        try:
+            model = cls(read_text_config(folder / CONFIG), read_tokenizer(folder / TOKENIZER))
+        except ValueError as error:
+            raise ModelFilesError(f"{folder}: {error}") from error
+        files.fill(model.roberta, weights, folder / WEIGHTS)
+        return model.eval()
+
+    def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write config.json, model.safetensors and tokenizer.json. `dtype`: of the stored weights, if another."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_weights(folder / WEIGHTS, self.roberta, dtype)
+        self.tokenizer.save(folder / TOKENIZER)
+        values = {theirs: getattr(self.config, ours) for ours, theirs in _NAMES.items()}
+        values |= {"model_type": _TEXT_MODEL, "attention_probs_dropout_prob": self.config.dropout}
+        (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+_TEXT_MODEL = "clap_text_model"  # transformers' name for it
+_DERIVED = ("position_ids", "token_type_ids")  # buffers that a constructor computes
+_OTHER_BRANCH = ("audio_model.", "audio_projection.", "logit_scale")
+_NAMES = {
+    "vocab": "vocab_size",
+    "width": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "ffn_width": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+    "joint_width": "projection_dim",
+    "dropout": "hidden_dropout_prob",
+    "eps": "layer_norm_eps",
+    "max_tokens": "max_tokens",
+}
+"""Our settings by transformers' names; the last is our own, and transformers keeps it without minding."""
+
+
+def read_text_config(path: Path) -> ClapTextSize:
+    """The size of the text branch, from a config.json of a text model or of a whole CLAP. Raises ModelFilesError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        kind = values.get("model_type")
+        if kind == "clap":
+            values = (values.get("text_config") or {}) | {"projection_dim": values.get("projection_dim", 512)}
+        elif kind != _TEXT_MODEL:
+            raise ModelFilesError(
+                f"{path}: model_type is {kind!r}, expected 'clap' or {_TEXT_MODEL!r}: give the folder of a CLAP"
+            )
+        defaults = ClapTextConfig()  # what its files leave out means this, and not our default
+        known = {ours: values.get(theirs, getattr(defaults, theirs, None)) for ours, theirs in _NAMES.items()}
+        max_tokens = known.pop("max_tokens") or min(ClapTextSize.max_tokens, known["max_positions"] - 2)
+        return ClapTextSize(**known, max_tokens=max_tokens)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelFilesError(f"{path} is no config of a CLAP ({error}): fetch or save the folder again") from error
+
+
+def _transformers_config(size: ClapTextSize) -> ClapTextConfig:
+    values = {theirs: getattr(size, ours) for ours, theirs in _NAMES.items() if ours != "max_tokens"}
+    return ClapTextConfig(
+        **values, attention_probs_dropout_prob=size.dropout, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS
+    )

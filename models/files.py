@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -61,7 +60,7 @@ def read_config(path: Path, format_name: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = values.pop("format", None)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise ModelFilesError(f"{path} is no model config ({error}): fetch or save the folder again") from error
     if found != format_name:
         raise ModelFilesError(
@@ -92,12 +91,27 @@ def check_weights(path: Path) -> None:
 
 def write_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
     """Write the model's tensors, in `dtype` where one is given; the same model gives the same bytes."""
-    weights = {}
-    for name, tensor in stored_tensors(model):
-        value = tensor.detach().to("cpu", copy=True)
-        weights[name] = (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
-    # By bytes and not by `save_file`, which makes the file unreadable for everyone else.
-    path.write_bytes(to_bytes(weights, metadata={"format": "pt"}))
+    write_tensors(path, dict(stored_tensors(model)), dtype)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+    """Write tensors by name, floating ones in `dtype` where one is given. What lies on the CPU is not copied first.
+
+    Raises OSError where the file cannot be written.
+    """
+    stored = {}
+    for name, tensor in tensors.items():
+        kind = dtype if dtype and tensor.is_floating_point() else tensor.dtype
+        value = tensor.detach().to("cpu", kind).contiguous()
+        is_part = value.untyped_storage().nbytes() > value.nbytes  # of something larger, which others may share
+        stored[name] = value.clone() if is_part else value
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(stored, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, among others
+        raise OSError(None, f"cannot be written ({error})", str(path)) from error
+    path.chmod(mode)  # save_file makes the file unreadable for everyone else
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:

@@ -5,7 +5,6 @@ says which of them make up the fingerprint of a dataset.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -13,26 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
+from pipeline import settings
 from pipeline.dataset.writer import WriterConfig
-from pipeline.errors import ForeseenError
+from pipeline.settings import SettingsError
+from stages import hub, scores, speech, video_captions
 from stages.captions import DEMO, CaptionsConfig, model_files, window_ms
 from stages.keywords import KeywordFilter, KeywordsConfig
 from stages.media import MediaConfig
 from stages.probe import ProbeConfig
+from stages.scores import AUTO, OWN, ScoresConfig
 from stages.segments import SegmentsConfig
 from stages.settings import check, setting
+from stages.speech import SpeechConfig
 from stages.transcripts import TranscriptsConfig
+from stages.video_captions import VideoCaptionsConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised by hand when the same settings would give another dataset than before."""
 
 
-class ConfigError(ForeseenError):
-    """Settings that cannot be used. The message names the file and the field, and says what to write instead."""
+ConfigError = SettingsError
+"""Settings that cannot be used. The message names the file and the field, and says what to write instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class PoolsConfig:
 
     fetch: PoolConfig = setting(_pool(0.25), "probe, transcripts, segments: waits for disks and networks")
     media: PoolConfig = setting(_pool(0.5), "media: ffmpeg")
-    judge: PoolConfig = setting(_pool(0.75), "captions, merge, keywords, encode: the GPU pool")
+    judge: PoolConfig = setting(_pool(0.75), "all models, and what follows up to encode: the GPU pool")
     write: PoolConfig = setting(_pool(0.25), "writer: shards, index, ledger")
     block_videos: int = setting(16, "Videos that travel together. More: less overhead; less: less memory.")
     pass_videos: int = setting(262_144, "A build is a sequence of passes over at most so many videos.")
@@ -87,8 +88,11 @@ class BuildConfig:
     transcripts: TranscriptsConfig = setting(TranscriptsConfig, "which transcript counts")
     segments: SegmentsConfig = setting(SegmentsConfig, "gaps and clips")
     media: MediaConfig = setting(MediaConfig, "audio of the clips")
+    video_captions: VideoCaptionsConfig = setting(VideoCaptionsConfig, "captions of the picture, for the captioner")
     captions: CaptionsConfig = setting(CaptionsConfig, "the captioner")
     keywords: KeywordsConfig = setting(KeywordsConfig, "the filter of speech and music")
+    scores: ScoresConfig = setting(ScoresConfig, "how well captions fit")
+    speech: SpeechConfig = setting(SpeechConfig, "how likely speech is")
     writer: WriterConfig = setting(WriterConfig, "shards")
     pools: PoolsConfig = setting(PoolsConfig, "workers")
     max_failed_share: float = setting(
@@ -101,89 +105,31 @@ class BuildConfig:
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> BuildConfig:
     """The settings of a YAML file (none: the defaults) with `section.field=value` overrides. Raises ConfigError."""
-    content: Any = {}
-    if path is not None:
-        content = _read_yaml(Path(path)) or {}
-        if not isinstance(content, dict):
-            raise ConfigError(f"{path}: a mapping of sections expected, found {type(content).__name__}")
-    _check_names(BuildConfig, content, str(path))
-    for override in overrides:
-        _apply(content, override)
-    try:
-        return _with_absolute_paths(TypeAdapter(BuildConfig).validate_python(content))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(problem, path) for problem in error.errors())) from None
+    if path is not None and not Path(path).exists():
+        bundled = ", ".join(sorted(str(p) for p in CONFIGS.glob("*.yaml")))
+        raise ConfigError(f"{path} does not exist. Bundled: {bundled}")
+    return _with_absolute_paths(settings.load(BuildConfig, path, overrides))
 
 
 def _with_absolute_paths(config: BuildConfig) -> BuildConfig:
     """Workers have another working directory than the driver."""
-    captions, keywords = config.captions, config.keywords
-    if Path(captions.model).is_dir() and captions.model != DEMO:
-        captions = dataclasses.replace(captions, model=str(Path(captions.model).absolute()))
+
+    def absolute(section: Any, name: str) -> Any:
+        value = getattr(section, name)
+        if value not in ("", DEMO, AUTO, OWN) and Path(value).is_dir():
+            return dataclasses.replace(section, **{name: str(Path(value).absolute())})
+        return section
+
+    keywords = config.keywords
     if keywords.file:
         keywords = dataclasses.replace(keywords, file=str(Path(keywords.file).expanduser().absolute()))
-    return dataclasses.replace(config, captions=captions, keywords=keywords)
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        bundled = ", ".join(sorted(str(p) for p in CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"{path} does not exist. Bundled: {bundled}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path} is not readable YAML: {error}") from None
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {override}: write it as section.field=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from None
-    for part in reversed(name.split(".")):
-        value = {part: value}
-    _check_names(BuildConfig, value, "--set")
-    _merge(content, value)
-
-
-def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
-    for name, value in other.items():
-        if isinstance(value, dict) and isinstance(into.get(name), dict):
-            _merge(into[name], value)
-        else:
-            into[name] = value
-
-
-def _check_names(kind: Any, content: dict[str, Any], where: str, prefix: str = "") -> None:
-    """Refuse options that are not there, and yes or no where a number is wanted: YAML reads it from many a word."""
-    known = {field.name: field.type for field in dataclasses.fields(kind)}
-    for name, value in list(content.items()):
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown option {prefix}{name}; {hint}")
-        if isinstance(value, bool) and known[name] is not bool:
-            raise ConfigError(
-                f"{where}: {prefix}{name} is {value}: yes, no, on, off, true and false are no values for it"
-            )
-        if dataclasses.is_dataclass(known[name]):
-            if value is None:
-                content[name] = {}  # a section whose lines are all commented out
-            elif isinstance(value, dict):
-                _check_names(known[name], value, where, f"{prefix}{name}.")
-
-
-def _explain(problem: Any, path: str | Path | None) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    source = f"{path}: " if path else ""
-    return (
-        f"{source}{message}"
-        if problem["type"] == "value_error"
-        else f"{source}{name}: {message}, found {problem['input']!r}"
+    return dataclasses.replace(
+        config,
+        captions=absolute(config.captions, "model"),
+        keywords=keywords,
+        scores=absolute(config.scores, "text_model"),
+        speech=absolute(config.speech, "model"),
+        video_captions=absolute(config.video_captions, "model"),
     )
 
 
@@ -196,8 +142,8 @@ def identity(config: BuildConfig) -> dict[str, Any]:
     }
 
 
-def fingerprint(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def fingerprint(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def explain_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -218,33 +164,30 @@ def _results(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _digests(config: BuildConfig) -> dict[str, str]:
     """What the files say that the settings point to. Raises ConfigError that names what is missing or wrong."""
     try:
-        files = model_files(config.captions)
         window = window_ms(config.captions)
         check(
             config.segments.max_clip_ms <= window,
             f"segments.max_clip_ms is {config.segments.max_clip_ms}: the captioner hears {window} ms at once",
         )
-        rules = KeywordFilter(config.keywords.file).fingerprint if config.keywords.enabled else "off"
+        text_model = scores.text_model(config.scores, config.captions)
+        return {
+            "captions.model": _digest(model_files(config.captions)),
+            "keywords.rules": KeywordFilter(config.keywords.file).fingerprint if config.keywords.enabled else "off",
+            "scores.text_model": _digest(scores.text_model_files(text_model)) if text_model else "none",
+            "speech.model": _digest(hub.model_files(speech.find_model(config.speech)[0]))
+            if config.speech.model
+            else "off",
+            "video_captions.model": _digest(hub.model_files(video_captions.find_model(config.video_captions)))
+            if config.video_captions.model
+            else "off",
+        }
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _digest(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return {"captions.model": digest.hexdigest(), "keywords.rules": rules}
-
-
-def to_yaml(config: BuildConfig) -> str:
-    """The settings as YAML, each with its meaning in a comment: a file to start from."""
-    return "\n".join(_yaml_lines(config, "")) + "\n"
-
-
-def _yaml_lines(config: Any, indent: str) -> Iterator[str]:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        yield f"{indent}# {field.metadata['doc']}"
-        if dataclasses.is_dataclass(value):
-            yield f"{indent}{field.name}:"
-            yield from _yaml_lines(value, indent + "  ")
-        else:
-            shown = list(value) if isinstance(value, tuple) else value
-            yield f"{indent}{field.name}: {json.dumps(shown)}"
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

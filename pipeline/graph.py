@@ -2,8 +2,8 @@
 
     fetch -> media -> judge -> bundles of N videos -> write        (what each pool does: pipeline/pools.py)
 
-`preserve_order` makes a shard the next N
-unfinished rows of the plan, whoever was fastest. This is the one file of `pipeline` that knows Ray.
+`preserve_order` makes a shard the next N unfinished rows of the plan, whoever was fastest. This is the one file of
+`pipeline` that knows Ray.
 """
 
 import logging
@@ -11,6 +11,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from pipeline.dataset.writer import Proposal, WriteFailed, Writer
 from pipeline.errors import FINISHED_WITH_FAILURES, ForeseenError
 from pipeline.pools import POOLS
 from stages.records import Video, from_table, to_table
+from stages.scores import resolved
 from stages.stage import SickWorker, run_stages
 
 _MAX_TASK_RETRIES = 4  # Ray Data's own number is without end: videos that kill their worker would hang the build
@@ -101,7 +103,7 @@ class Graph:
 
     def __init__(self, config: BuildConfig, store: Store) -> None:
         check_room(config, ray.cluster_resources())
-        self.config = config
+        self.config = replace(config, scores=resolved(config.scores, config.captions))
         self.store = store
         self.progress: Any = ray.remote(num_cpus=0)(Progress).remote()
         logging.getLogger("ray.data").setLevel(logging.ERROR)

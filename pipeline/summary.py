@@ -5,6 +5,9 @@ from typing import Any
 from pipeline.dataset.view import DatasetView
 from stages.reasons import Reason
 
+RELEASED_CUTS = (0.1, 0.4, 0.5)
+"""CLAP scores at which the paper's released sets are cut."""
+
 
 def summarise(view: DatasetView) -> dict[str, Any]:
     """All figures of `autorecap inspect`, ready for JSON."""
@@ -18,6 +21,7 @@ def summarise(view: DatasetView) -> dict[str, Any]:
         "reasons": reasons(view),
         "durations": _durations(view),
         "captions": _captions(view),
+        "scores": _scores(view),
     }
 
 
@@ -51,12 +55,14 @@ def funnel(view: DatasetView) -> list[dict[str, Any]]:
                coalesce(sum(num_silent), 0) as silent,
                coalesce(sum(num_joined), 0) as joined,
                coalesce(sum(num_keyword), 0) as keyword,
+               coalesce(sum(num_low_score), 0) as low_score,
                coalesce(sum(num_kept), 0) as kept
         from videos
         """
     )[0]
     v = {name: int(value) for name, value in v.items()}
-    failed = v["clips"] - v["left_out"] - v["silent"] - v["joined"] - v["keyword"] - v["kept"]
+    unnamed = v["low_score"] + v["kept"]  # by no keyword
+    failed = v["clips"] - v["left_out"] - v["silent"] - v["joined"] - v["keyword"] - unnamed
     steps = [
         ("videos handled", v["videos"], ""),
         ("with a transcript", v["transcribed"], ""),
@@ -68,8 +74,9 @@ def funnel(view: DatasetView) -> list[dict[str, Any]]:
             v["clips"] - v["left_out"] - v["silent"] - failed,
             f"{v['silent']} silent, {v['left_out']} beyond the limit or the end, {failed} in failed videos",
         ),
-        ("after joining equal neighbours", v["keyword"] + v["kept"], f"{v['joined']} joined"),
-        ("without speech and music: kept", v["kept"], f"{v['keyword']} named by keywords"),
+        ("after joining equal neighbours", v["keyword"] + unnamed, f"{v['joined']} joined"),
+        ("without speech and music", unnamed, f"{v['keyword']} named by keywords"),
+        ("kept", v["kept"], f"{v['low_score']} below the lowest score"),
     ]
     return [{"step": step, "count": count, "lost": lost} for step, count, lost in steps]
 
@@ -124,4 +131,15 @@ def _captions(view: DatasetView) -> dict[str, Any]:
         "unique_words": unique,
         "most_frequent": top,
         "keywords": dropped,
+    }
+
+
+def _scores(view: DatasetView) -> dict[str, Any]:
+    """CLAP scores: how many clips have one, their mean, and how many reach each of `RELEASED_CUTS`."""
+    counts = ", ".join(f"count(*) filter (clap_score >= {cut}) as at_least_{i}" for i, cut in enumerate(RELEASED_CUTS))
+    row = view.rows(f"select count(clap_score) as clips, avg(clap_score) as mean, {counts} from clips")[0]  # noqa: S608
+    return {
+        "clips": row["clips"],
+        "mean": None if row["mean"] is None else round(row["mean"], 4),
+        "at_least": {str(cut): row[f"at_least_{i}"] for i, cut in enumerate(RELEASED_CUTS)},
     }

@@ -6,16 +6,18 @@ torch is imported where the model is made: workers of other pools read these set
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from stages.batches import At, groups, with_clips
 from stages.records import Clip, Verdict, Video
 from stages.settings import check, setting
 
 DEMO = "demo"
 """As `model`: the bundled one, which knows the sounds of the demo and nothing else."""
+_SHORTEST_MS = 100
+"""AutoCap hears nothing in less: such a clip stays without a caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,19 @@ class CaptionsConfig:
         "A clip with a lower RMS level is silent and not captioned: a thousandth of full scale, below a quiet room.",
         results=True,
     )
-    batch_clips: int = setting(16, "Clips captioned at once. On a CPU batches stay within one video (see docs).")
-    device: str = setting("auto", "cpu, cuda, or auto: cuda where the worker has a GPU.")
-    num_threads: int = setting(1, "CPU threads of one model. The pool grows by more workers, not by threads.")
+    batch_clips: int = setting(
+        16, "Clips captioned at once, halved where memory runs out. On a CPU batches stay within one video (see docs)."
+    )
+    device: str = setting("auto", "cpu, cuda, or auto: cuda where the worker has a GPU. All models of a worker use it.")
+    precision: str = setting(
+        "auto",
+        "float32, bfloat16, or auto: bfloat16 on a GPU that has it, float32 on a CPU, where builds are reproducible.",
+        results=True,
+    )
+    compiled: bool = setting(
+        False, "torch.compile the model: minutes at the start of every worker, worth it for days on a GPU."
+    )
+    num_threads: int = setting(1, "CPU threads of a worker's models. The pool grows by more workers, not by threads.")
 
     def __post_init__(self) -> None:
         check(bool(self.model), "captions.model is empty: name a folder or hub id, or 'demo'")
@@ -43,6 +55,8 @@ class CaptionsConfig:
         check(self.silence_dbfs <= 0, f"captions.silence_dbfs is {self.silence_dbfs}: 0 or below, such as -50")
         check(1 <= self.batch_clips <= 4096, f"captions.batch_clips is {self.batch_clips}: 1 to 4096")
         check(self.device in ("auto", "cpu", "cuda"), f"captions.device is {self.device!r}: auto, cpu or cuda")
+        precisions = ("auto", "float32", "bfloat16")
+        check(self.precision in precisions, f"captions.precision is {self.precision!r}: one of {', '.join(precisions)}")
         check(self.num_threads >= 1, f"captions.num_threads is {self.num_threads}: at least 1")
 
     @property
@@ -51,48 +65,64 @@ class CaptionsConfig:
 
         return str(AutoCap.DEMO) if self.model == DEMO else self.model
 
+    @property
+    def torch_device(self) -> str:
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
 
 class Captions:
-    """Gives every clip a caption, or the verdict `silent`."""
+    """Gives every clip a caption, or the verdict `silent`.
+
+    `keep_clap`: and what CLAP made of its audio, for the scores stage.
+    """
 
     name = "captions"
 
-    def __init__(self, config: CaptionsConfig) -> None:
+    def __init__(self, config: CaptionsConfig, *, keep_clap: bool = False) -> None:
         import torch
 
         from models.autocap import AutoCap
+        from models.autocap.model import dtype_for
 
         self.config = config
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.across_videos = device != "cpu"
-        if device == "cpu":
+        self.keep_clap = keep_clap
+        device = torch.device(config.torch_device)
+        self.across_videos = device.type != "cpu"
+        if device.type == "cpu":
             torch.set_num_threads(config.num_threads)
-        self.model = AutoCap.from_pretrained(config.model_path).to(device).eval()
+        dtype = getattr(torch, config.precision, torch.float32)
+        if config.precision == "auto" and device.type != "cpu":
+            dtype = dtype_for(device)
+        self.model = AutoCap.from_pretrained(config.model_path, dtype=dtype, compiled=config.compiled).to(device)
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        heard = [video.map_clips(self._without_silence) for video in videos]
-        captions: dict[tuple[int, int], str] = {}
-        for batch in self._batches(heard):
-            texts = self.model.caption(
-                [_samples(heard[v].clips[c]) for v, c in batch],
-                heard[batch[0][0]].clips[batch[0][1]].sample_rate_hz,
-                titles=[heard[v].title if self.config.use_title else "" for v, _ in batch],
-                video_captions=[heard[v].clips[c].video_caption for v, c in batch],
-                num_beams=self.config.num_beams,
-                max_new_tokens=self.config.max_new_tokens,
-            )
-            captions.update(zip(batch, texts, strict=True))
+        videos = [video.map_clips(self._without_silence) for video in videos]
+        captioned: dict[At, Clip] = {}
+        for group in groups(videos, _to_caption, across_videos=self.across_videos):
+            clips = [videos[v].clips[c] for v, c in group]
+            titles = [videos[v].title if self.config.use_title else "" for v, _ in group]
+            captioned.update(zip(group, self._caption(clips, titles), strict=True))
+        return with_clips(videos, captioned)
+
+    def _caption(self, clips: Sequence[Clip], titles: Sequence[str]) -> list[Clip]:
+        texts, clap_BP = self.model.caption(
+            [np.frombuffer(clip.audio or b"", dtype="<i2") for clip in clips],
+            clips[0].sample_rate_hz,
+            titles=titles,
+            video_captions=[clip.video_caption for clip in clips],
+            num_beams=self.config.num_beams,
+            max_new_tokens=self.config.max_new_tokens,
+            batch_size=self.config.batch_clips,
+            return_clap=True,
+        )
+        vectors = [row.tobytes() if self.keep_clap else None for row in clap_BP.numpy().astype("<f4")]
         return [
-            replace(
-                video,
-                clips=tuple(
-                    replace(clip, caption=captions[v, c]) if (v, c) in captions else clip
-                    for c, clip in enumerate(video.clips)
-                ),
-            )
-            for v, video in enumerate(heard)
+            replace(clip, caption=text, clap_audio=vector)
+            for clip, text, vector in zip(clips, texts, vectors, strict=True)
         ]
 
     def _without_silence(self, clip: Clip) -> Clip:
@@ -100,26 +130,9 @@ class Captions:
             return clip.dropped(Verdict.SILENT)
         return clip
 
-    def _batches(self, videos: Sequence[Video]) -> Iterator[list[tuple[int, int]]]:
-        """Clips to caption together, as (video, clip) positions.
 
-        Kernels give a clip other last bits in another batch. On a CPU a batch never spans videos, so a caption depends
-        on its video alone and builds are reproducible; a GPU is only busy with full batches, so there it does.
-        """
-        todo = [
-            [(v, c) for c, clip in enumerate(video.clips) if clip.verdict is Verdict.PENDING and clip.audio]
-            for v, video in enumerate(videos)
-        ]
-        if self.across_videos:
-            todo = [sorted(chain(*todo), key=lambda at: videos[at[0]].clips[at[1]].num_samples)]
-        for clips in todo:
-            for first in range(0, len(clips), self.config.batch_clips):
-                yield clips[first : first + self.config.batch_clips]
-
-
-def _samples(clip: Clip) -> np.ndarray:
-    """The clip's PCM as float samples in [-1, 1)."""
-    return np.frombuffer(clip.audio or b"", dtype="<i2").astype(np.float32) / 32768
+def _to_caption(clip: Clip) -> bool:
+    return clip.verdict is Verdict.PENDING and bool(clip.audio) and clip.duration_ms >= _SHORTEST_MS
 
 
 def model_files(config: CaptionsConfig) -> list[Path]:

@@ -21,8 +21,8 @@ class Encode:
 
 def _encoded(clip: Clip) -> Clip:
     if clip.verdict is not Verdict.KEPT or clip.audio is None:
-        return replace(clip, audio=None)
+        return clip.emptied()
     buffer = io.BytesIO()
     samples = np.frombuffer(clip.audio, dtype="<i2")
     soundfile.write(buffer, samples, clip.sample_rate_hz, format="FLAC", subtype="PCM_16")
-    return replace(clip, audio=buffer.getvalue())
+    return replace(clip.emptied(), audio=buffer.getvalue())

@@ -1,4 +1,4 @@
-"""ffmpeg, called as a process: what a media file holds, and its audio as samples.
+"""ffmpeg, called as a process: what a media file holds, its audio as samples, single pictures of it.
 
 The files come from outside. So ffmpeg may open nothing but the one file it is given (no playlist that names other
 files or addresses), it never sees a name that it could take for an option or a protocol, and it never runs without a
@@ -8,6 +8,8 @@ limit.
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,10 @@ _OVERHANG_MS = 500
 _LEAD_MS = 1_000
 """Decoded, at least, ahead of a span and cut off: a decoder needs a while to find its state after a seek. Of m4a it
 takes a frame, of Opus 80 ms, of mp3 at 22 kHz, whose frames borrow bits from earlier ones, more than 300 ms."""
+_FRAME_PIXELS = 384
+"""Longest side of a picture: what captioners of pictures look at, and about 20 kB as JPEG."""
+_QUALITY = {"q:v": 3}  # of 2 (best) to 31
+_NO_SUCH_STREAM = "matches no streams"
 
 
 class MediaError(Exception):
@@ -102,6 +108,29 @@ def decode(path: str, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s
     first = round((start_ms - from_ms) * sample_rate_hz / 1000)
     num_samples = round((end_ms - start_ms) * sample_rate_hz / 1000)
     return pcm[2 * first : 2 * (first + num_samples)], truncated
+
+
+def frames(path: str, times_ms: Sequence[int], timeout_s: float) -> list[bytes | None]:
+    """The pictures shown at these times, each as a small JPEG; None where the file shows none, or cannot decode it.
+
+    A cover that lies in a file of sound is no picture of a video. Raises MediaError where it takes too long.
+    """
+    deadline = time.monotonic() + timeout_s
+    out: list[bytes | None] = []
+    for at_ms in times_ms:
+        source = ffmpeg.input(f"file:{path}", **_ONE_FILE, ss=f"{at_ms / 1000:.3f}")
+        side = f"min({_FRAME_PIXELS},{{}})"
+        small = source["V:0"].filter(
+            "scale", side.format("iw"), side.format("ih"), force_original_aspect_ratio="decrease"
+        )
+        command = small.output(
+            "-", format="mjpeg", vcodec="mjpeg", pix_fmt="yuvj420p", vframes=1, threads=1, **_QUALITY
+        )
+        picture, log = _run(_arguments(command.global_args("-loglevel", "error")), deadline - time.monotonic())
+        if _NO_SUCH_STREAM in log:
+            break
+        out.append(picture or None)
+    return out + [None] * (len(times_ms) - len(out))
 
 
 def _arguments(command: ffmpeg.nodes.OutputStream) -> list[str]:

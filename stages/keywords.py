@@ -114,7 +114,7 @@ class Keywords:
         video = replace(video, clips=clips)
         if any(clip.verdict is Verdict.KEPT for clip in clips):
             return video
-        return video.ended(Reason.ALL_CLIPS_FILTERED, _tally(clips))
+        return video.ended(Reason.ALL_CLIPS_FILTERED, tally(clips))
 
     def _judge(self, clip: Clip) -> Clip:
         keyword = self.filter.match(clip.caption)
@@ -123,7 +123,7 @@ class Keywords:
         return clip.dropped(Verdict.KEYWORD, keyword)
 
 
-def _tally(clips: Sequence[Clip]) -> str:
+def tally(clips: Sequence[Clip]) -> str:
     """Such as "3 clips: 2 keyword (speaking, music), 1 silent"."""
     parts = []
     for verdict, num in Counter(clip.verdict for clip in clips).most_common():

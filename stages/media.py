@@ -1,4 +1,4 @@
-"""The media stage: the audio of the clips, read from nothing but their spans.
+"""The media stage: the audio of the clips, read from nothing but their spans; where wanted, a picture of each.
 
 Clips that touch, or lie close together, are read by one ffmpeg and cut apart by sample index. So joining neighbours
 later is plain concatenation, and a clip has exactly the samples that its times say.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.ffmpeg import MediaError, decode
+from stages.ffmpeg import MediaError, decode, frames
 from stages.local import is_remote, local_file
 from stages.reasons import Reason
 from stages.records import Clip, Verdict, Video
@@ -53,12 +53,16 @@ class MediaConfig:
 
 
 class Media:
-    """Gives every clip its PCM and levels, or ends the video: undecodable, truncated_media, media_missing, timeout."""
+    """Gives every clip its PCM and levels, or ends the video: undecodable, truncated_media, media_missing, timeout.
+
+    `with_frames`: also the picture at its middle, unless the source has a caption of it.
+    """
 
     name = "media"
 
-    def __init__(self, config: MediaConfig) -> None:
+    def __init__(self, config: MediaConfig, *, with_frames: bool = False) -> None:
         self.config = config
+        self.with_frames = with_frames
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
         return [self._read(video) for video in videos]
@@ -79,6 +83,8 @@ class Media:
                         detail = f"{name}: no audio after {end_ms / 1000:.2f} s, though the header promises more"
                         return video.ended(Reason.TRUNCATED_MEDIA, detail)
                     clips += [self._cut(clip, pcm, span[0]) for clip in group]
+                if self.with_frames:
+                    clips = _with_frames(clips, str(path), deadline - time.monotonic())
                 if is_remote(video.media):
                     bytes_read = path.stat().st_size
         except OSError as error:
@@ -122,6 +128,14 @@ class Media:
             rms_dbfs=rms_dbfs,
             peak_dbfs=peak_dbfs,
         )
+
+
+def _with_frames(clips: Sequence[Clip], path: str, timeout_s: float) -> list[Clip]:
+    """The clips that have audio and no caption of the picture yet, with the picture at their middle."""
+    wanted = [clip for clip in clips if clip.audio and not clip.video_caption]
+    shown = frames(path, [(clip.start_ms + clip.end_ms) // 2 for clip in wanted], timeout_s)
+    pictures = {clip.start_ms: picture for clip, picture in zip(wanted, shown, strict=True)}
+    return [replace(clip, frame=pictures.get(clip.start_ms)) for clip in clips]
 
 
 def levels(pcm: bytes) -> tuple[float, float]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from stages.media import levels
 from stages.records import Clip, Verdict, Video
 
@@ -31,8 +33,7 @@ def _continues(before: Clip, clip: Clip) -> bool:
     return (
         before.end_ms == clip.start_ms
         and before.verdict is clip.verdict is Verdict.PENDING
-        and before.caption == clip.caption != ""
-        and before.video_caption == clip.video_caption
+        and before.caption == clip.caption != ""  # what the pictures show may differ
     )
 
 
@@ -45,7 +46,21 @@ def _joined(run: list[Clip]) -> Clip:
         run[0],
         end_ms=run[-1].end_ms,
         audio=audio,
+        video_caption="; ".join(dict.fromkeys(clip.video_caption for clip in run if clip.video_caption)),
+        clap_audio=_mean_clap(run),
         num_samples=sum(clip.num_samples for clip in run),
         rms_dbfs=rms_dbfs,
         peak_dbfs=peak_dbfs,
     )
+
+
+def _mean_clap(run: Sequence[Clip]) -> bytes | None:
+    """The mean of CLAP's vectors by duration, not scaled to unit length again.
+
+    So its product with a caption's vector is the mean of the parts' scores by duration, and a long clip is not scored
+    better for being long.
+    """
+    vectors = [np.frombuffer(clip.clap_audio, "<f4") for clip in run if clip.clap_audio]
+    if len(vectors) < len(run):
+        return None
+    return np.average(vectors, axis=0, weights=[clip.duration_ms for clip in run]).astype("<f4").tobytes()

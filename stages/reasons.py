@@ -54,7 +54,7 @@ class Reason(Enum):
     ALL_CLIPS_FILTERED = (
         "all_clips_filtered",
         Status.REJECTED,
-        "Every clip was dropped: silent, or its caption names speech or music.",
+        "Every clip was dropped: silent, its caption names speech or music, or its score is too low.",
         "Nothing; the ledger lists each dropped clip with its caption and keyword.",
     )
     TRANSCRIPT_UNREADABLE = (

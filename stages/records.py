@@ -42,6 +42,7 @@ class Verdict(StrEnum):
     KEYWORD = "keyword"  # its caption names speech or music
     PAST_END = "past_end"  # the audio ends before the clip does
     LEFT_OUT = "left_out"  # beyond media.max_clip_s_per_video
+    LOW_SCORE = "low_score"  # below scores.min_score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +66,14 @@ class Clip:
     num_samples: int = 0
     rms_dbfs: float | None = None
     peak_dbfs: float | None = None
-    video_caption: str = ""  # a caption of the picture, where the source has one
+    frame: bytes | None = None  # the picture at the middle, as JPEG, on its way to be captioned
+    video_caption: str = ""  # a caption of the picture
     caption: str = ""
-    clap_score: float | None = None  # similarity of audio and caption; None where not computed
+    clap_audio: bytes | None = None  # CLAP's vector of the audio, float32, to be scored with; never leaves its pool
+    clap_score: float | None = None  # similarity of audio and caption, -1 to 1; None where not computed
+    speech_probability: float | None = None  # None where not computed
     verdict: Verdict = Verdict.PENDING
-    keyword: str = ""  # what the filter matched
+    keyword: str = ""  # what the filter matched, or why else it dropped the clip
 
     @property
     def duration_ms(self) -> int:
@@ -77,7 +81,11 @@ class Clip:
 
     def dropped(self, verdict: Verdict, keyword: str = "") -> "Clip":
         """The clip with its verdict and without its audio: a dropped clip is not carried on."""
-        return replace(self, verdict=verdict, keyword=keyword, audio=None)
+        return replace(self.emptied(), verdict=verdict, keyword=keyword)
+
+    def emptied(self) -> "Clip":
+        """The clip without what is only carried to be worked on."""
+        return replace(self, audio=None, frame=None, clap_audio=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +123,7 @@ class Video:
     def ended(self, reason: Reason, detail: str = "") -> "Video":
         """The video with its final status. Its clips stay, without audio. `detail` may hold text from outside."""
         detail = printable(detail, 500)
-        clips = tuple(replace(clip, audio=None) for clip in self.clips)
+        clips = tuple(clip.emptied() for clip in self.clips)
         return replace(self, status=reason.status, reason=reason.code, detail=detail, clips=clips, cues=())
 
     def map_clips(self, change: Callable[[Clip], Clip]) -> "Video":
@@ -142,9 +150,11 @@ CLIP_TYPE = pa.struct(
         ("num_samples", pa.int64()),
         ("rms_dbfs", pa.float64()),  # not float32, which would make -23.450000762939453 of -23.45
         ("peak_dbfs", pa.float64()),
+        ("frame", pa.large_binary()),
         ("video_caption", pa.string()),
         ("caption", pa.string()),
         ("clap_score", pa.float64()),
+        ("speech_probability", pa.float64()),
         ("verdict", pa.string()),
         ("keyword", pa.string()),
     ]
@@ -183,7 +193,7 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def to_table(videos: Iterable[Video]) -> pa.Table:
-    """The videos as an Arrow table with `VIDEO_SCHEMA`. Audio is `large_binary`."""
+    """The videos as an Arrow table with `VIDEO_SCHEMA`. Audio is `large_binary`; `Clip.clap_audio` stays behind."""
     rows = []
     for video in videos:
         row = _plain(video)

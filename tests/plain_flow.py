@@ -13,16 +13,22 @@ from stages.stage import Stage, run_stages
 
 
 class PlainFlow:
-    def __init__(self, config: BuildConfig, store: Store, stages: list[Stage] | None = None) -> None:
+    def __init__(
+        self, config: BuildConfig, store: Store, stages: list[Stage] | None = None, *, block: int | None = None
+    ) -> None:
+        """`block`: so many videos run through the stages together; default: those of one shard."""
         self.stages = [stage for pool in POOLS.values() for stage in pool(config)] if stages is None else stages
         self.size = config.writer.videos_per_shard
+        self.block = block or self.size
         self.writer = Writer(config.writer, store)
         self.seen: list[str] = []
 
     def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:
         videos = [video for table in rows for video in from_table(table)]
         for first in range(0, len(videos), self.size):
-            bundle: list[Video] = run_stages(self.stages, videos[first : first + self.size])
+            bundle: list[Video] = []
+            for start in range(first, min(first + self.size, len(videos)), self.block):
+                bundle += run_stages(self.stages, videos[start : min(start + self.block, first + self.size)])
             bundle = from_table(to_table(bundle))  # as between the pools of the graph
             self.seen += [video.video_id for video in bundle]
             yield self.writer(bundle)

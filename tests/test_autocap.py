@@ -265,7 +265,12 @@ def test_captioning_leaves_the_mode_alone_and_builds_no_graph(untrained: AutoCap
     ("bad", "message"),
     [
         (np.zeros(0, np.float32), "waveform 1: .*at least one sample"),
-        (np.array([0.1, np.nan], np.float32), "waveform 1: holds NaN"),
+        (np.full(RATE, np.nan, np.float32), "waveform 1: holds NaN"),
+        (np.zeros(RATE // 20, np.float32), "waveform 1: lasts 0.050 s, too short"),
+        (np.zeros((RATE, 2), np.float32), "waveform 1: .*transpose"),
+        (np.zeros(3 * 3600 * 1000, np.int16), "waveform 1: lasts 337.50 s"),
+        (np.zeros((2, 2, RATE), np.float32), "waveform 1: expected"),
+        ("rain.wav", "waveform 1: expected a tensor or array of samples, found str"),
         (np.zeros(11 * RATE, np.float32), "waveform 1: lasts 11.00 s"),
     ],
 )
@@ -274,9 +279,17 @@ def test_a_bad_waveform_is_named_by_its_index(untrained: AutoCap, bad: np.ndarra
         untrained.caption([clip("rain", 1), bad], RATE)
 
 
+@pytest.mark.parametrize("rate", [0, -1, 32_000.5])
+def test_a_sample_rate_that_is_none_is_refused(untrained: AutoCap, rate: Any) -> None:
+    with pytest.raises(ValueError, match="the sample rate is"):
+        untrained.caption([clip("rain", 1)], rate)
+
+
 def test_titles_must_be_as_many_as_waveforms(untrained: AutoCap) -> None:
     with pytest.raises(ValueError, match="1 waveforms, 2 titles"):
         untrained.caption([clip("rain", 1)], RATE, ["a", "b"])
+    with pytest.raises(ValueError, match="put it into a list"):
+        untrained.caption([clip("rain", 1)], RATE, "a")
 
 
 # --- config and files
@@ -285,6 +298,25 @@ def test_titles_must_be_as_many_as_waveforms(untrained: AutoCap) -> None:
 def test_a_config_survives_json() -> None:
     for config in SIZES.values():
         assert AutoCapConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_sizes_have_the_parameters_of_the_paper_and_of_bart() -> None:
+    def count(size: str) -> int:
+        with torch.device("meta"):
+            modules = AutoCap(SIZES[size], CaptionTokenizer.train([], 300))
+        return sum(parameter.numel() for parameter in modules.parameters())
+
+    htsat, clap = 27_534_488, 67_824_408 + 787_456  # without constants and the AudioSet classifiers; CLAP's projection
+    bart, qformer = 139_420_416, 4_732_928 + 65_536
+    projections = 590_592 + 1_536 + 197_376 + 393_984 + 1_536
+    tables = (1_024 + 12 + 1) * 768  # positions of the audio, tags, eoa
+    assert count("base") == htsat + clap + bart + qformer + projections + tables
+    assert count("large") - count("base") > 406_291_456 - 139_420_416  # BART-large's and BART-base's own
+
+
+def test_a_place_of_the_clap_token_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="clap_in_loss is 'front'"):
+        dataclasses.replace(SIZES["demo"], clap_in_loss="front")
 
 
 def test_a_misspelt_setting_is_refused_with_its_place() -> None:
@@ -395,19 +427,19 @@ def test_the_bundled_model_is_small() -> None:
 
 def test_it_hears_what_it_never_heard_before(demo: AutoCap, fresh: Any) -> None:
     kinds, clips = fresh
-    assert accuracy(demo, kinds, clips, RATE) >= 0.9
+    assert accuracy(demo, kinds, clips, RATE) >= 0.97
 
 
 def test_it_listens_when_the_title_misleads(demo: AutoCap, fresh: Any) -> None:
     kinds, clips = fresh
     titles = [sentences.misleading_title([kind], rng(2, i)) for i, kind in enumerate(kinds)]
-    assert accuracy(demo, kinds, clips, RATE, titles) >= 0.9
+    assert accuracy(demo, kinds, clips, RATE, titles) >= 0.97
 
 
 def test_it_hears_through_bad_recordings(demo: AutoCap, fresh: Any) -> None:
     kinds, clips = fresh
     bad = [scenes.mistreat(x, rng(3, i)) for i, x in enumerate(clips)]
-    assert accuracy(demo, kinds, bad, RATE) >= 0.9
+    assert accuracy(demo, kinds, bad, RATE) >= 0.97
 
 
 def test_it_hears_at_other_rates_levels_and_in_stereo(demo: AutoCap, fresh: Any) -> None:
@@ -415,7 +447,7 @@ def test_it_hears_at_other_rates_levels_and_in_stereo(demo: AutoCap, fresh: Any)
     for rate, chosen in ((44_100, slice(0, None, 3)), (16_000, slice(1, None, 3))):
         resampled = [resample(torch.from_numpy(x), RATE, rate)[: 10 * rate] for x in clips[chosen]]
         stereo = [(torch.stack([x, 0.8 * x]) * 0.1 * 32_767).to(torch.int16) for x in resampled]
-        assert accuracy(demo, kinds[chosen], stereo, rate) >= 0.85
+        assert accuracy(demo, kinds[chosen], stereo, rate) >= 0.9
 
 
 def test_it_names_both_of_two_sounds_most_of_the_time(demo: AutoCap) -> None:
@@ -423,8 +455,8 @@ def test_it_names_both_of_two_sounds_most_of_the_time(demo: AutoCap) -> None:
     pairs = [scene for scene in drawn if scene.composition != "single"]
     captions = [text for scene in pairs for text in demo.caption([scene.waveform], RATE)]
     named = [sum(sentences.names(text, k) for k in s.kinds) for text, s in zip(captions, pairs, strict=True)]
-    assert sum(n >= 1 for n in named) / len(named) >= 0.9
-    assert sum(n == 2 for n in named) / len(named) >= 0.5
+    assert sum(n >= 1 for n in named) / len(named) >= 0.97
+    assert sum(n == 2 for n in named) / len(named) >= 0.8
 
 
 def test_captions_of_ambient_sounds_never_name_speech_or_music(demo: AutoCap, fresh: Any) -> None:
@@ -438,7 +470,7 @@ def test_captions_of_ambient_sounds_never_name_speech_or_music(demo: AutoCap, fr
 
 def test_silence_and_noise_get_some_caption(demo: AutoCap) -> None:
     noise = (rng(4).standard_normal(RATE) * 1e-4).astype(np.float32)
-    captions = demo.caption([np.zeros(RATE, np.int16), np.zeros(10, np.int16), noise.astype(np.int16)], RATE)
+    captions = demo.caption([np.zeros(RATE, np.int16), np.zeros(RATE // 10, np.int16), noise.astype(np.int16)], RATE)
     assert len(captions) == 3
     assert all(isinstance(text, str) for text in captions)
 

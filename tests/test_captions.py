@@ -1,13 +1,18 @@
-"""The settings of the captions stage: what is known of a model before it is loaded."""
+"""The captions stage: what is known of a model before it is loaded, and which clip gets which caption."""
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.autocap import AutoCap
-from stages.captions import CaptionsConfig, model_files, window_ms
+from pipeline.demo.sentences import names
+from pipeline.demo.sounds import SAMPLE_RATE_HZ, synthesise
+from stages.captions import Captions, CaptionsConfig, model_files, window_ms
+from stages.records import Clip, Verdict, Video
 
 
 @pytest.fixture
@@ -60,3 +65,51 @@ def test_a_config_that_is_no_autocap_config_has_no_window(model):
     (model / "config.json").write_text('{"format": "autocap/1", "windows": 3}')
     with pytest.raises(ValueError, match=r"config\.json.*windows"):
         window_ms(CaptionsConfig(model=str(model)))
+
+
+SOUNDS = [("rain", 4.0), ("dog", 2.0), ("bell", 3.0), ("engine", 2.5)]
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[Clip]:
+    made = []
+    for kind, seconds in SOUNDS:
+        x = synthesise(kind, seconds, np.random.default_rng(0)) * 0.5
+        known = {"audio": (x * 32767).astype("<i2").tobytes(), "sample_rate_hz": SAMPLE_RATE_HZ, "num_samples": len(x)}
+        made.append(Clip(start_ms=0, end_ms=round(seconds * 1000), **known))
+    return made
+
+
+def test_batches_may_span_videos_and_every_clip_gets_its_own_caption_back(clips):
+    """As on a GPU, where batches are filled across videos."""
+    quiet = replace(clips[0], rms_dbfs=-90.0)
+    videos = [
+        Video(row=0, video_id="a", title="A long title, so that clips are sorted", clips=(clips[0], quiet, clips[1])),
+        Video(row=1, video_id="b", clips=(clips[2], clips[3])),
+    ]
+    stage = Captions(CaptionsConfig(batch_clips=3))
+    assert not stage.across_videos  # on a CPU
+    apart = stage(videos)
+    stage.across_videos = True
+    assert stage(videos) == apart
+    heard = [clip for video in apart for clip in video.clips]
+    assert heard[1].verdict is Verdict.SILENT and heard[1].audio is None
+    for (kind, _), clip in zip(SOUNDS, [heard[0], *heard[2:]], strict=True):
+        assert names(clip.caption, kind), (kind, clip.caption)
+
+
+def test_a_clip_too_short_to_be_heard_stays_without_a_caption_and_does_no_harm(clips):
+    short = replace(clips[1], end_ms=99, audio=clips[1].audio[: 2 * 3_168], num_samples=3_168)
+    (video,) = Captions(CaptionsConfig())([Video(row=0, video_id="v", clips=(short, clips[0]))])
+    assert video.clips[0] == short and names(video.clips[1].caption, "rain")
+
+
+def test_captions_may_be_made_in_bfloat16(clips):
+    (video,) = Captions(CaptionsConfig(precision="bfloat16"), keep_clap=True)(
+        [Video(row=0, video_id="v", clips=tuple(clips))]
+    )
+    assert sum(names(clip.caption, kind) for (kind, _), clip in zip(SOUNDS, video.clips, strict=True)) >= 3
+    for clip in video.clips:
+        assert np.linalg.norm(np.frombuffer(clip.clap_audio, "<f4")) == pytest.approx(1, abs=0.01)
+    with pytest.raises(ValueError, match=r"captions\.precision is 'half': one of auto, float32, bfloat16"):
+        CaptionsConfig(precision="half")

@@ -14,8 +14,8 @@ from pipeline.config import (
     fingerprint,
     identity,
     load_config,
-    to_yaml,
 )
+from pipeline.settings import to_yaml
 
 
 def write(tmp_path, text):

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.dataset.log import File, Log
+from pipeline.dataset.parquet import parquet_bytes, read_parquet
 from pipeline.dataset.store import open_store
 from pipeline.dataset.view import DatasetView, NoSuchClip
 from pipeline.dataset.writer import Writer, WriterConfig
@@ -60,7 +61,7 @@ def run(*arguments) -> str:
 
 def test_the_funnel_adds_up_and_a_video_that_was_tried_twice_counts_once(out):
     counts = [step["count"] for step in funnel(DatasetView(out))]
-    assert counts == [3, 2, 2, 2, 6, 5, 4, 3]
+    assert counts == [3, 2, 2, 2, 6, 5, 4, 3, 3]
     totals = summarise(DatasetView(out))["totals"]
     assert (totals["videos_planned"], totals["videos_handled"], totals["videos_waiting"], totals["clips"]) == (
         4,
@@ -68,6 +69,44 @@ def test_the_funnel_adds_up_and_a_video_that_was_tried_twice_counts_once(out):
         0,
         3,
     )
+
+
+def test_scores_are_summed_up_where_there_are_some(out):
+    assert summarise(DatasetView(out))["scores"] == {
+        "clips": 0,
+        "mean": None,
+        "at_least": {"0.1": 0, "0.4": 0, "0.5": 0},
+    }
+    assert "CLAP scores" not in run(out)
+    store = open_store(out)
+    log = Log.begin(store, kind="clips", fingerprint="f", settings={})
+    scored = [replace(clip(i, "Rain"), clap_score=score) for i, score in enumerate([0.05, 0.1, 0.45])]
+    low = clip(9).dropped(Verdict.LOW_SCORE, "clap_score -0.2")
+    video = Video(row=3, video_id="scored", clips=(*scored, low), num_clips=4)
+    proposal = Writer(WriterConfig(), store)(Encode()([video]))
+    log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
+    assert summarise(DatasetView(out))["scores"] == {
+        "clips": 3,
+        "mean": 0.2,
+        "at_least": {"0.1": 2, "0.4": 1, "0.5": 0},
+    }
+    assert "3 clips have one, mean 0.20; 2 reach 0.1, 1 reach 0.4, 0 reach 0.5" in run(out)
+    assert [step["lost"] for step in funnel(DatasetView(out))][-1] == "1 below the lowest score"
+
+
+def test_a_dataset_of_a_version_that_had_fewer_columns_is_read_with_nulls(out):
+    store = open_store(out)
+    log = Log.begin(store, kind="clips", fingerprint="f", settings={})
+    for folder, column in (("index", "speech_probability"), ("ledger", "num_low_score")):
+        for name in log.state.names(folder):
+            data = parquet_bytes(read_parquet(store, name).drop_columns([column]))
+            older = f"{folder}/{'0' * 8}{name[-30:]}"
+            store.put_new(older, data)
+            log.commit(add=[File(name=older, sha256="", bytes=len(data))], remove=[name])
+    view = DatasetView(out)
+    assert [row["speech_probability"] for row in view.rows("select * from clips")] == [None] * 3
+    assert [step["count"] for step in funnel(view)] == [3, 2, 2, 2, 6, 5, 4, 3, 3]
+    assert "Funnel" in run(out)
 
 
 def test_reasons_come_with_their_meaning_and_an_example(out):

@@ -37,5 +37,20 @@ def test_clips_that_were_dropped_or_not_captioned_are_never_joined():
     assert merge_clips(parts) == parts
 
 
+def test_what_the_pictures_show_does_not_keep_equal_sounds_apart_and_is_kept():
+    pictures = ["A roof", "", "A window", "A roof"]
+    parts = [clip(10 * i, 10 * i + 10, "Rain falls", video_caption=shown) for i, shown in enumerate(pictures)]
+    (joined,) = merge_clips(parts)
+    assert joined.video_caption == "A roof; A window"
+
+
+def test_vectors_are_averaged_by_duration_and_none_is_made_up():
+    one, other = (np.array(x, "<f4").tobytes() for x in ([1, 0], [0, 1]))
+    parts = [clip(0, 9, "Rain", clap_audio=one), clip(9, 12, "Rain", clap_audio=other)]
+    (joined,) = merge_clips(parts)
+    assert np.frombuffer(joined.clap_audio, "<f4").tolist() == [0.75, 0.25]
+    assert merge_clips([clip(0, 9, "Rain"), parts[1]])[0].clap_audio is None
+
+
 def test_no_clips_stay_no_clips():
     assert merge_clips([]) == []

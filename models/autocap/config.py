@@ -8,6 +8,8 @@ from models.audio import MelConfig
 from models.config import from_dict
 from models.swin import SwinConfig
 
+CLAP_PLACES = ("encoder_input", "encoder_output")
+
 
 @dataclass(frozen=True, kw_only=True)
 class QFormerConfig:
@@ -52,16 +54,26 @@ class AutoCapConfig:
     window_s: float = 10.0  # what the model hears at once
     token_repeat: int = 32  # audio tokens per time vector of HTSAT, each with its own position
     feature_dropout: float = 0.2  # on projected audio features and on word embeddings of the metadata
-    use_eoa: bool = False  # close the audio with a learned token, as equation 3 has it; released weights have none
+    use_eoa: bool = True  # close the audio with a learned token, as equation 3 has it; released weights have none
+    # Where the CLAP token joins in the loss. The paper (equation 3), and generation in any case: encoder_input. The
+    # released code puts it behind the encoder's output when it trains: encoder_output.
+    clap_in_loss: str = "encoder_input"
     max_metadata_tokens: int = 128
     max_caption_tokens: int = 30
 
     def __post_init__(self) -> None:
+        if self.clap_in_loss not in CLAP_PLACES:
+            raise ValueError(f"clap_in_loss is {self.clap_in_loss!r}: {' or '.join(CLAP_PLACES)}")
         longest = self.qformer.num_queries + self.max_metadata_tokens + 4  # clap, boa, eoa, </s>
         if longest > self.bart.max_positions:
             raise ValueError(
                 f"bart: up to {longest} input tokens, but {self.bart.max_positions} positions: raise max_positions"
             )
+
+    @property
+    def num_audio_tokens(self) -> int:
+        """What the Q-Former reads: each of HTSAT's time vectors `token_repeat` times."""
+        return self.htsat.num_vectors * self.token_repeat
 
     @property
     def num_samples(self) -> int:
@@ -98,6 +110,14 @@ SIZES: dict[str, AutoCapConfig] = {
         use_eoa=True,
         max_metadata_tokens=96,
     ),
-    # the released size
+    # what published activations were computed with: a small BART and CLAP, the rest as released
+    "parity": AutoCapConfig(
+        size="parity",
+        clap=SwinConfig(mel=MelConfig(sample_rate_hz=48_000, hop=480)),
+        bart=BartSize(vocab=300, width=64, num_layers=2, num_heads=4, ffn_width=128),
+    ),
+    # the released size, BART-base
     "base": AutoCapConfig(),
+    # BART-large
+    "large": AutoCapConfig(size="large", bart=BartSize(width=1_024, num_layers=12, num_heads=16, ffn_width=4_096)),
 }

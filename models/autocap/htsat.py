@@ -15,10 +15,6 @@ class Htsat(nn.Module):
         super().__init__()
         self.encoder = SwinEncoder(config)
 
-    @property
-    def num_vectors(self) -> int:
-        return self.encoder.num_vectors
-
     def forward(self, mel_BTM: Tensor) -> Tensor:
         """shape (B, T, M) -> (B, num_vectors, C)"""
         return self.encoder(mel_BTM)[0]

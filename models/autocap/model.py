@@ -16,17 +16,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
+from transformers import BartConfig, BartForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
 from models import files
-from models.audio import prepare_waveform, resample, stack
-from models.autocap import pretrained
+from models.audio import as_waveforms, prepare_waveforms, resample
+from models.autocap import captioning, pretrained
 from models.autocap.config import AutoCapConfig, BartSize
 from models.autocap.htsat import Htsat
 from models.autocap.qformer import QFormer
+from models.autocap.search import beam_search
 from models.autocap.tokens import BOS, EOS, IGNORE, PAD, TAGS, CaptionTokenizer
 from models.clap import ClapAudio
+from models.files import ModelFilesError
 
 LAYER_NORM_EPS = 1e-5
 
@@ -63,7 +65,7 @@ class AutoCap(nn.Module):
         self.htsat = Htsat(config.htsat)
         self.clap = ClapAudio(config.clap, config.clap_width)
         self.audio_in = nn.Linear(config.htsat.out_width, width)
-        self.audio_positions = nn.Embedding(self.htsat.num_vectors * config.token_repeat, width)
+        self.audio_positions = nn.Embedding(config.num_audio_tokens, width)
         self.audio_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.qformer = QFormer(config.qformer, memory_width=width)
         self.audio_out = nn.Linear(config.qformer.width, width)
@@ -94,6 +96,11 @@ class AutoCap(nn.Module):
     def device(self) -> torch.device:
         return self.audio_in.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights. Waveforms, log-mels and scores are float32 in any case."""
+        return self.audio_in.weight.dtype
+
     # --- audio and metadata to the input of BART's encoder
 
     def prepare(self, waveforms: Sequence[object], sample_rate_hz: int) -> Tensor:
@@ -101,13 +108,17 @@ class AutoCap(nn.Module):
 
         Raises ValueError that names the index of a clip that is empty, too long, or not finite.
         """
-        mel = self.config.htsat.mel
-        return stack(
-            waveforms,
-            lambda waveform: prepare_waveform(
-                waveform, sample_rate_hz, target_rate_hz=mel.sample_rate_hz, num_samples=self.config.num_samples
-            ),
-        ).to(self.device)
+        return self._prepare(as_waveforms(waveforms, sample_rate_hz, self.config.window_s), sample_rate_hz)
+
+    def _prepare(self, clips: Sequence[Tensor], sample_rate_hz: int, numbers: Sequence[int] | None = None) -> Tensor:
+        return prepare_waveforms(
+            clips,
+            sample_rate_hz,
+            target_rate_hz=self.config.htsat.mel.sample_rate_hz,
+            num_samples=self.config.num_samples,
+            device=self.device,
+            numbers=numbers,
+        )
 
     def features(self, x_BS: Tensor) -> AudioFeatures:
         """Prepared waveforms to the log-mels of both encoders. Has no weights, so training may compute it once."""
@@ -118,12 +129,15 @@ class AutoCap(nn.Module):
         """Both audio encoders. Frozen in the paper's training, so their output may be computed once, too."""
         return Heard(self.htsat(features.htsat), self.clap(features.clap))
 
-    def encode_audio(self, vectors_BNC: Tensor) -> Tensor:
-        """HTSAT's time vectors to audio tokens. shape (B, N, C) -> (B, Q, D)"""
+    def audio_memory(self, vectors_BNC: Tensor) -> Tensor:
+        """What the Q-Former reads: repeated, with positions. shape (B, N, C) -> (B, num_audio_tokens, D)"""
         # A repeated vector differs from its copies by its position alone, so it is projected before it is repeated.
         memory_BND = self.audio_in(vectors_BNC).repeat_interleave(self.config.token_repeat, dim=1)
-        memory_BND = self.audio_norm(self.dropout(memory_BND) + self.audio_positions.weight)
-        return self.audio_out(self.qformer(memory_BND))
+        return self.audio_norm(self.dropout(memory_BND) + self.audio_positions.weight)
+
+    def encode_audio(self, vectors_BNC: Tensor) -> Tensor:
+        """HTSAT's time vectors to audio tokens. shape (B, N, C) -> (B, Q, D)"""
+        return self.audio_out(self.qformer(self.audio_memory(vectors_BNC)))
 
     def encode_clap(self, waveform_48k: Tensor) -> Tensor:
         """Waveforms at CLAP's sample rate to unit vectors of the audio-text space. shape (B, S) -> (B, P)"""
@@ -137,15 +151,25 @@ class AutoCap(nn.Module):
         tags = self.tags((ids_BT - vocab).clamp(min=0))
         return torch.where(is_tag[..., None], tags, words)
 
+    def clap_token(self, heard: Heard) -> Tensor:
+        """CLAP's vector as an input of BART. shape -> (B, 1, D)"""
+        return self.clap_norm(self.clap_in(heard.clap))[:, None]
+
     def encoder_input(
-        self, heard: Heard, metadata_ids_BT: Tensor | None, metadata_mask_BT: Tensor | None
+        self,
+        heard: Heard,
+        metadata_ids_BT: Tensor | None,
+        metadata_mask_BT: Tensor | None,
+        *,
+        with_clap: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Equation 3. Metadata of shape (B, Tm) or None -> embeddings (B, T, D) and mask (B, T)"""
-        clap_BD = self.clap_norm(self.clap_in(heard.clap))
         audio_BQD = self.encode_audio(heard.vectors)
         batch = len(audio_BQD)
         boa_D = self.words.weight[BOS]
-        parts = [clap_BD[:, None], boa_D.expand(batch, 1, -1), audio_BQD]
+        parts = [boa_D.expand(batch, 1, -1), audio_BQD]
+        if with_clap:
+            parts.insert(0, self.clap_token(heard))
         if self.eoa is not None:
             parts.append(self.eoa.expand(batch, 1, -1))
         mask_BT = torch.ones(batch, sum(part.shape[1] for part in parts), dtype=torch.long, device=self.device)
@@ -153,6 +177,18 @@ class AutoCap(nn.Module):
             parts.append(self.dropout(self.embed_metadata(metadata_ids_BT)))
             mask_BT = torch.cat([mask_BT, metadata_mask_BT], dim=1)
         return torch.cat(parts, dim=1), mask_BT
+
+    def encode(
+        self, heard: Heard, metadata_ids_BT: Tensor | None, metadata_mask_BT: Tensor | None, *, clap_place: str
+    ) -> tuple[Tensor, Tensor]:
+        """What BART's decoder reads, and which of it: (B, T, D), (B, T). `clap_place`: see `config.clap_in_loss`."""
+        at_input = clap_place == "encoder_input"
+        embeddings_BTD, mask_BT = self.encoder_input(heard, metadata_ids_BT, metadata_mask_BT, with_clap=at_input)
+        memory_BTD = self.bart.model.encoder(inputs_embeds=embeddings_BTD, attention_mask=mask_BT).last_hidden_state
+        if at_input:
+            return memory_BTD, mask_BT
+        memory_BTD = torch.cat([self.clap_token(heard), memory_BTD], dim=1)
+        return memory_BTD, torch.cat([mask_BT.new_ones(len(mask_BT), 1), mask_BT], dim=1)
 
     # --- training and generation
 
@@ -164,11 +200,11 @@ class AutoCap(nn.Module):
         labels_BL: Tensor,
     ) -> Tensor:
         """Logits of every caption token under teacher forcing. shape -> (B, L, vocab)"""
-        embeddings_BTD, mask_BT = self.encoder_input(heard, metadata_ids_BT, metadata_mask_BT)
+        memory_BTD, mask_BT = self.encode(heard, metadata_ids_BT, metadata_mask_BT, clap_place=self.config.clap_in_loss)
         first = labels_BL.new_full((len(labels_BL), 1), EOS)  # BART's decoder starts from </s>
         previous_BL = torch.cat([first, labels_BL[:, :-1]], dim=1)
         return self.bart(
-            inputs_embeds=embeddings_BTD,
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory_BTD),
             attention_mask=mask_BT,
             decoder_input_ids=previous_BL.masked_fill(previous_BL == IGNORE, PAD),
             use_cache=False,
@@ -185,82 +221,74 @@ class AutoCap(nn.Module):
         max_new_tokens: int = 30,
     ) -> Tensor:
         """Beam search over prepared input. shape -> (B, up to 1 + max_new_tokens), starting with </s> <s>"""
-        embeddings_BTD, mask_BT = self.encoder_input(heard, metadata_ids_BT, metadata_mask_BT)
-        hidden_BTD = self.bart.model.encoder(inputs_embeds=embeddings_BTD, attention_mask=mask_BT).last_hidden_state
-        generation = GenerationConfig(
-            num_beams=num_beams,
-            max_new_tokens=max_new_tokens,
-            min_length=2,
-            do_sample=False,
-            early_stopping=num_beams > 1,
-            no_repeat_ngram_size=3,
-            forced_bos_token_id=BOS,
-            forced_eos_token_id=EOS,
-            decoder_start_token_id=EOS,
-            bos_token_id=BOS,
-            pad_token_id=PAD,
-            eos_token_id=EOS,
-        )
-        return self.bart.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden_BTD),
-            attention_mask=mask_BT,
-            generation_config=generation,
-        )
+        memory_BTD, mask_BT = self.encode(heard, metadata_ids_BT, metadata_mask_BT, clap_place="encoder_input")
+        return beam_search(self.bart, memory_BTD, mask_BT, num_beams=num_beams, max_new_tokens=max_new_tokens)
 
     def caption(
         self,
         waveforms: Sequence[object],
         sample_rate_hz: int,
-        titles: Sequence[str] | None = None,
-        video_captions: Sequence[str] | None = None,
+        titles: Sequence[str | None] | None = None,
+        video_captions: Sequence[str | None] | None = None,
         *,
         num_beams: int = 2,
         max_new_tokens: int = 30,
-    ) -> list[str]:
-        """One caption per waveform.
+        batch_size: int | None = None,
+        return_clap: bool = False,
+    ) -> Any:
+        """One caption per waveform: list[str]. With `return_clap`: (list[str], CLAP's unit vectors).
 
-        `waveforms`: (samples,) or (channels, samples), tensors or numpy arrays, floating or int16, up to the window.
-        `titles`, `video_captions`: what is known about each clip; "" or None where nothing is.
+        The vectors are of shape (B, P), float32, on the CPU.
 
-        Deterministic: the same batch gives the same captions, bit for bit on a CPU with a fixed number of threads. In
-        another batch a clip's logits may differ in their last bits, as kernels depend on the shape; a caption changes
-        only where two were equally likely. Raises ValueError, naming the index, for a clip that is empty, longer than
-        the window, or has NaN or infinity in it.
+        `waveforms`: any number of (samples,) or (channels, samples), tensors or numpy arrays, floating or int16, up to
+        the window. `titles`, `video_captions`: what is known about each clip; "" or None where nothing is.
+        `batch_size`: clips at once, 16 on a CPU and 256 on a GPU if not given; halved where memory runs out.
+
+        Clips with metadata of similar length share a batch. A clip's caption does not depend on the others: in another
+        batch its logits differ by rounding alone, which decides only between two captions of equal score.
+        Deterministic: the same call gives the same captions, bit for bit on a CPU with a fixed number of threads.
+        Raises ValueError, naming the index, for a clip that is empty, shorter than 0.1 s, longer than the
+        window, or has NaN or infinity in it.
         """
-        if not len(waveforms):
-            return []
-        titles = titles if titles is not None else [""] * len(waveforms)
-        video_captions = video_captions if video_captions is not None else [""] * len(waveforms)
-        if not len(waveforms) == len(titles) == len(video_captions):
-            raise ValueError(
-                f"{len(waveforms)} waveforms, {len(titles)} titles, {len(video_captions)} video captions: one each"
-            )
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                x_BS = self.prepare(waveforms, sample_rate_hz)
-                ids_BT, mask_BT = self.tokenizer.metadata(titles, video_captions, self.config.max_metadata_tokens)
-                out = self.generate(
-                    self.hear(self.features(x_BS)),
-                    ids_BT.to(self.device),
-                    mask_BT.to(self.device),
-                    num_beams=num_beams,
-                    max_new_tokens=max_new_tokens,
-                )
-        finally:
-            self.train(was_training)
-        return [self.tokenizer.decode(row) for row in out.tolist()]
+        texts, clap_BP = captioning.caption(
+            self,
+            waveforms,
+            sample_rate_hz,
+            titles,
+            video_captions,
+            num_beams=num_beams,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+        )
+        return (texts, clap_BP) if return_clap else texts
 
     # --- files
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> "AutoCap":
-        """The model in a folder, or in a repository of the Hugging Face hub, in eval mode. See `pretrained.load`."""
+    def from_pretrained(
+        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, compiled: bool = False
+    ) -> "AutoCap":
+        """The model in a folder, or in a repository of the Hugging Face hub, in eval mode. See `pretrained.load`.
+
+        `dtype`: of the weights; `dtype_for(device)` names the fastest. `compiled`: see `compile_encoders`.
+        """
         config, tokenizer, weights = pretrained.load(path)
-        model = cls(config, tokenizer)
+        try:
+            model = cls(config, tokenizer)
+        except ValueError as error:
+            raise ModelFilesError(f"{path}: {error}") from error
         files.fill(model, weights, Path(path) / files.WEIGHTS)
-        return model.eval()
+        if compiled:
+            model.compile_encoders()
+        return model.to(dtype).eval()
+
+    def compile_encoders(self) -> None:
+        """Let torch.compile fuse the audio encoders, the Q-Former and BART's encoder when they first run.
+
+        It takes minutes, and again for other shapes: for long runs on a GPU. Results differ by rounding.
+        """
+        for module in (self.htsat, self.clap, self.qformer, self.bart.model.encoder):
+            module.compile()
 
     def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write config.json, model.safetensors and tokenizer.json. `dtype`: of the stored weights, if another."""
@@ -272,6 +300,14 @@ def caption_loss(logits_BLV: Tensor, labels_BL: Tensor, label_smoothing: float =
     return F.cross_entropy(
         logits_BLV.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE, label_smoothing=label_smoothing
     )
+
+
+def dtype_for(device: torch.device) -> torch.dtype:
+    """The precision in which a device captions fastest: bfloat16 on GPUs, and on CPUs that multiply in it."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def _bart_config(size: BartSize) -> BartConfig:

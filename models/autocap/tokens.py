@@ -29,9 +29,7 @@ class CaptionTokenizer:
                 raise ValueError(f"tokenizer: {token} has id {bpe.token_to_id(token)}, expected {i}")
         self.bpe = bpe
 
-    @property
-    def vocab(self) -> int:
-        return self.bpe.get_vocab_size()
+        self.vocab = 1 + max(bpe.get_vocab().values())  # ids may have gaps
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab: int) -> "CaptionTokenizer":
@@ -93,11 +91,14 @@ class CaptionTokenizer:
     def metadata(self, titles: Sequence[str], video_captions: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
         """Ids and mask, both of shape (B, T): each row's metadata, one </s>, then masked padding."""
         rows = [
-            [*self.metadata_ids(title, caption, max_tokens), EOS]
-            for title, caption in zip(titles, video_captions, strict=True)
+            self.metadata_ids(title, caption, max_tokens) for title, caption in zip(titles, video_captions, strict=True)
         ]
-        ids = _padded(rows, PAD)
-        lengths = torch.tensor([len(row) for row in rows])
+        return self.padded(rows)
+
+    def padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Rows of `metadata_ids` as `metadata` gives them."""
+        lengths = torch.tensor([len(row) + 1 for row in rows])
+        ids = _padded([[*row, EOS] for row in rows], PAD)
         return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
     def labels(self, captions: Sequence[str], max_tokens: int) -> Tensor:

@@ -6,14 +6,18 @@ Heavy libraries are imported inside the commands, so that `autorecap --help` and
 import typer
 
 from pipeline.cli.build import build
+from pipeline.cli.caption import caption
 from pipeline.cli.config import config
+from pipeline.cli.convert import convert
 from pipeline.cli.filter import filter_captions
+from pipeline.cli.generate import generate
 from pipeline.cli.inspect import inspect
 from pipeline.cli.segment import segment
+from pipeline.cli.train import train
 
 app = typer.Typer(
     name="autorecap",
-    help="From a folder of videos to a captioned dataset of ambient sounds.",
+    help="Videos in, a captioned dataset of ambient sounds out, and the models that make and use it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -22,6 +26,10 @@ app.command("build")(build)
 app.command("inspect")(inspect)
 app.command("segment")(segment)
 app.command("filter")(filter_captions)
+app.command("caption")(caption)
+app.command("generate")(generate)
+app.add_typer(train, name="train")
+app.add_typer(convert, name="convert")
 app.command("config")(config)
 
 

@@ -101,6 +101,11 @@ def _announce(job: "Job") -> None:
 
             shown = ", ".join(printable(name, 60) for name in names[:3]) + (", ..." if len(names) > 3 else "")
             _say(f"{len(names)} {what}: {shown}")
+    if job.config.scores.text_model and job.settings["scores.text_model"] == "none":
+        _say(
+            "clap_score stays empty: the captioner's folder has no clap_text, the text branch of its CLAP; name one as "
+            "scores.text_model, or set it to '' for no scores"
+        )
     if job.config.captions.model == "demo":
         _say("captions come from the demo model, which knows 14 synthesised sounds: set captions.model for real ones")
 

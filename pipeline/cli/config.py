@@ -22,6 +22,7 @@ def config(config: ConfigFile = None, set_: Overrides = None) -> None:
       autorecap config --config mine.yaml --set captions.num_beams=3
     """
     with answered():
-        from pipeline.config import load_config, to_yaml
+        from pipeline.config import load_config
+        from pipeline.settings import to_yaml
 
         print(to_yaml(load_config(config, set_ or [])), end="")

@@ -57,7 +57,8 @@ def _show_summary(view: "DatasetView", num_clips: int, as_json: bool) -> None:
 
     summary = summarise(view)
     listed = view.rows(
-        "select key, duration_ms, caption, title, peak_dbfs from clips order by row, start_ms limit ?", num_clips
+        "select key, duration_ms, caption, clap_score, title, peak_dbfs from clips order by row, start_ms limit ?",
+        num_clips,
     )
     if as_json:
         print(json.dumps(summary | {"clips": listed}, indent=1, default=str))
@@ -92,6 +93,9 @@ def _show_summary(view: "DatasetView", num_clips: int, as_json: bool) -> None:
             f"{captions['distinct']} distinct, {captions['unique_words']} unique words"
         )
         _histogram(durations["per_second"])
+    if scores := summary["scores"]["clips"]:
+        reached = ", ".join(f"{count} reach {cut}" for cut, count in summary["scores"]["at_least"].items())
+        print(f"\nCLAP scores: {scores} clips have one, mean {summary['scores']['mean']:.2f}; {reached}")
     _table("Most frequent captions", captions["most_frequent"])
     _table("Dropped by keyword", captions["keywords"])
     _table("Clips", listed)

@@ -39,6 +39,7 @@ INDEX_SCHEMA = pa.schema(
         ("rms_dbfs", pa.float64()),
         ("peak_dbfs", pa.float64()),
         ("clap_score", pa.float64()),
+        ("speech_probability", pa.float64()),
     ]
 )
 
@@ -78,6 +79,7 @@ def sample_of(video: Video, clip: Clip) -> Sample:
         "rms_dbfs": clip.rms_dbfs,
         "peak_dbfs": clip.peak_dbfs,
         "clap_score": clip.clap_score,
+        "speech_probability": clip.speech_probability,
         "transcript_kind": video.transcript_kind,
         "transcript_language": video.transcript_language,
     }

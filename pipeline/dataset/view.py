@@ -78,8 +78,9 @@ class DatasetView:
         return StoredClip(row, json.loads(meta), flac)
 
     def _table(self, folder: str, schema: pa.Schema) -> pa.Table:
+        """Every column of the schema; null where a file is older than the column."""
         tables = [self._read(name, order) for order, name in enumerate(self.state.names(folder))]
-        return pa.concat_tables(tables) if tables else _numbered(schema.empty_table(), 0)
+        return pa.concat_tables([_numbered(schema.empty_table(), 0), *tables], promote_options="default")
 
     def _read(self, name: str, order: int) -> pa.Table:
         return _numbered(read_parquet(self.store, name), order)

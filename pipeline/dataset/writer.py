@@ -49,6 +49,7 @@ LEDGER_SCHEMA = pa.schema(
         ("num_silent", pa.int64()),
         ("num_joined", pa.int64()),  # became part of their neighbour, which has the same caption
         ("num_keyword", pa.int64()),
+        ("num_low_score", pa.int64()),
         ("num_kept", pa.int64()),  # in the shards
         ("kept_ms", pa.int64()),
         (
@@ -232,6 +233,7 @@ def ledger_row(video: Video) -> dict[str, Any]:
         "num_silent": verdicts[Verdict.SILENT],
         "num_joined": video.num_clips - len(video.clips),
         "num_keyword": verdicts[Verdict.KEYWORD],
+        "num_low_score": verdicts[Verdict.LOW_SCORE],
         "num_kept": len(kept),
         "kept_ms": sum(clip.duration_ms for clip in kept),
         "dropped": [

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline.cli import app
+from pipeline.dataset.view import DatasetView
 from pipeline.demo.corpus import CORPUS, synthesise_corpus
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo.yaml"
@@ -29,10 +30,12 @@ def main(folder: Path) -> int:
 
 
 def _next_steps(dataset: Path) -> str:
+    longest = DatasetView(str(dataset)).rows("select key from clips order by duration_ms desc, key desc limit 1")
+    key = longest[0]["key"]  # one that was joined of several
     return f"""
 Try next (after `source .venv/bin/activate`):
 
-  autorecap inspect {dataset} --clip oldEngine_7_5000_29000 --save engine.flac      listen to one clip
+  autorecap inspect {dataset} --clip {key} --save clip.flac      listen to one clip
   autorecap inspect {dataset} --sql "select caption, duration_ms from clips"        ask anything
   autorecap inspect {dataset} --sql "select video_id, dropped from videos"          what was dropped, and why
   autorecap segment {dataset.parent}/videos/rainOnRoof1.en.json3 --duration 26      gaps of one transcript

@@ -25,12 +25,19 @@ class Scene:
 def plan_scene(seed: int, index: int) -> tuple[tuple[str, ...], str, Generator]:
     """What the scene will be, before it is synthesised: kinds, composition, and the generator to go on with."""
     rng = np.random.default_rng([seed, SOUND, index])
+    return *choose_kinds(index, rng), rng
+
+
+def choose_kinds(
+    index: int, rng: Generator, shares: tuple[float, float, float] = (0.5, 0.3, 0.2)
+) -> tuple[tuple[str, ...], str]:
+    """One kind of sound or two, and how they are put together; `shares` are those of single, mix and sequence."""
     kind = KINDS[index % len(KINDS)]  # every kind equally often
-    composition = str(rng.choice(["single", "mix", "sequence"], p=[0.5, 0.3, 0.2]))
+    composition = str(rng.choice(["single", "mix", "sequence"], p=shares))
     if composition == "single":
-        return (kind,), composition, rng
+        return (kind,), composition
     other = str(rng.choice([k for k in KINDS if k != kind and k[:6] != kind[:6]]))  # two voices would be a dialogue
-    return (kind, other), composition, rng
+    return (kind, other), composition
 
 
 def draw_scene(seed: int, index: int) -> Scene:

@@ -35,7 +35,7 @@ def peak_normalise(x: NDArray, peak: float = PEAK) -> Wave:
 def mix(foreground: Wave, background: Wave, background_db: float) -> Wave:
     """Both at once, the background's loudness `background_db` against the foreground's. As long as the foreground."""
     length = min(len(foreground), len(background))
-    gain = 10 ** (background_db / 20) * _loudness(foreground) / _loudness(background)
+    gain = 10 ** (background_db / 20) * loudness(foreground) / loudness(background)
     out = foreground.copy()
     out[:length] += gain * background[:length]
     return peak_normalise(out)
@@ -43,15 +43,15 @@ def mix(foreground: Wave, background: Wave, background_db: float) -> Wave:
 
 def follow(first: Wave, second: Wave, crossfade_s: float = 0.05) -> Wave:
     """One after the other, equally loud."""
-    second = second * np.float32(_loudness(first) / _loudness(second))
+    second = second * np.float32(loudness(first) / loudness(second))
     overlap = min(round(crossfade_s * SAMPLE_RATE_HZ), len(first), len(second))
     fade = np.linspace(0, 1, overlap, dtype=np.float32)
     seam = first[len(first) - overlap :] * (1 - fade) + second[:overlap] * fade
     return peak_normalise(np.concatenate([first[: len(first) - overlap], seam, second[overlap:]]))
 
 
-def _loudness(x: Wave) -> float:
-    """RMS over the loudest tenths of a second: a bark is as loud as it is while it lasts."""
+def loudness(x: Wave) -> float:
+    """RMS of a waveform over its loudest tenths of a second: a bark is as loud as it is while it lasts."""
     step = SAMPLE_RATE_HZ // 10
     if len(x) < 2 * step:
         return float(np.sqrt(np.mean(np.square(x)))) + 1e-9

@@ -1,194 +1,231 @@
-"""Training AutoCap: examples in, the loss of their captions out.
+"""Training AutoCap: examples in, the loss of their captions out (paper, sections 3.1, 4.1 and D.1).
 
-Beside the captions, the task can teach both audio encoders to tell which sounds are there (`tag_weight`). It stands in
-for the encoders' pre-training where they start from nothing; its two linear heads are thrown away afterwards.
+What is frozen gets no gradient, stays in eval mode (no drop-path, no moving statistics of batch norms), and ends with
+the bits that it began with.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from einops import reduce
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.autocap.model import AudioFeatures, AutoCap, caption_loss
+from models.audio import prepare_waveform
+from models.autocap.model import AudioFeatures, AutoCap, Heard, caption_loss
+from models.autocap.tokens import IGNORE
+from pipeline.training.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
+from pipeline.training.clips import UnreadableClipError
+from pipeline.training.examples import Example, Examples
+from pipeline.training.loop import Scored
+from stages.settings import check, setting
 
 AUGMENT = 3  # purpose of random draws
 
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One clip to learn from."""
-
-    key: Hashable  # examples with the same key have the same waveform
-    load: Callable[[], Any]  # the waveform, as `AutoCap.prepare` takes it
-    sample_rate_hz: int
-    title: str
-    video_caption: str
-    caption: str
-    tags: tuple[int, ...] = ()  # which sounds are there
-
-
-class Examples(Protocol):
-    """The endless list of examples."""
-
-    num_tags: int
-
-    def __call__(self, position: int) -> Example: ...
+PARTS: dict[str, tuple[str, ...]] = {
+    "encoders": ("htsat.", "clap."),
+    "bart": ("bart.",),
+    "embeddings": ("bart.model.shared.", "bart.model.encoder.embed", "bart.model.decoder.embed", "bart.lm_head."),
+}
+"""What can be frozen: how the names of its tensors begin. `embeddings`: words and positions of BART."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoCapTaskConfig:
-    """What is minimised, and how the spectrograms are disturbed."""
+    """What is minimised, and what learns."""
 
-    label_smoothing: float = 0.1
-    tag_weight: float = 0.0  # of the sound-tagging loss, against 1 for the captions
-    cached_clips: int = 0  # log-mels to keep, 256 kB per clip in half precision: for lists that repeat
-    augment: bool = True
-    seed: int = 0
+    frozen: tuple[str, ...] = setting(
+        ("encoders", "bart"),
+        "What does not learn: of encoders, bart, embeddings (BART's). Stage 1: encoders, bart. Stage 2: encoders, "
+        "embeddings.",
+        results=True,
+    )
+    label_smoothing: float = setting(0.1, "Of the caption's cross entropy; as released.", results=True)
+    spec_augment: SpecAugmentConfig = setting(SpecAugmentConfig, "masks on HTSAT's log-mel")
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.frozen) - set(PARTS))
+        check(not unknown, f"task.frozen names {', '.join(unknown)}: choose among {', '.join(PARTS)}")
+        check(0 <= self.label_smoothing < 1, f"task.label_smoothing is {self.label_smoothing}: 0 or more, below 1")
 
 
-class Batch(NamedTuple):
-    """Tensors of one step."""
+class CaptionBatch(NamedTuple):
+    """Clips of one step. shape suffixes as in the model; X: frames and bands, see `draw_stripes`"""
 
-    features: AudioFeatures
+    names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    audio: Tensor | AudioFeatures | Heard
+    """Prepared waveforms (B, S), of which the device makes log-mels; or what comes of them, where that is known."""
+    stripes: Tensor | None  # (B, X), masked where true
     metadata_ids: Tensor  # (B, T)
     metadata_mask: Tensor  # (B, T)
     labels: Tensor  # (B, L)
-    tags: Tensor  # (B, K), 1 where the sound is there
 
 
 class AutoCapLoss(nn.Module):
-    """The captioner with its heads for tags; called with a batch, it gives the loss."""
+    """The captioner; called with a batch, it gives the loss."""
 
-    def __init__(self, model: AutoCap, config: AutoCapTaskConfig, num_tags: int) -> None:
+    def __init__(self, model: AutoCap, label_smoothing: float) -> None:
         super().__init__()
-        self.model, self.config = model, config
-        self.htsat_tags = nn.Linear(model.config.htsat.out_width, num_tags)
-        self.clap_tags = nn.Linear(model.config.clap_width, num_tags)
+        self.model, self.label_smoothing = model, label_smoothing
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The loss to minimise, and its parts."""
-        heard = self.model.hear(batch.features)
+    def train(self, mode: bool = True) -> "AutoCapLoss":
+        """As usual, but what is frozen as a whole stays in eval mode: it must not move, nor be noisy."""
+        super().train(mode)
+        for module in (self.model.htsat, self.model.clap):
+            if not any(p.requires_grad for p in module.parameters()):
+                module.eval()
+        return self
+
+    def forward(self, batch: CaptionBatch) -> Scored:
+        """Mean loss over the tokens of the captions."""
+        assert not isinstance(batch.audio, Tensor)
+        heard = batch.audio if isinstance(batch.audio, Heard) else self.model.hear(batch.audio)
         logits_BLV = self.model(heard, batch.metadata_ids, batch.metadata_mask, batch.labels)
-        captions = caption_loss(logits_BLV, batch.labels, self.config.label_smoothing)
-        if not self.config.tag_weight:
-            return captions, {"caption_loss": captions.item()}
-        # A unit vector's entries are small: scaled back to the size that a linear layer expects.
-        clap_BP = heard.clap * heard.clap.shape[-1] ** 0.5
-        guesses = (self.htsat_tags(reduce(heard.vectors, "b n c -> b c", "mean")), self.clap_tags(clap_BP))
-        tags = sum(F.binary_cross_entropy_with_logits(guess, batch.tags) for guess in guesses)
-        assert isinstance(tags, Tensor)
-        loss = captions + self.config.tag_weight * tags
-        return loss, {"caption_loss": captions.item(), "tag_loss": tags.item()}
-
-
-class FeatureCache:
-    """Log-mels of the first `capacity` clips, in two slabs.
-
-    Thousands of small tensors, made between large short-lived ones, would pin several times their size in the heap.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._slots: dict[Hashable, int] = {}
-        self._slabs: tuple[Tensor, ...] = ()
-        self._lock = Lock()
-
-    def get(self, key: Hashable) -> AudioFeatures | None:
-        slot = self._slots.get(key)
-        return None if slot is None else AudioFeatures(*(slab[slot : slot + 1] for slab in self._slabs))
-
-    def put(self, key: Hashable, features: AudioFeatures) -> None:
-        with self._lock:
-            if key in self._slots or len(self._slots) >= self.capacity:
-                return
-            if not self._slabs:
-                self._slabs = tuple(mel.new_empty(self.capacity, *mel.shape[1:]) for mel in features)
-            slot = len(self._slots)
-            for slab, mel in zip(self._slabs, features, strict=True):
-                slab[slot] = mel[0]
-            self._slots[key] = slot  # last: readers take no lock
+        loss = caption_loss(logits_BLV.float(), batch.labels, self.label_smoothing)
+        return Scored(loss, int((batch.labels != IGNORE).sum()), {})
 
 
 class AutoCapTask:
     """The task for the loop."""
 
-    def __init__(self, model: AutoCap, examples: Examples, config: AutoCapTaskConfig) -> None:
-        self.model, self.examples, self.config = model, examples, config
-        self.module: nn.Module = AutoCapLoss(model, config, examples.num_tags)
-        self._cache = FeatureCache(config.cached_clips)
+    def __init__(self, model: AutoCap, examples: Examples, config: AutoCapTaskConfig, seed: int = 0) -> None:
+        self.model, self.examples, self.config, self.seed = model, examples, config, seed
+        freeze(model, config.frozen)
+        self.module: nn.Module = AutoCapLoss(model, config.label_smoothing)
 
-    def batch(self, positions: range) -> Batch:
-        """The examples at these positions, on the CPU."""
-        examples = [self.examples(position) for position in positions]
-        pairs = [
-            self._disturbed(self._features(example), position)
-            for example, position in zip(examples, positions, strict=True)
-        ]
+    def batch(self, positions: range) -> CaptionBatch:
+        """The examples at these positions, on the CPU. Those that cannot be read are left out and named."""
+        return self.batch_of(self.examples, positions)
+
+    def batch_of(self, examples: Examples, positions: range) -> CaptionBatch:
+        """The same of another list of examples."""
+        read: list[tuple[int, Example, Tensor]] = []
+        unreadable = []
+        for position in positions:
+            example = examples(position)
+            try:
+                read.append((position, example, self._waveform(example)))
+            except UnreadableClipError as error:
+                unreadable.append(str(error))
+        if not read:
+            nothing = torch.zeros(0, 0)
+            return CaptionBatch((), tuple(unreadable), nothing, None, nothing, nothing, nothing)
+        used = [example for _, example, _ in read]
+        return self.collate(
+            names=tuple(example.name for example in used),
+            unreadable=tuple(unreadable),
+            audio=torch.stack([waveform_S for _, _, waveform_S in read]),
+            stripes=torch.stack([self._stripes(position) for position, _, _ in read]),
+            titles=[example.title for example in used],
+            video_captions=[example.video_caption for example in used],
+            captions=[example.caption for example in used],
+        )
+
+    def collate(
+        self,
+        *,
+        names: tuple[str, ...],
+        unreadable: tuple[str, ...],
+        audio: Tensor | AudioFeatures | Heard,
+        stripes: Tensor | None,
+        titles: Sequence[str],
+        video_captions: Sequence[str],
+        captions: Sequence[str],
+    ) -> CaptionBatch:
+        """The batch, with texts as tokens."""
         tokenizer, config = self.model.tokenizer, self.model.config
-        ids_BT, mask_BT = tokenizer.metadata(
-            [e.title for e in examples], [e.video_caption for e in examples], config.max_metadata_tokens
-        )
-        tags_BK = torch.zeros(len(examples), self.examples.num_tags)
-        for row, example in enumerate(examples):
-            tags_BK[row, list(example.tags)] = 1.0
-        return Batch(
-            AudioFeatures(torch.cat([p.htsat for p in pairs]), torch.cat([p.clap for p in pairs])),
-            ids_BT,
-            mask_BT,
-            tokenizer.labels([e.caption for e in examples], config.max_caption_tokens),
-            tags_BK,
-        )
-
-    def to(self, batch: Batch, device: torch.device) -> Batch:
-        """The batch on a device."""
-        features = AudioFeatures(*(mel.to(device) for mel in batch.features))
-        return Batch(features, *(tensor.to(device) for tensor in batch[1:]))
+        ids_BT, mask_BT = tokenizer.metadata(titles, video_captions, config.max_metadata_tokens)
+        labels_BL = tokenizer.labels(captions, config.max_caption_tokens)
+        return CaptionBatch(names, unreadable, audio, stripes, ids_BT, mask_BT, labels_BL)
 
     @torch.no_grad()
-    def _features(self, example: Example) -> AudioFeatures:
-        """Log-mels of one clip, each of shape (1, T, M). Rounded to half precision, cached or not: equal either way."""
-        found = self._cache.get(example.key)
-        if found is None:
-            x_BS = self.model.prepare([example.load()], example.sample_rate_hz).cpu()
-            found = AudioFeatures(*(mel.half() for mel in self.model.features(x_BS)))
-            self._cache.put(example.key, found)
-        return AudioFeatures(*(mel.float() for mel in found))
+    def to(self, batch: CaptionBatch, device: torch.device) -> CaptionBatch:
+        """The batch on a device, where waveforms become log-mels, and stripes are masked."""
+        ids_BT, mask_BT, labels_BL = (tensor.to(device) for tensor in batch[-3:])
+        audio = batch.audio
+        if isinstance(audio, Tensor):
+            audio = self.model.features(audio.to(device))
+        else:
+            audio = type(audio)(*(tensor.to(device) for tensor in audio))
+        if batch.stripes is not None and isinstance(audio, AudioFeatures):
+            norm: Any = self.model.htsat.encoder.swin.batch_norm
+            # What batch norm turns into zero, as the released code masks behind it.
+            fill_M = norm.running_mean - norm.bias * (norm.running_var + norm.eps).sqrt() / norm.weight
+            audio = audio._replace(htsat=mask_stripes(audio.htsat, batch.stripes.to(device), fill_M))
+        return CaptionBatch(batch.names, batch.unreadable, audio, None, ids_BT, mask_BT, labels_BL)
 
-    def _disturbed(self, features: AudioFeatures, position: int) -> AudioFeatures:
-        if not self.config.augment:
-            return features
-        mel_config = self.model.config.htsat.mel
-        floor_db = 10 * float(np.log10(mel_config.min_power))
-        rng = np.random.default_rng([self.config.seed, AUGMENT, position])
-        return AudioFeatures(*disturb(features, floor_db, rng))
+    def _waveform(self, example: Example) -> Tensor:
+        """As the model takes it. shape (S,)  Raises UnreadableClipError."""
+        x_S = self._prepared(example)
+        if example.other is None:
+            return x_S
+        return mix_prepared(x_S, self._prepared(example.other), example.other_share)
+
+    def _prepared(self, example: Example) -> Tensor:
+        waveform, rate = example.load()
+        try:
+            return prepare_waveform(
+                waveform,
+                rate,
+                target_rate_hz=self.model.config.htsat.mel.sample_rate_hz,
+                num_samples=self.model.config.num_samples,
+            )
+        except ValueError as error:
+            raise UnreadableClipError(f"{example.name}: {error}") from error
+
+    def _stripes(self, position: int) -> Tensor:
+        mel = self.model.config.htsat.mel
+        rng = np.random.default_rng([self.seed, AUGMENT, position])
+        num_frames = self.model.config.num_samples // mel.hop + 1
+        return draw_stripes(self.config.spec_augment, num_frames, mel.num_mels, rng)
 
 
-def disturb(mels: Sequence[Tensor], floor_db: float, rng: np.random.Generator) -> list[Tensor]:
-    """The same disturbances on every log-mel (shape (1, T, M), equal frames and bands): level, a noise floor, a
-    low-pass, a masked band, masked stretches of time.
+def freeze(model: AutoCap, parts: Sequence[str]) -> None:
+    """Let everything learn but these of `PARTS`."""
+    prefixes = tuple(prefix for part in parts for prefix in PARTS[part])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(prefixes))
 
-    Recordings differ so, and a model that has met them relies on no single detail.
-    """
-    num_frames, num_bands = mels[0].shape[1:]
-    gain_db = rng.uniform(-8, 3)
-    noise_db = rng.uniform(-60, -28) if rng.random() < 0.3 else -np.inf  # against the loudest bin
-    top = rng.integers(num_bands * 5 // 8, num_bands) if rng.random() < 0.3 else num_bands
-    band = (rng.integers(0, num_bands), rng.integers(1, 7)) if rng.random() < 0.3 else (0, 0)
-    stretches = [(rng.integers(0, num_frames), rng.integers(5, 50)) for _ in range(rng.integers(0, 3))]
-    out = []
-    for mel in mels:
-        x = mel + gain_db
-        if np.isfinite(noise_db):
-            x = torch.logaddexp(x * (np.log(10) / 10), (x.max() + noise_db) * (np.log(10) / 10)) * (10 / np.log(10))
-        x[:, :, top:] = floor_db
-        x[:, :, band[0] : band[0] + band[1]] = floor_db
-        for start, length in stretches:
-            x[:, start : start + length] = floor_db
-        out.append(x.clamp(min=floor_db))
-    return out
+
+@torch.no_grad()
+def validate(
+    task: AutoCapTask,
+    examples: Examples,
+    num_clips: int,
+    batch_size: int,
+    num_shown: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> dict[str, float]:
+    """The loss per token over the first `num_clips` examples; some captions are said beside what people wrote."""
+    was_training = task.module.training
+    task.module.eval()
+    weight = total = 0.0
+    shown = 0
+    try:
+        for first in range(0, num_clips, batch_size):
+            batch = task.batch_of(examples, range(first, min(first + batch_size, num_clips)))
+            for what in batch.unreadable:
+                say(f"validation: left out, as it cannot be read: {what}")
+            if not batch.names:
+                continue
+            on_device = task.to(batch._replace(stripes=None), device)
+            scored: Scored = task.module(on_device)
+            weight += scored.weight
+            total += scored.loss.item() * scored.weight
+            if shown < num_shown:
+                shown += _show(task.model, on_device, num_shown - shown, say)
+    finally:
+        task.module.train(was_training)
+    return {"validation_loss": total / weight} if weight else {}
+
+
+def _show(model: AutoCap, batch: Any, count: int, say: Callable[[str], None]) -> int:
+    heard = model.hear(AudioFeatures(*(mel[:count] for mel in batch.audio)))
+    written = model.generate(heard, batch.metadata_ids[:count], batch.metadata_mask[:count])
+    targets = batch.labels[:count].masked_fill(batch.labels[:count] == IGNORE, 1)
+    for name, target, row in zip(batch.names, targets.tolist(), written.tolist(), strict=False):
+        say(f"  {name}: {model.tokenizer.decode(row)!r}, written by people: {model.tokenizer.decode(target)!r}")
+    return len(targets)

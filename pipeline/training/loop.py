@@ -1,31 +1,56 @@
 """The training loop: one step after the other, each a function of the seed and its position.
 
-A task says what a batch is and what its loss is; the loop does the rest. Batches are prepared ahead by threads and
-taken in order, so neither their number nor their speed changes the result. The state is the weights, the optimiser
-and a position.
+A task says what a batch is and what its loss is; the loop does the rest, in one process or in several (`ranks`).
+Batches are prepared ahead by threads and taken in order, so neither their number nor their speed changes the result.
+The state is the weights, the optimiser and a position.
 """
 
-import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import FINISHED_WITH_FAILURES, ForeseenError
+from pipeline.training.optim import OPTIMIZERS, learning_rate, make_optimizer
+from pipeline.training.ranks import ALONE, Ranks
+from stages.settings import check, setting
+
+
+class Batch(Protocol):
+    """What a task makes of some positions; the loop itself looks at nothing but these names."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The samples in it, for people."""
+        ...
+
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """The samples that should be in it and are not, each with the reason."""
+        ...
+
+
+class Scored(NamedTuple):
+    """What a module makes of a batch: a mean loss, over how much it is a mean, and numbers to log."""
+
+    loss: Tensor
+    weight: float  # tokens, or whatever the loss is a mean of: gradients of parts of a batch are weighted by it
+    numbers: dict[str, float]
+
 
 class Task(Protocol):
-    """What is trained. `module(batch)` is the loss to minimise and numbers to log."""
+    """What is trained. `module(batch)` gives a `Scored`."""
 
     module: nn.Module
 
     def batch(self, positions: range) -> Any:
-        """The samples at these global positions: a pure function of them, called from several threads."""
+        """The samples at these global positions, a `Batch`: a pure function of them, called from several threads."""
         ...
 
     def to(self, batch: Any, device: torch.device) -> Any:
@@ -37,143 +62,251 @@ class Task(Protocol):
 class LoopConfig:
     """How a task is trained."""
 
-    steps: int
-    batch_size: int = 32
-    lr: float = 1e-3  # at the peak of the schedule
-    min_lr_share: float = 0.02  # of the peak, where the cosine ends
-    warmup_steps: int = 50
-    weight_decay: float = 0.01  # on matrices alone: norms, biases and single vectors are left in peace
-    betas: tuple[float, float] = (0.9, 0.98)
-    max_grad_norm: float = 1.0
-    max_bad_steps: int = 10  # in a row without a finite loss and gradient before training gives up
-    log_every: int = 20  # steps
-    prefetch: int = 4  # batches prepared ahead
-    threads: int = 2  # that prepare them
-    seed: int = 0
-    device: str = "cpu"
+    steps: int = setting(0, "Length of the run in steps; 0: epochs say it.", results=True)
+    epochs: float = setting(20.0, "Length in rounds over the data, where steps is 0.", results=True)
+    batch_size: int = setting(128, "Samples per step over all processes together.", results=True)
+    micro_batch_size: int = setting(0, "Samples that a process works on at once; 0: its whole share of the batch.")
+    optimizer: str = setting(
+        "adamw", "adam (L2 decay on all parameters) or adamw (decay on matrices alone).", results=True
+    )
+    lr: float = setting(1e-3, "Learning rate at the peak of the schedule.", results=True)
+    min_lr_share: float = setting(0.02, "Where the cosine ends, as a share of the peak.", results=True)
+    warmup_steps: int = setting(0, "Steps of linear warm-up; 0: warmup_epochs say it.", results=True)
+    warmup_epochs: float = setting(0.0, "Warm-up in rounds over the data, where warmup_steps is 0.", results=True)
+    weight_decay: float = setting(0.01, "See optimizer.", results=True)
+    betas: tuple[float, float] = setting((0.9, 0.98), "Decay of Adam's two averages.", results=True)
+    max_grad_norm: float = setting(1.0, "A longer gradient is shortened to this.", results=True)
+    max_bad_steps: int = setting(5, "Steps in a row without a finite loss before training gives up.")
+    max_unreadable_share: float = setting(0.05, "Training stops where more samples than this share cannot be read.")
+    precision: str = setting("auto", "fp32, bf16 (autocast), or auto: bf16 on a GPU.", results=True)
+    log_every: int = setting(20, "Steps from log line to log line; each is a mean over the steps since the last.")
+    prefetch: int = setting(4, "Batches prepared ahead.")
+    threads: int = setting(2, "Threads that prepare them; decoding audio is what they do.")
+    seed: int = setting(0, "Of all that is random.", results=True)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "prefetch", "threads", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"loop: {name} is {getattr(self, name)}: write 1 or more")
+        for name in ("batch_size", "prefetch", "threads", "log_every", "max_bad_steps"):
+            check(getattr(self, name) >= 1, f"loop.{name} is {getattr(self, name)}: write 1 or more")
+        for name in ("steps", "warmup_steps", "warmup_epochs", "micro_batch_size", "weight_decay", "seed"):
+            check(getattr(self, name) >= 0, f"loop.{name} is {getattr(self, name)}: write 0 or more")
+        check(self.steps > 0 or self.epochs > 0, "loop: steps and epochs are both 0: write one of them")
+        check(self.lr > 0, f"loop.lr is {self.lr}: write a number above 0, such as 1.0e-4")
+        check(self.optimizer in OPTIMIZERS, f"loop.optimizer is {self.optimizer!r}: one of {', '.join(OPTIMIZERS)}")
+        check(self.precision in ("auto", "fp32", "bf16"), f"loop.precision is {self.precision!r}: auto, fp32 or bf16")
+        check(0 <= self.max_unreadable_share <= 1, f"loop.max_unreadable_share is {self.max_unreadable_share}: 0 to 1")
+
+    def resolved(self, num_samples: int) -> "LoopConfig":
+        """The same with `steps` and `warmup_steps` in numbers, for data of this size."""
+        per_epoch = num_samples / self.batch_size
+        return replace(
+            self,
+            steps=self.steps or max(1, round(self.epochs * per_epoch)),
+            warmup_steps=self.warmup_steps or round(self.warmup_epochs * per_epoch),
+        )
 
 
-class TrainingDivergedError(RuntimeError):
-    """Loss or gradients stopped being finite and did not recover."""
+class TrainingStoppedError(ForeseenError):
+    """Training cannot go on: losses are not finite, or the data cannot be read."""
+
+    exit_code = FINISHED_WITH_FAILURES
 
 
 class Trainer:
     """Weights, optimiser and position of one run."""
 
-    def __init__(self, task: Task, config: LoopConfig) -> None:
-        self.task, self.config = task, config
-        self.device = torch.device(config.device)
+    def __init__(
+        self,
+        task: Task,
+        config: LoopConfig,
+        *,
+        device: str = "cpu",
+        ranks: Ranks = ALONE,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        if config.steps < 1:
+            raise ValueError("loop.steps is 0: give the loop a resolved config")
+        self.task, self.config, self.ranks, self.say = task, config, ranks, say
+        self.device = torch.device(device)
         self.module = task.module.to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.module, config.weight_decay), lr=config.lr, betas=config.betas
-        )
+        self.trained = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(config.optimizer, self.trained, config.lr, config.weight_decay, config.betas)
+        bf16 = config.precision == "bf16" or (config.precision == "auto" and self.device.type == "cuda")
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
         self.step = 0  # batches consumed; samples = step * batch_size
-        self.bad_steps = 0
+        self.bad_steps = 0  # in a row
+        self.num_unreadable = 0
+        self.stop_asked = False  # set from a signal handler; all ranks stop after the same step
 
-    def run(self, log: Callable[[dict[str, float]], None], until: int | None = None) -> None:
-        """Train up to step `until` (all steps by default); `log` gets a line of numbers every `log_every` steps."""
+    def run(
+        self,
+        log: Callable[[dict[str, float]], None],
+        *,
+        until: int | None = None,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Train up to step `until` (all steps by default); False where it was asked to stop before.
+
+        `log` gets a line of numbers every `log_every` steps, on the first rank; `after_step` is called on all ranks.
+        """
         until = self.config.steps if until is None else until
         self.module.train()
         started, first, waited = time.perf_counter(), self.step, 0.0
-        for batch, waited_s in self._batches(until):
+        sums, num_summed = dict[str, float](), 0
+        for batches, waited_s in self._steps(until):
             waited += waited_s
-            line = self._train_step(self.task.to(batch, self.device))
+            line, stop = self._train_step(batches)
             self.step += 1
+            for name, value in line.items():
+                sums[name] = sums.get(name, 0.0) + value
+            num_summed += bool(line)
             if self.step % self.config.log_every == 0 or self.step == until:
                 seconds = time.perf_counter() - started
                 pace = (self.step - first) / seconds
-                log({
-                    "step": self.step,
-                    **line,
-                    "samples_per_s": pace * self.config.batch_size,
-                    "waited_share": waited / seconds,  # of the time, for batches: near 0 where data keeps up
-                    "eta_s": (until - self.step) / pace,
-                })  # fmt: skip
+                if self.ranks.first:
+                    log({
+                        "step": self.step,
+                        **{name: value / num_summed for name, value in sums.items()},
+                        "lr": self._learning_rate(self.step - 1),
+                        "skipped": self.bad_steps,
+                        "unreadable": self.num_unreadable,
+                        "samples_per_s": pace * self.config.batch_size,
+                        "waited_share": waited / seconds,  # of the time, for batches: near 0 where data keeps up
+                        "eta_s": (until - self.step) / pace,
+                    })  # fmt: skip
+                sums, num_summed = {}, 0
+            after_step()
+            self.module.train()
+            if stop:
+                return self.step == until
+        return True
 
-    def _train_step(self, batch: Any) -> dict[str, float]:
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout: a function of the position, too
-        lr = learning_rate(self.step, self.config)
+    def _train_step(self, batches: list[Any]) -> tuple[dict[str, float], bool]:
+        """One update. The numbers of the step ({} where it was skipped), and whether a rank was asked to stop."""
+        torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1_009 + self.ranks.rank)  # dropout
+        lr = self._learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
-        loss, numbers = self.module(batch)
-        loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.config.max_grad_norm)
-        if bool(torch.isfinite(loss)) and bool(torch.isfinite(grad_norm)):
+        buffers = [(b, b.clone()) for b in self.module.buffers()]
+        part = _Part(stop=self.stop_asked)
+        suspects: list[str] = []
+        for batch in batches:
+            part.unreadable += len(batch.unreadable)
+            for what in batch.unreadable:
+                self.say(f"step {self.step}: left out, as it cannot be read: {what}")
+            if len(batch.names):
+                on_device = self.task.to(batch, self.device)
+                with self.autocast:
+                    scored = self.module(on_device)
+                (scored.loss * scored.weight).backward()
+                part.add(scored)
+                if not bool(torch.isfinite(scored.loss)):
+                    suspects += batch.names
+        total = _Part.sum(self.ranks.gather(part))
+        self.num_unreadable += total.unreadable
+        self._check_readable()
+        self.ranks.add_gradients(self.trained)
+        grad_norm = self._scale_gradients(total.weight)
+        finite = total.weight > 0 and math.isfinite(total.sums["loss"]) and bool(torch.isfinite(grad_norm))
+        if finite:
             self.optimizer.step()
             self.bad_steps = 0
         else:  # one bad batch must poison neither the weights nor the running statistics of batch norms
             self.bad_steps += 1
             for buffer, before in buffers:
                 buffer.copy_(before)
+            names = suspects or [name for batch in batches for name in batch.names]
+            self.say(f"step {self.step}: skipped, loss or gradient is not finite; clips: {', '.join(names) or 'none'}")
             if self.bad_steps >= self.config.max_bad_steps:
-                raise TrainingDivergedError(
-                    f"step {self.step}: {self.bad_steps} steps in a row without a finite loss and gradient "
-                    f"(loss {loss.item()}, gradient norm {grad_norm.item()}): lower lr, which is {self.config.lr}"
+                raise TrainingStoppedError(
+                    f"step {self.step}: {self.bad_steps} steps in a row without a finite loss and gradient. Look at "
+                    f"the clips named above, or lower loop.lr, which is {self.config.lr}"
                 )
         self.optimizer.zero_grad(set_to_none=True)
-        return {"loss": loss.item(), **numbers, "grad_norm": grad_norm.item(), "lr": lr, "skipped": self.bad_steps}
+        if not finite:
+            return {}, total.stop
+        return {**{n: v / total.weight for n, v in total.sums.items()}, "grad_norm": grad_norm.item()}, total.stop
 
-    def _batches(self, until: int) -> Iterator[tuple[Any, float]]:
-        """Batches in the order of their positions, and the seconds spent waiting for each."""
-        size = self.config.batch_size
+    def _scale_gradients(self, weight: float) -> Tensor:
+        """Sums become means, long gradients shorter. Returns the norm before that."""
+        gradients = [p.grad for p in self.trained if p.grad is not None]
+        if not gradients or not weight:
+            return torch.zeros(())
+        torch._foreach_mul_(gradients, 1 / weight)
+        return nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
+
+    def _check_readable(self) -> None:
+        read = max((self.step + 1) * self.config.batch_size, 100)  # a few files may be broken at the very start
+        if self.num_unreadable > self.config.max_unreadable_share * read:
+            raise TrainingStoppedError(
+                f"step {self.step}: {self.num_unreadable} of {read} clips could not be read, more than "
+                f"loop.max_unreadable_share, which is {self.config.max_unreadable_share}. They are named above"
+            )
+
+    def _learning_rate(self, step: int) -> float:
+        c = self.config
+        return learning_rate(step, peak=c.lr, steps=c.steps, warmup_steps=c.warmup_steps, min_share=c.min_lr_share)
+
+    def _steps(self, until: int) -> Iterator[tuple[list[Any], float]]:
+        """This rank's batches of each step, in the order of their positions, and the seconds spent waiting for them."""
         with ThreadPoolExecutor(self.config.threads) as pool:
-            ahead: deque[Future[Any]] = deque()
+            ahead: deque[list[Future[Any]]] = deque()
             following = self.step
             try:
                 for _ in range(self.step, until):
                     while len(ahead) < self.config.prefetch and following < until:
-                        ahead.append(pool.submit(self.task.batch, range(following * size, (following + 1) * size)))
+                        ahead.append([pool.submit(self.task.batch, part) for part in self._positions(following)])
                         following += 1
                     started = time.perf_counter()
-                    batch = ahead.popleft().result()
-                    yield batch, time.perf_counter() - started
+                    batches = [future.result() for future in ahead.popleft()]
+                    yield batches, time.perf_counter() - started
             finally:
-                for future in ahead:
+                for future in (f for futures in ahead for f in futures):
                     future.cancel()
+
+    def _positions(self, step: int) -> list[range]:
+        """What this rank does of a step, in micro-batches."""
+        size = self.config.batch_size
+        mine = self.ranks.share(range(step * size, (step + 1) * size))
+        at_once = self.config.micro_batch_size or max(len(mine), 1)
+        return [mine[first : first + at_once] for first in range(0, len(mine), at_once)]
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on, apart from the task and the config."""
-        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "num_unreadable": self.num_unreadable,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state: on a CPU with the same number of threads, bit for bit."""
+        """Go on from a state: on a CPU with the same number of threads and processes, bit for bit."""
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        self.num_unreadable = state["num_unreadable"]
 
 
-def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then a cosine down to `min_lr_share` of the peak."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    share = config.min_lr_share
-    return config.lr * (share + (1 - share) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+@dataclass
+class _Part:
+    """What one rank did of a step. `sums`: numbers times their weight."""
 
+    weight: float = 0.0
+    unreadable: int = 0
+    stop: bool = False
+    sums: dict[str, float] = field(default_factory=dict)
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices, which decay, and the rest."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    matrices: list[Tensor] = [p for p in trained if p.ndim >= 2]
-    rest: list[Tensor] = [p for p in trained if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    def add(self, scored: Scored) -> None:
+        self.weight += scored.weight
+        for name, value in {"loss": scored.loss.item(), **scored.numbers}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * scored.weight
 
-
-def logger(path: Path | None, show: Callable[[str], None] = print) -> Callable[[dict[str, float]], None]:
-    """Log lines: JSON appended to `path`, and one for people to `show`."""
-
-    def log(line: dict[str, float]) -> None:
-        if path is not None:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        step, eta_s = int(line["step"]), round(line["eta_s"])
-        numbers = "  ".join(f"{name} {value:.3g}" for name, value in line.items() if name not in ("step", "eta_s"))
-        show(f"step {step:>6}  {numbers}  ready in {eta_s // 60}:{eta_s % 60:02d}")
-
-    return log
+    @classmethod
+    def sum(cls, parts: Sequence["_Part"]) -> "_Part":
+        names = dict.fromkeys(name for part in parts for name in part.sums)
+        return cls(
+            weight=sum(part.weight for part in parts),
+            unreadable=sum(part.unreadable for part in parts),
+            stop=any(part.stop for part in parts),
+            sums={name: sum(part.sums.get(name, 0.0) for part in parts) for name in names},
+        )

@@ -1,4 +1,4 @@
-"""Where videos come from. Today: a folder as yt-dlp leaves it.
+"""A folder of videos, as yt-dlp leaves it.
 
 ID.<media>                 webm, mp4, m4a, ogg, ...
 ID.info.json               may be missing
@@ -17,6 +17,7 @@ import fsspec
 
 from stages.local import is_remote, portable
 from stages.records import Video, safe_video_id
+from stages.sources.errors import SourceError
 from stages.text import printable
 
 MEDIA = (
@@ -33,10 +34,6 @@ _UNFINISHED = re.compile(
     rf"|.+\.(?:temp|f\d+[\w-]*)\.(?:{'|'.join(MEDIA)})",
     re.IGNORECASE | re.DOTALL,
 )
-
-
-class SourceError(Exception):
-    """The source cannot be read. The message names it and says what to do."""
 
 
 @dataclass

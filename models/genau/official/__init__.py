@@ -1,0 +1,1 @@
+"""Reading weights of the official GenAu code: names and layouts, no modules."""

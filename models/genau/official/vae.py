@@ -1,0 +1,72 @@
+"""VAE weights of the official code, and those of its loss, which the same file holds.
+
+Names are relative to the VAE: "encoder.conv_in.weight", "loss.discriminator.main.0.weight". In a checkpoint of the
+generator they stand behind "first_stage_model.", together with a vocoder's ("vocoder.").
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from models.genau.discriminator import PatchDiscriminator
+from models.genau.official.take import count, shape_of, take
+from models.genau.perceptual import Lpips
+from models.genau.vae import VAE, VAEConfig
+
+_LPIPS, _DISCRIMINATOR = "loss.perceptual_loss.", "loss.discriminator."
+
+
+def from_official(tensors: Mapping[str, Tensor], config: VAEConfig) -> tuple[dict[str, Tensor], list[str]]:
+    """The state of `VAE(config)` from official tensors, and the names that were not used.
+
+    Raises ValueError that names a tensor which is missing, has another shape, or holds NaN.
+    """
+    with torch.device("meta"):
+        state = take(VAE(config).state_dict(), tensors, "VAE")
+    return state, sorted(set(tensors) - set(state))
+
+
+def config_from_official(tensors: Mapping[str, Tensor], *, size: str = "official") -> VAEConfig:
+    """The config that official weights were made with, read from their shapes. Raises ValueError for other weights."""
+    width, num_mels, _ = shape_of(tensors, "encoder.conv_in.weight", "VAE")
+    inner_channels, channels, _ = shape_of(tensors, "post_quant_conv.weight", "VAE")
+    levels = count(tensors, "encoder.down.{}.block.0.conv1.weight")
+    widths = [shape_of(tensors, f"encoder.down.{i}.block.0.conv1.weight", "VAE")[0] for i in range(levels)]
+    return VAEConfig(
+        size=size,
+        num_mels=num_mels,
+        channels=channels,
+        width=width,
+        multipliers=tuple(each // width for each in widths),
+        blocks=count(tensors, "encoder.down.0.block.{}.conv1.weight"),
+        inner_channels=inner_channels,
+    )
+
+
+def discriminator_from_official(tensors: Mapping[str, Tensor]) -> PatchDiscriminator:
+    """The VAE's trained discriminator, for training on from an official checkpoint. Raises ValueError."""
+    discriminator = PatchDiscriminator()
+    found = _without(_DISCRIMINATOR, tensors)
+    discriminator.load_state_dict(take(discriminator.state_dict(), found, "discriminator"))
+    return discriminator
+
+
+def lpips_from_official(tensors: Mapping[str, Tensor]) -> Lpips:
+    """The perceptual distance with its trained weights. Raises ValueError.
+
+    From an official VAE checkpoint, or from the two files that people have: torchvision's VGG-16 ("features.0.weight")
+    and the weights per channel of lpips or taming-transformers ("lin0.model.1.weight"), in one mapping.
+    """
+    lpips = Lpips()
+    own = lpips.state_dict()
+    found = _without(_LPIPS, tensors) or {**{n: t for n, t in own.items() if "scaling" in n}, **tensors}
+    for name in own:
+        if name.startswith("net.") and (plain := "features." + name.split(".", 2)[2]) in found:
+            found[name] = found[plain]
+    lpips.load_state_dict(take(own, found, "LPIPS"))
+    return lpips
+
+
+def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,108 @@
+"""GenAu's files. A model is a folder:
+
+    config.json          the settings, `GenAuConfig`
+    model.safetensors    backbone.*, vae.*, vocoder.*, and scale_factor, a number
+    t5/                  FLAN-T5's encoder: config.json, model.safetensors, tokenizer.json, as transformers has them
+    clap/                CLAP's text branch, likewise
+
+The text encoders are other people's: a folder of theirs may be put in place as it is, and models may share one.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models import clap, files
+from models.files import CONFIG, WEIGHTS, ModelFilesError
+from models.genau import t5
+from models.genau.conditioning import TextEncoders
+from models.genau.recipe import GenAuConfig
+
+FILES = (CONFIG, WEIGHTS)
+T5_FOLDER, CLAP_FOLDER = "t5", "clap"
+FORMAT = "genau/1"
+
+
+class Parts(nn.Module):
+    """What model.safetensors holds, under the names that it has there. The modules themselves, no copies."""
+
+    def __init__(self, backbone: nn.Module, vae: nn.Module, vocoder: nn.Module, scale_factor: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.vae = vae
+        self.vocoder = vocoder
+        self.register_buffer("scale_factor", scale_factor)
+
+
+def read_config(path: Path) -> GenAuConfig:
+    """The settings. Raises ModelFilesError where they are not GenAu's."""
+    values = files.read_config(path, FORMAT)
+    try:
+        return GenAuConfig.from_dict(values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelFilesError(f"{path} is no GenAu config ({error})") from error
+
+
+def find(path: str | Path) -> tuple[Path, GenAuConfig]:
+    """The folder of a model without its text encoders, downloaded where `path` is a hub id. Raises ModelFilesError."""
+    folder = files.find(path, FILES)
+    return folder, read_config(folder / CONFIG)
+
+
+def load_text(
+    path: str | Path, config: GenAuConfig, t5_path: str | Path | None, clap_path: str | Path | None
+) -> TextEncoders:
+    """The text encoders in the model's folder, or where the last two say. Raises ModelFilesError."""
+    own = [
+        f"{name}/{file}"
+        for name, other, wanted, needed in (
+            (T5_FOLDER, t5_path, config.text.has_t5, t5.FILES),
+            (CLAP_FOLDER, clap_path, config.text.clap, clap.FILES),
+        )
+        if wanted and other is None
+        for file in needed
+    ]
+    try:
+        folder = files.find(path, own) if own else Path(path)
+    except ModelFilesError as error:
+        raise ModelFilesError(
+            f"{error}. The text encoders are folders of transformers' files within the model's: {T5_FOLDER}/ (for "
+            f"released sizes google/flan-t5-large) and {CLAP_FOLDER}/ (the text branch of LAION's CLAP)"
+        ) from error
+    text = TextEncoders.from_pretrained(
+        config.text, t5=t5_path or folder / T5_FOLDER, clap=clap_path or folder / CLAP_FOLDER
+    )
+    check_finite(text, "text encoders")
+    try:
+        text.check_widths(config.backbone.context)
+    except ValueError as error:
+        raise ModelFilesError(f"{path}: {error}") from error
+    return text
+
+
+def check_finite(module: nn.Module, source: object) -> None:
+    """Raises ModelFilesError, which names the first tensor with NaN or infinity in it."""
+    for name, tensor in files.stored_tensors(module):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelFilesError(
+                f"{source}: the tensor {name} holds NaN or infinity: the training that wrote it has failed, "
+                "or the file is damaged. Take an earlier checkpoint, or fetch it again"
+            )
+
+
+def save(
+    path: str | Path, config: GenAuConfig, parts: Parts, text: TextEncoders | None, dtype: torch.dtype | None
+) -> None:
+    """Write the folder; the same model gives the same bytes. `dtype`: of the generator's weights, if another.
+
+    Without `text` the folder is to get its t5/ and clap/ from elsewhere.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_weights(folder / WEIGHTS, parts, dtype)
+    files.write_config(folder / CONFIG, FORMAT, config.to_dict())
+    if text is not None and text.t5 is not None:
+        text.t5.save_pretrained(folder / T5_FOLDER)
+    if text is not None and text.clap is not None:
+        text.clap.save_pretrained(folder / CLAP_FOLDER)

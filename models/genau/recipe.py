@@ -1,0 +1,95 @@
+"""The sizes of GenAu as a whole. `SIZES` names the recipes."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from models.config import from_dict
+from models.genau import vae, vocoder
+from models.genau.audio import MEL, SAMPLES_PER_LATENT
+from models.genau.conditioning import DATASETS, TextConfig
+from models.genau.config import SIZES as FIT_SIZES
+from models.genau.config import FitConfig, UNetConfig
+from models.genau.diffusion import DiffusionConfig
+from models.genau.vae import VAEConfig
+from models.genau.vocoder import VocoderConfig
+
+_BACKBONES: dict[str, type[FitConfig] | type[UNetConfig]] = {"fit": FitConfig, "unet": UNetConfig}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenAuConfig:
+    """Everything that fixes the modules of GenAu and how they are used together."""
+
+    size: str = "s"  # the recipe's name, for people
+    backbone: FitConfig | UNetConfig = FitConfig()
+    vae: VAEConfig = VAEConfig()
+    vocoder: VocoderConfig = VocoderConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    text: TextConfig = TextConfig()
+    datasets: tuple[str, ...] = DATASETS  # whose styles can be asked for; the position is the id
+    unconditional_dataset: int = 31  # an id of its own; released weights have 0, that of audiocaps
+    exact_durations: bool = True
+    """Padding is masked to the frame. Released weights were trained on clips padded to 10.24 s with silence, which
+    they know no other way: then whole groups are generated and the waveform is cut."""
+
+    def __post_init__(self) -> None:
+        if self.backbone.channels != self.vae.channels:
+            raise ValueError(
+                f"backbone: channels is {self.backbone.channels}, but the VAE's latent has {self.vae.channels}"
+            )
+        if self.vae.num_mels != self.vocoder.num_mels:
+            raise ValueError(f"vocoder: num_mels is {self.vocoder.num_mels}, but the VAE has {self.vae.num_mels}")
+        num_datasets = self.backbone.context.num_datasets
+        if len(self.datasets) > num_datasets or not 0 <= self.unconditional_dataset < num_datasets:
+            raise ValueError(
+                f"datasets: {len(self.datasets)} names and the unconditional id {self.unconditional_dataset} need room "
+                f"in context.num_datasets, which is {num_datasets}"
+            )
+
+    @property
+    def frames_multiple(self) -> int:
+        """What the backbone takes latent frames in."""
+        backbone = self.backbone
+        return backbone.group_frames if isinstance(backbone, FitConfig) else backbone.frames_multiple
+
+    @property
+    def max_seconds(self) -> float:
+        """The longest sound that the model can make: it learns no positions behind it."""
+        return self.backbone.max_frames * SAMPLES_PER_LATENT / MEL.sample_rate_hz
+
+    def dataset_id(self, name: str) -> int:
+        """The id of a dataset. Raises ValueError for a name that the model does not know."""
+        if name not in self.datasets:
+            raise ValueError(f"dataset {name!r} is not one of the model's: {', '.join(self.datasets)}")
+        return self.datasets.index(name)
+
+    def as_released(self) -> "GenAuConfig":
+        """The same with what official weights of this size expect in place of what is better to train with."""
+        return replace(self, unconditional_dataset=0, exact_durations=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.json holds them."""
+        kind = next(name for name, cls in _BACKBONES.items() if isinstance(self.backbone, cls))
+        values = asdict(self)
+        return values | {"backbone": {"kind": kind, **values["backbone"]}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "GenAuConfig":
+        """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
+        rest = dict(values)
+        backbone = dict(rest.pop("backbone", {"kind": "fit"}))
+        kind = backbone.pop("kind", None)
+        if kind not in _BACKBONES:
+            raise ValueError(f"backbone: kind is {kind!r}: write one of {', '.join(_BACKBONES)}")
+        return from_dict(cls, rest | {"backbone": _BACKBONES[kind].from_dict(backbone)}, "genau")
+
+
+SIZES: dict[str, GenAuConfig] = {
+    # learns synthesised sounds on a laptop
+    "demo": GenAuConfig(size="demo", backbone=FIT_SIZES["demo"], vae=vae.SIZES["demo"], vocoder=vocoder.SIZES["demo"]),
+    # the paper's two models, and the U-Net that they are compared with
+    "s": GenAuConfig(),
+    "l": GenAuConfig(size="l", backbone=FIT_SIZES["l"]),
+    "unet": GenAuConfig(size="unet", backbone=UNetConfig()),
+}

@@ -1,0 +1,63 @@
+"""What a run writes down: a CSV file always, TensorBoard where it is installed, a line for people."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class CsvLog:
+    """A row per call. On resume, rows that come after the checkpoint are dropped: they are written again."""
+
+    def __init__(self, path: Path, resumed_at: int = 0) -> None:
+        self.path = path
+        self._columns: list[str] = []
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            path.unlink()
+            for row in rows:
+                if row.get("step", "").isdecimal() and int(row["step"]) <= resumed_at:
+                    self(row)
+
+    def __call__(self, line: Mapping[str, Any]) -> None:
+        if not self.path.exists():
+            self._columns = list(line)
+            with self.path.open("w", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns).writeheader()
+        elif new := [name for name in line if name not in self._columns]:
+            # A number that the first rows did not have, as all of them were skipped steps: the header grows.
+            with self.path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            self._columns += new
+            with self.path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, self._columns, restval="")
+                writer.writeheader()
+                writer.writerows(rows)
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, self._columns, restval="").writerow(line)
+
+
+def tensorboard(folder: Path, resumed_at: int = 0) -> Callable[[Mapping[str, float]], None]:
+    """Scalars for TensorBoard, or nothing at all where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return lambda line: None
+    writer = SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
+
+    def log(line: Mapping[str, float]) -> None:
+        for name, value in line.items():
+            if name not in ("step", "eta_s"):
+                writer.add_scalar(name, value, int(line["step"]))
+        writer.flush()
+
+    return log
+
+
+def for_people(line: Mapping[str, float]) -> str:
+    """The line as text: step, numbers, and when the run will be done."""
+    eta_s = round(line["eta_s"])
+    hours, minutes, seconds = eta_s // 3_600, eta_s // 60 % 60, eta_s % 60
+    numbers = "  ".join(f"{name} {value:.3g}" for name, value in line.items() if name not in ("step", "eta_s"))
+    return f"step {int(line['step']):>6}  {numbers}  ready in {hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,36 @@
+"""The optimiser and its schedule."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+OPTIMIZERS = ("adam", "adamw")
+
+
+def make_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    """`adam` adds its decay to the gradient of every parameter, as AutoCap was trained; `adamw` shrinks matrices."""
+    trained = [p for p in parameters if p.requires_grad]
+    if name == "adam":
+        return torch.optim.Adam(trained, lr=lr, betas=betas, weight_decay=weight_decay)
+    return torch.optim.AdamW(parameter_groups(trained, weight_decay), lr=lr, betas=betas)
+
+
+def parameter_groups(trained: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters in two groups: matrices, which decay, and the rest: norms, biases and single vectors."""
+    chosen = list(trained)
+    matrices: list[Tensor] = [p for p in chosen if p.ndim >= 2]
+    rest: list[Tensor] = [p for p in chosen if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def learning_rate(step: int, *, peak: float, steps: int, warmup_steps: int, min_share: float) -> float:
+    """Linear warm-up, then a cosine down to `min_share` of the peak."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(steps - warmup_steps, 1)
+    return peak * (min_share + (1 - min_share) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)

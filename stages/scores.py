@@ -1,0 +1,167 @@
+"""The scores stage: how well a kept clip's caption fits its sound, as CLAP sees it.
+
+The score is the cosine between CLAP's vectors of audio and caption. AutoCap has heard the clip with the same CLAP, so
+its vector of the audio is at hand and only the caption is new. The released sets of the paper are cut at 0.1, 0.4, 0.5.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from stages.batches import At, groups, with_clips
+from stages.captions import CaptionsConfig
+from stages.keywords import tally
+from stages.reasons import Reason
+from stages.records import Clip, Verdict, Video
+from stages.settings import check, setting
+
+AUTO, OWN = "auto", "own"
+_BATCH_TEXTS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresConfig:
+    """Which text branch scores, and what is too low."""
+
+    text_model: str = setting(
+        AUTO,
+        "The text branch of the CLAP that the captioner listens with: a folder or hub id, of a whole CLAP or of its "
+        "text branch; 'own': clap_text in the captioner's folder; 'auto': own, if there is one; empty: no scores.",
+    )
+    min_score: float | None = setting(
+        None,
+        "Kept clips with a lower score are dropped; null keeps all. The released sets are cut at 0.1, 0.4, 0.5.",
+        results=True,
+    )
+
+    def __post_init__(self) -> None:
+        if self.min_score is not None:
+            check(-1 <= self.min_score <= 1, f"scores.min_score is {self.min_score}: -1 to 1, such as 0.1, or null")
+            check(bool(self.text_model), "scores.min_score needs scores, but scores.text_model is empty: name one")
+
+
+class Scores:
+    """Gives every kept clip its `clap_score`. A video that `min_score` leaves no clip of ends."""
+
+    name = "scores"
+
+    def __init__(self, config: ScoresConfig, text_model: Path, device: str) -> None:
+        from models.clap import ClapText
+
+        self.config = config
+        self.across_videos = device != "cpu"
+        self.model = ClapText.from_pretrained(text_model).to(device)
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]:
+        scored: dict[At, Clip] = {}
+        for group in groups(videos, _to_score, across_videos=self.across_videos):
+            clips = [videos[v].clips[c] for v, c in group]
+            vectors = self._vectors(sorted({clip.caption for clip in clips}))
+            scored.update((at, self._judge(clip, vectors[clip.caption])) for at, clip in zip(group, clips, strict=True))
+        return [_ended_if_empty(video) for video in with_clips(videos, scored)]
+
+    def _vectors(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        parts = [texts[i : i + _BATCH_TEXTS] for i in range(0, len(texts), _BATCH_TEXTS)]
+        return {
+            text: vector
+            for part in parts
+            for text, vector in zip(part, self.model.embed(part).cpu().numpy(), strict=True)
+        }
+
+    def _judge(self, clip: Clip, text_P: np.ndarray) -> Clip:
+        score = round(float(np.frombuffer(clip.clap_audio or b"", "<f4") @ text_P), 4)
+        clip = replace(clip, clap_score=score, clap_audio=None)
+        if self.config.min_score is None or score >= self.config.min_score:
+            return clip
+        return clip.dropped(Verdict.LOW_SCORE, f"clap_score {score:g}")
+
+
+def _to_score(clip: Clip) -> bool:
+    return clip.verdict is Verdict.KEPT and clip.clap_audio is not None
+
+
+def _ended_if_empty(video: Video) -> Video:
+    if any(clip.verdict is Verdict.KEPT for clip in video.clips):
+        return video
+    return video.ended(Reason.ALL_CLIPS_FILTERED, tally(video.clips))
+
+
+# --- files
+
+
+def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
+    """The folder of the text branch; None where clips get no scores.
+
+    A model of the hub is downloaded. Raises ValueError that names the setting and the file where one is missing or
+    damaged, where the branch belongs to another CLAP than the captioner's, and where a minimum is set but nothing
+    scores.
+    """
+    from models import clap, files
+    from models.autocap import pretrained
+
+    if not config.text_model:
+        return None
+    with _named():
+        captioner = pretrained.find(captions.model_path)
+        if config.text_model in (AUTO, OWN):
+            folder = _own_text_model(captions.model_path)
+        else:
+            folder = files.find(config.text_model, clap.FILES)
+        if folder is None:
+            check(
+                config.text_model == AUTO and config.min_score is None,
+                f"scores.text_model is {config.text_model!r} and scores.min_score {config.min_score}, but the "
+                f"captioner {captioner} has no {clap.TEXT_FOLDER} to score with: name the text branch of its CLAP as "
+                "scores.text_model, or set min_score to null and text_model to ''",
+            )
+            return None
+        wanted = pretrained.read_config(captioner / files.CONFIG).clap_width
+        width = clap.read_text_config(folder / files.CONFIG).joint_width
+        pretrained.read_tokenizer(folder / clap.TOKENIZER)
+        files.check_weights(folder / files.WEIGHTS)
+        check(
+            width == wanted,
+            f"scores.text_model: {folder} gives vectors of {width} numbers, the captioner's CLAP of {wanted}: "
+            "take the text branch of the same CLAP",
+        )
+    return folder
+
+
+def resolved(config: ScoresConfig, captions: CaptionsConfig) -> ScoresConfig:
+    """The same without 'auto': the driver decides once; a worker that cannot find the branch must not go without."""
+    if config.text_model != AUTO:
+        return config
+    return replace(config, text_model=OWN if text_model(config, captions) else "")
+
+
+def text_model_files(folder: Path) -> list[Path]:
+    """What decides about a score, for the fingerprint of a dataset."""
+    from models import clap
+
+    return [folder / name for name in clap.FILES]
+
+
+def _own_text_model(captioner: str) -> Path | None:
+    from models import clap, files
+    from models.autocap import pretrained
+
+    try:
+        return files.find(captioner, [f"{clap.TEXT_FOLDER}/{name}" for name in clap.FILES]) / clap.TEXT_FOLDER
+    except files.ModelFilesError:
+        if (pretrained.find(captioner) / clap.TEXT_FOLDER).is_dir():  # there, but not whole
+            raise
+        return None
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """What is wrong with the model's files is said of the setting that names them."""
+    from models.files import ModelFilesError
+
+    try:
+        yield
+    except (ModelFilesError, OSError) as error:
+        raise ValueError(f"scores.text_model: {error}") from error

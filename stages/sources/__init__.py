@@ -1,0 +1,15 @@
+"""Where videos and captioned clips come from."""
+
+from stages.sources.audio_sets import AudioList, CaptionedAudio, locate, read_audio_list
+from stages.sources.errors import SourceError
+from stages.sources.folder import Folder, read_folder
+
+__all__ = [
+    "AudioList",
+    "CaptionedAudio",
+    "Folder",
+    "SourceError",
+    "locate",
+    "read_audio_list",
+    "read_folder",
+]

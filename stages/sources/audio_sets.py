@@ -1,0 +1,245 @@
+"""Captioned audio sets, as their authors publish them: the list alone, and where the sound of each clip lies.
+
+AudioCaps   CSV audiocap_id,youtube_id,start_time,caption; a clip is ten seconds of a video from start_time on. Rows
+            of one clip stand for its several captions. Both versions. https://github.com/cdjkim/audiocaps
+Clotho      CSV file_name,caption_1..caption_5. https://zenodo.org/records/3490684
+WavCaps     JSON {"data": [{"id", "caption", "duration", ...}]}, the files named by id. https://github.com/XinhaoMei/WavCaps
+a folder    CSV file_name,caption[,title][,video_caption]; a file may have several rows, one per caption
+
+`read_audio_list` tells them apart by what stands in them. Plain Python: no library is needed to read a list.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stages.sources.errors import SourceError
+
+AUDIOCAPS_CLIP_MS = 10_000
+EXTENSIONS = ("flac", "wav", "ogg", "opus", "m4a", "mp3", "webm", "mp4", "mkv", "aac", "aif", "aiff")
+"""Of audio files. Of two files of one clip the one that stands first here is read."""
+_CSV_KINDS = (  # name, columns that tell it
+    ("audiocaps", ("youtube_id", "start_time", "caption")),
+    ("clotho", ("file_name", "caption_1")),
+    ("folder", ("file_name", "caption")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedAudio:
+    """One clip of a set, as its list describes it."""
+
+    name: str  # unique in its list: the file's name, or the id of the video and where the clip begins
+    names: tuple[str, ...]  # what its file may be called, with or without an extension; the likeliest first
+    captions: tuple[str, ...]
+    title: str = ""
+    video_caption: str = ""
+    youtube_id: str = ""  # of AudioCaps, and of the part of WavCaps that comes from AudioSet
+    start_ms: int = 0  # of the clip in its video; a file that lasts no longer than the clip is the clip itself
+    end_ms: int | None = None
+    path: str = ""  # of its file, once `locate` has found it
+
+
+@dataclass(frozen=True)
+class AudioList:
+    """What a list says, and what in it could not be used, in words."""
+
+    kind: str  # audiocaps | clotho | wavcaps | folder
+    clips: list[CaptionedAudio]
+    skipped: list[str]
+
+
+def read_audio_list(path: str | Path) -> AudioList:
+    """The clips of a list in any of the four formats. Raises SourceError naming the file, the line and the field."""
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".json":
+            return _wavcaps(json.loads(path.read_text(encoding="utf-8")), path)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _from_csv(csv.DictReader(file, strict=True), path)
+    except FileNotFoundError:
+        raise SourceError(f"{path} does not exist: name the CSV or JSON file that lists the clips") from None
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
+    except (csv.Error, json.JSONDecodeError) as error:
+        raise SourceError(f"{path} is damaged ({error}): fetch or save it again") from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def locate(found: AudioList, folder: str | Path) -> AudioList:
+    """The same list with the file of every clip, looked up by name in a folder and all folders below it.
+
+    Clips without a file are left out and named in `skipped`: of sets that come from YouTube some are always gone.
+    Raises SourceError where there is no such folder, or no file of any clip in it.
+    """
+    if not Path(folder).is_dir():
+        raise SourceError(f"{folder} is no folder: name the one that holds the audio files of the list")
+    by_name, by_stem = _files(Path(folder))
+    clips, missing = [], []
+    for clip in found.clips:
+        paths = (by_name.get(name) or by_stem.get(name) or by_stem.get(_stem(name)) for name in clip.names)
+        file = next((path for path in paths if path), None)
+        if file:
+            clips.append(replace(clip, path=file))
+        else:
+            missing.append(f"{clip.name}: no file of that name")
+    if not clips:
+        some = ", ".join(found.clips[0].names[:3]) if found.clips else "nothing, as the list is empty"
+        raise SourceError(
+            f"{folder} holds the audio of no clip of the list. Looked for {some}, with any of the extensions "
+            f"{', '.join(EXTENSIONS)}"
+        )
+    return AudioList(found.kind, clips, found.skipped + missing)
+
+
+def _files(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Audio files by their name and path below the folder, and by their name without the extension."""
+    by_name: dict[str, str] = {}
+    by_stem: dict[str, str] = {}
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(names, key=lambda name: (_preference(name), name)):
+            if _preference(name) < len(EXTENSIONS):
+                path = Path(root, name)
+                for key in (name, path.relative_to(folder).as_posix()):
+                    by_name.setdefault(key, str(path))
+                    by_stem.setdefault(_stem(key), str(path))
+    return by_name, by_stem
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _preference(name: str) -> int:
+    extension = name.rpartition(".")[2].lower()
+    return EXTENSIONS.index(extension) if extension in EXTENSIONS else len(EXTENSIONS)
+
+
+# --- CSV
+
+
+def _from_csv(rows: csv.DictReader, path: Path) -> AudioList:
+    columns = [name.strip() for name in rows.fieldnames or ()]
+    rows.fieldnames = columns
+    for kind, needed in _CSV_KINDS:
+        if all(name in columns for name in needed):
+            read = {"audiocaps": _audiocaps_row, "clotho": _clotho_row, "folder": _folder_row}[kind]
+            return _grouped(kind, _lines(rows, path), read)
+    known = "; ".join(f"{kind}: {','.join(needed)}" for kind, needed in _CSV_KINDS)
+    raise SourceError(f"{path}: columns {', '.join(columns) or 'none'} found, these expected: {known}")
+
+
+def _lines(rows: csv.DictReader, path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        if None in row or None in row.values():
+            raise SourceError(
+                f"{where}: {len(row.get(None) or ()) + sum(v is not None for k, v in row.items() if k)} fields found, "
+                f"{len(rows.fieldnames or ())} expected: put a field that holds a comma into double quotes"
+            )
+        yield where, {name: value.strip() for name, value in row.items()}
+
+
+def _grouped(
+    kind: str,
+    lines: Iterable[tuple[str, dict[str, str]]],
+    read: Callable[[dict[str, str], str], CaptionedAudio],
+) -> AudioList:
+    """Rows of one clip become one clip with several captions."""
+    clips: dict[str, CaptionedAudio] = {}
+    skipped = []
+    for where, row in lines:
+        clip = read(row, where)
+        if not clip.captions:
+            skipped.append(f"{where}: no caption")
+            continue
+        if first := clips.get(clip.name):
+            clip = replace(
+                first, captions=first.captions + clip.captions, names=tuple(dict.fromkeys(first.names + clip.names))
+            )
+        clips[clip.name] = clip
+    return AudioList(kind, list(clips.values()), skipped)
+
+
+def _audiocaps_row(row: dict[str, str], where: str) -> CaptionedAudio:
+    video, start = row["youtube_id"], row["start_time"]
+    try:
+        start_ms = round(float(start) * 1000)
+    except ValueError:
+        start_ms = -1
+    if not video or start_ms < 0:
+        raise SourceError(f"{where}: youtube_id {video!r}, start_time {start!r}: an id and seconds are expected")
+    end_ms = start_ms + AUDIOCAPS_CLIP_MS
+    names = (f"{video}_{start}", f"{video}_{start_ms // 1000}_{end_ms // 1000}", f"{video}_{start_ms}_{end_ms}")
+    identifier = row.get("audiocap_id", "")
+    return CaptionedAudio(
+        name=f"{video}_{start_ms}_{end_ms}",
+        names=tuple(filter(None, (*names, identifier, video, f"Y{video}"))),
+        captions=_texts(row["caption"]),
+        youtube_id=video,
+        start_ms=start_ms,
+        end_ms=end_ms,
+    )
+
+
+def _clotho_row(row: dict[str, str], where: str) -> CaptionedAudio:
+    captions = [row[name] for name in row if name.startswith("caption_")]
+    return CaptionedAudio(name=_file_name(row, where), names=(row["file_name"],), captions=_texts(*captions))
+
+
+def _folder_row(row: dict[str, str], where: str) -> CaptionedAudio:
+    return CaptionedAudio(
+        name=_file_name(row, where),
+        names=(row["file_name"],),
+        captions=_texts(row["caption"]),
+        title=row.get("title", ""),
+        video_caption=row.get("video_caption", ""),
+    )
+
+
+def _file_name(row: Mapping[str, str], where: str) -> str:
+    if not row["file_name"]:
+        raise SourceError(f"{where}: file_name is empty: name the audio file")
+    return row["file_name"]
+
+
+def _texts(*texts: str) -> tuple[str, ...]:
+    return tuple(" ".join(text.split()) for text in texts if text.strip())
+
+
+# --- WavCaps
+
+
+def _wavcaps(content: Any, path: Path) -> AudioList:
+    items = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(items, list):
+        raise SourceError(f'{path}: no WavCaps list: an object with a list "data" is expected')
+    clips, skipped = [], []
+    for number, item in enumerate(items):
+        where = f"{path}, item {number}"
+        if not isinstance(item, dict) or not isinstance(item.get("id"), str | int):
+            raise SourceError(f'{where}: an object with an "id" is expected')
+        name = str(item["id"])
+        captions = item.get("caption")
+        texts = _texts(*captions) if isinstance(captions, list) else _texts(str(captions or ""))
+        if not texts:
+            skipped.append(f"{where}: no caption")
+            continue
+        stem = _stem(name) if _preference(name) < len(EXTENSIONS) else name
+        is_youtube = name.startswith("Y") and stem != name  # AudioSet's ids alone carry a Y and an extension
+        clips.append(
+            CaptionedAudio(
+                name=name,
+                names=tuple(dict.fromkeys((name, stem, stem[1:] if is_youtube else stem))),
+                captions=texts,
+                title=str(item.get("title") or "").strip(),
+                youtube_id=stem[1:] if is_youtube else "",
+            )
+        )
+    return AudioList("wavcaps", clips, skipped)

@@ -1,0 +1,102 @@
+"""The speech stage, off unless a model is named: how likely it is that somebody speaks in a kept clip.
+
+A second opinion beside the keywords, for those who want to drop more: it is stored with the clip and drops nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages import hub
+from stages.records import Clip, Verdict, Video
+from stages.settings import check, setting
+
+WINDOW_MS = 10_000
+"""What audio classifiers hear at once (AST: 10.24 s). A joined clip is heard in equal parts, the highest counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechConfig:
+    """Which model listens for speech."""
+
+    model: str = setting(
+        "",
+        "An audio classifier of transformers, such as an AST trained on AudioSet: a folder or hub id. Empty: off.",
+    )
+    label: str = setting("Speech", "Its label that means speech.", results=True)
+    one_label_per_clip: bool = setting(
+        False,
+        "Do the model's labels exclude each other (softmax), or may several hold at once (sigmoid), as AudioSet's do?",
+        results=True,
+    )
+
+
+class Speech:
+    """Gives every kept clip its `speech_probability`."""
+
+    name = "speech"
+
+    def __init__(self, config: SpeechConfig, device: str) -> None:
+        from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        folder, self.index = find_model(config)
+        self.config = config
+        self.device = device
+        # transformers' modules have no types
+        self.extractor: Any = AutoFeatureExtractor.from_pretrained(folder)
+        model: Any = AutoModelForAudioClassification.from_pretrained(folder, use_safetensors=True)
+        self.model = model.to(device).eval()
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]:
+        return [video.map_clips(self._heard) for video in videos]
+
+    def _heard(self, clip: Clip) -> Clip:
+        if clip.verdict is not Verdict.KEPT or not clip.audio:
+            return clip
+        samples = np.frombuffer(clip.audio, "<i2").astype(np.float32) / 32768
+        return replace(clip, speech_probability=round(self.probability(samples, clip.sample_rate_hz), 4))
+
+    def probability(self, samples: np.ndarray, sample_rate_hz: int) -> float:
+        """The probability of speech in mono samples of any length. shape (S,)"""
+        import torch
+
+        from models.audio import resample
+
+        rate_hz = self.extractor.sampling_rate
+        x_S = resample(torch.from_numpy(samples), sample_rate_hz, rate_hz).numpy()
+        num_windows = -(-len(x_S) * 1000 // (WINDOW_MS * rate_hz))
+        windows = np.array_split(x_S, num_windows)
+        shortest = min(map(len, windows))  # they differ by one sample, and must not be padded
+        features = self.extractor(
+            [window[:shortest] for window in windows], sampling_rate=rate_hz, return_tensors="pt"
+        ).to(self.device)
+        with torch.inference_mode():
+            logits_BL = self.model(**features).logits.float()
+        scores_BL = logits_BL.softmax(-1) if self.config.one_label_per_clip else logits_BL.sigmoid()
+        return float(scores_BL[:, self.index].max())
+
+
+def find_model(config: SpeechConfig) -> tuple[Path, int]:
+    """The folder of the model, and which of its outputs means speech.
+
+    A model of the hub is downloaded. Raises ValueError that names what is wrong.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+
+    folder = hub.find(config.model, "speech.model")
+    try:
+        model = AutoConfig.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"speech.model: {folder}: {error}") from error
+    known = type(model) in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+    check(known, f"speech.model: {folder} is no audio classifier of transformers, such as an AST")
+    labels = {str(label): int(index) for index, label in model.id2label.items()}
+    some = ", ".join(list(labels)[:8]) + (", ..." if len(labels) > 8 else "")
+    check(config.label in labels, f"speech.label is {config.label!r}, but the labels of {folder} are {some}")
+    return folder, labels[config.label]

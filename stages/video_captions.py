@@ -1,0 +1,112 @@
+"""The video captions stage, off unless a model is named: what a clip's picture shows, in words, for AutoCap to read.
+
+AutoCap takes it as its second kind of metadata beside the title (paper, 3.1; there by Panda-70M's captioner). The media
+stage fetches one frame per clip, from its middle, only when this stage is on.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from stages import hub
+from stages.batches import At, groups, with_clips
+from stages.records import Clip, Verdict, Video
+from stages.settings import check, setting
+from stages.text import printable
+
+MAX_CHARS = 500  # a captioner that never ends its sentence must not fill a dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoCaptionsConfig:
+    """Which model captions pictures, and how."""
+
+    model: str = setting(
+        "",
+        "An image-to-text model of transformers that needs no prompt (BLIP, GIT, vision encoder-decoders): a folder or "
+        "hub id. Empty: off. Needs Pillow: pip install 'autorecap[pictures]'.",
+    )
+    num_beams: int = setting(1, "Beams of the search.", results=True)
+    max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True)
+    batch_frames: int = setting(16, "Pictures captioned at once. On a CPU batches stay within one video.")
+
+    def __post_init__(self) -> None:
+        check(1 <= self.num_beams <= 32, f"video_captions.num_beams is {self.num_beams}: 1 to 32")
+        check(1 <= self.max_new_tokens <= 256, f"video_captions.max_new_tokens is {self.max_new_tokens}: 1 to 256")
+        check(1 <= self.batch_frames <= 4096, f"video_captions.batch_frames is {self.batch_frames}: 1 to 4096")
+
+
+class VideoCaptions:
+    """Turns the frame of a clip into its `video_caption`."""
+
+    name = "video_captions"
+
+    def __init__(self, config: VideoCaptionsConfig, device: str) -> None:
+        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        folder = find_model(config)
+        self.config = config
+        self.device = device
+        # transformers' modules have no types
+        self.processor: Any = AutoImageProcessor.from_pretrained(folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        model: Any = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True)
+        self.model = model.to(device).eval()
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]:
+        captioned: dict[At, Clip] = {}
+        for group in groups(videos, _to_caption, across_videos=self.device != "cpu"):
+            clips = [videos[v].clips[c] for v, c in group]
+            texts = self.caption([clip.frame or b"" for clip in clips])
+            captioned.update(
+                (at, replace(clip, video_caption=text, frame=None))
+                for at, clip, text in zip(group, clips, texts, strict=True)
+            )
+        return with_clips(videos, captioned)
+
+    def caption(self, frames: Sequence[bytes]) -> list[str]:
+        """One caption per JPEG."""
+        size = self.config.batch_frames
+        return [text for i in range(0, len(frames), size) for text in self._batch(frames[i : i + size])]
+
+    def _batch(self, frames: Sequence[bytes]) -> list[str]:
+        import torch
+        from PIL import Image
+
+        pictures = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
+        pixels = self.processor(images=pictures, return_tensors="pt").to(self.device)
+        with torch.inference_mode():
+            ids = self.model.generate(
+                pixel_values=pixels["pixel_values"],
+                do_sample=False,
+                num_beams=self.config.num_beams,
+                max_new_tokens=self.config.max_new_tokens,
+            )
+        return [printable(text, MAX_CHARS) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def _to_caption(clip: Clip) -> bool:
+    return clip.verdict is Verdict.PENDING and clip.frame is not None
+
+
+def find_model(config: VideoCaptionsConfig) -> Path:
+    """The folder of the model. A model of the hub is downloaded. Raises ValueError that names what is wrong."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    check(
+        find_spec("PIL") is not None,
+        "video_captions.model reads pictures with Pillow, which is not installed: pip install 'autorecap[pictures]'",
+    )
+    folder = hub.find(config.model, "video_captions.model")
+    try:
+        known = type(AutoConfig.from_pretrained(folder)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    except (ValueError, OSError) as error:
+        raise ValueError(f"video_captions.model: {folder}: {error}") from error
+    check(known, f"video_captions.model: {folder} is no image-to-text model of transformers, such as a BLIP or a GIT")
+    return folder
