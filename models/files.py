@@ -25,20 +25,21 @@ def find(path: str | Path, files: Sequence[str]) -> Path:
     """The folder that holds `files`, downloaded where `path` is a hub id ("owner/name"). Raises ModelFilesError."""
     folder = Path(path)
     if not folder.is_dir():
-        folder = _download(str(path), files)
+        folder = download(str(path), files, f"a folder with {', '.join(files)}")
     for name in files:
         if not (folder / name).is_file():
             raise ModelFilesError(f"{folder / name} is missing: a model folder holds {', '.join(files)}")
     return folder
 
 
-def _download(name: str, files: Sequence[str]) -> Path:
+def download(name: str, patterns: Sequence[str], wanted: str) -> Path:
+    """The files of a hub id ("owner/name") that match. `wanted`: what else may be given. Raises ModelFilesError."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelFilesError(f"{name}: no such folder. Give a folder with {', '.join(files)}, or a hub id owner/name")
+        raise ModelFilesError(f"{name}: no such folder. Give {wanted}, or a hub id owner/name")
     from huggingface_hub import snapshot_download  # the network is needed for hub ids alone
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(files)))
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except Exception as error:  # many kinds: no network, no such repository, no right to read it
         raise ModelFilesError(
             f"{name}: no such folder, and the hub gave no model of that name ({type(error).__name__}: {error}). "

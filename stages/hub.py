@@ -19,7 +19,7 @@ def find(name: str, setting: str) -> Path:
     folder = Path(name)
     try:
         if not folder.is_dir():
-            folder = _download(name)
+            folder = files.download(name, _PATTERNS, "a folder of a model of transformers")
         weights = sorted(folder.glob("*.safetensors"))
         if not (folder / files.CONFIG).is_file() or not weights:
             raise files.ModelFilesError(
@@ -35,21 +35,3 @@ def find(name: str, setting: str) -> Path:
 def model_files(folder: Path) -> list[Path]:
     """What decides about a model's answers, for the fingerprint of a dataset."""
     return sorted(path for pattern in _PATTERNS for path in folder.glob(pattern))
-
-
-def _download(name: str) -> Path:
-    from models.files import ModelFilesError
-
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelFilesError(
-            f"{name}: no such folder. Give a folder of a model of transformers, or a hub id owner/name"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_PATTERNS)))
-    except Exception as error:  # many kinds: no network, no such repository, no right to read it
-        raise ModelFilesError(
-            f"{name}: no such folder, and the hub gave no model of that name ({type(error).__name__}: {error}). "
-            "Check the name and the network, or download the model and give its folder"
-        ) from error

@@ -28,8 +28,12 @@ class Vectors:
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(np.asarray(self._numbers[name]))
 
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """The recipe's numbers of this name."""
+        return torch.from_numpy(self._recipe.normal(name, shape))
+
     def input(self, name: str, *shape: int) -> Tensor:
-        return torch.from_numpy(self._recipe.normal(f"input.{name}", shape))
+        return self.normal(f"input.{name}", *shape)
 
     def fill(self, own: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
         """Weights by their official names, filled by the recipe. Those without dimensions stay what they are."""

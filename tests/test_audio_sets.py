@@ -119,6 +119,14 @@ def test_a_folder_without_any_of_the_files_is_refused(tmp_path):
         locate(listed, tmp_path / "gone")
 
 
+@pytest.mark.parametrize(("rows", "why"), [("", "it is empty"), ("a.wav,\n", "line 2: no caption")])
+def test_a_list_without_captions_is_not_said_to_lack_files(tmp_path, rows, why):
+    (tmp_path / "a.wav").touch()
+    listed = read_audio_list(write(tmp_path / "mine.csv", f"file_name,caption\n{rows}"))
+    with pytest.raises(SourceError, match=f"has no clip with a caption: .*{why}"):
+        locate(listed, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "clips"),
     [

@@ -40,7 +40,7 @@ def untrained(tokenizer: CaptionTokenizer) -> AutoCap:
 
 @pytest.fixture(scope="module")
 def demo() -> AutoCap:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     return AutoCap.from_pretrained(AutoCap.DEMO)
 
 
@@ -453,7 +453,7 @@ def test_it_hears_at_other_rates_levels_and_in_stereo(demo: AutoCap, fresh: Any)
 def test_it_names_both_of_two_sounds_most_of_the_time(demo: AutoCap) -> None:
     drawn = [scenes.draw_scene(SEED, index) for index in range(70)]
     pairs = [scene for scene in drawn if scene.composition != "single"]
-    captions = [text for scene in pairs for text in demo.caption([scene.waveform], RATE)]
+    captions = demo.caption([scene.waveform for scene in pairs], RATE)
     named = [sum(sentences.names(text, k) for k in s.kinds) for text, s in zip(captions, pairs, strict=True)]
     assert sum(n >= 1 for n in named) / len(named) >= 0.97
     assert sum(n == 2 for n in named) / len(named) >= 0.8

@@ -93,6 +93,9 @@ def test_files_of_every_kind_are_answered_in_order_and_bad_ones_named(tmp_path):
     (tmp_path / "folder").mkdir()
     make(tmp_path / "mute.mp4", source="testsrc=s=64x64:r=5")
     make(tmp_path / "blink.wav", seconds=0.05)
+    soundfile.write(tmp_path / "nothing.wav", np.zeros(0), RATE)
+    soundfile.write(tmp_path / "nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "inf.wav", np.full((RATE, 2), np.inf), 44_100, subtype="FLOAT")
     bad = {
         "empty.wav": "the file is empty",
         "page.mp3": "ffmpeg: ",
@@ -100,6 +103,9 @@ def test_files_of_every_kind_are_answered_in_order_and_bad_ones_named(tmp_path):
         "mute.mp4": "no audio stream",
         "none.wav": "No such file",
         "blink.wav": "only 50 ms of audio",
+        "nothing.wav": "nothing could be decoded",
+        "nan.wav": "NaN or infinite samples after 0.00 s",
+        "inf.wav": "NaN or infinite samples after 0.00 s",
     }
     files = [good[0], *(tmp_path / name for name in bad), *good[1:]]
     result = run(*files, "--json")
@@ -112,7 +118,7 @@ def test_files_of_every_kind_are_answered_in_order_and_bad_ones_named(tmp_path):
         else:
             assert bad[file.name] in answer["error"]
             assert f"{file}: {answer['error']}" in result.stderr
-    assert "6 of 10 files" in result.stderr
+    assert "9 of 13 files" in result.stderr
 
 
 def test_a_name_that_begins_with_a_dash_goes_after_two(tmp_path, monkeypatch):

@@ -168,7 +168,7 @@ def test_diffusers_samplers_agree_with_ddim(name, prediction, num_steps):
 
 def test_without_diffusers_its_samplers_say_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "diffusers", None)
-    with pytest.raises(MissingLibraryError, match="pip install diffusers"):
+    with pytest.raises(MissingLibraryError, match=r"pip install 'autorecap\[generate\]'"):
         check_sampler("dpm++", 20, 1.0, 1_000)
     with pytest.raises(MissingLibraryError, match="or take ddim"):
         by_diffusers("unipc", lambda x, t: x, torch.zeros(1, 1, 1), Diffusion(), 5)
@@ -294,7 +294,7 @@ def official_condition(vectors: Vectors, texts: list[str], ids: list[int]) -> Co
     """What the vectors' stand-ins for CLAP and T5 say."""
 
     def normal(name: str, width: int) -> Tensor:
-        return torch.from_numpy(vectors._recipe.normal(name, (1, width)))
+        return vectors.normal(name, 1, width)
 
     rows = [torch.cat([normal(f"cond.clap.{text}", 16), normal(f"cond.t5.{text}", 32)], dim=1) for text in texts]
     return Condition(Text(torch.cat(rows)), torch.tensor(ids))

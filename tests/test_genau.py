@@ -394,6 +394,14 @@ def test_weights_may_be_stored_in_half_the_space(model, folder, tmp_path):
     assert {p.dtype for p in GenAu.from_pretrained(tmp_path / "half").backbone.parameters()} == {torch.float32}
 
 
+def test_in_half_the_space_the_timestep_and_the_scale_factor_stay_exact(model, tmp_path):
+    model.save_pretrained(tmp_path, dtype=torch.bfloat16)
+    stored, own = read_weights(tmp_path / WEIGHTS), model.parts().state_dict()
+    exact = {name for name in stored if stored[name].dtype == torch.float32}
+    assert exact == {name for name in own if name.startswith("backbone.context.time.")} | {"scale_factor"}
+    assert all(torch.equal(stored[name], own[name]) for name in exact)
+
+
 def test_a_model_without_text_encoders_does_all_but_read_texts(model, folder):
     shutil.rmtree(folder / "t5")
     bare = GenAu.from_pretrained(folder, with_text=False)

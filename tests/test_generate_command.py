@@ -1,6 +1,7 @@
 """`autorecap generate`: its files, its exit codes and its messages."""
 
 import json
+import resource
 import subprocess
 import sys
 import wave
@@ -148,6 +149,21 @@ def test_bad_usage_ends_with_2_says_what_to_write_and_makes_nothing(run, tmp_pat
     assert not (tmp_path / "wavs").exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", "prompts.txt is no text: it holds a NUL byte"),
+        ("Größe".encode("latin-1"), "prompts.txt is no text in UTF-8: line 1"),
+        (b"\n  \n", "prompts.txt holds no prompt"),
+    ],
+)
+def test_a_file_that_holds_no_prompts_is_bad_usage(run, tmp_path, data, message):
+    (tmp_path / "prompts.txt").write_bytes(data)
+    result = run("--file", str(tmp_path / "prompts.txt"))
+    assert result.exit_code == 2 and message in result.stderr
+    assert not (tmp_path / "wavs").exists()
+
+
 def test_a_gpu_that_is_not_there_is_bad_usage(run, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = run("rain", "--device", "cuda")
@@ -166,6 +182,7 @@ def test_a_long_prompt_is_read_as_far_as_it_goes_and_said_once(run):
     [
         (ValueError("NaN"), 1, "prompt 2: NaN"),
         (torch.OutOfMemoryError("16 GiB"), 1, "choose a smaller --batch-size"),
+        (OSError(28, "No space left on device", "wavs/c.wav"), 1, "wavs/c.wav: No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -186,6 +203,23 @@ def test_when_it_ends_early_the_sounds_before_stand(run, tmp_path, monkeypatch, 
     assert len(manifest(tmp_path / "wavs")) == 2
 
 
+def test_a_disk_that_is_full_leaves_no_half_a_file(run, tmp_path):
+    (tmp_path / "wavs").mkdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+    try:
+        result = run("rain")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert result.exit_code == 1
+    assert "File too large; 0 of 1 sounds are in" in result.stderr and "wavs" in result.stderr
+    assert not any((tmp_path / "wavs").glob("rain*"))
+
+
+def test_what_is_wrong_with_a_sound_is_said_in_the_words_of_the_command(run):
+    result = run("rain", "--guidance", "1e30")
+    assert result.exit_code == 1 and "or a smaller --guidance; 0 of 1 sounds" in result.stderr
+
+
 def test_clap_chooses_among_candidates_and_its_score_is_kept(run, tmp_path):
     captioner = AutoCap.from_pretrained(AutoCap.DEMO)
     captioner.save_pretrained(tmp_path / "captioner")
@@ -195,6 +229,7 @@ def test_clap_chooses_among_candidates_and_its_score_is_kept(run, tmp_path):
     assert result.exit_code == 0, result.stderr
     line = json.loads(result.stdout)
     assert line["num_candidates"] == 3 and -1 <= line["clap_score"] <= 1
+    assert line["clap"] == str(tmp_path / "captioner")
     one = run("rain", "--num", "3", "--clap", str(tmp_path / "captioner"), "--json", "--out", str(tmp_path / "three"))
     best = max(json.loads(line)["clap_score"] for line in one.stdout.splitlines())
     assert line["clap_score"] == pytest.approx(best, abs=1e-3)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from typer.testing import CliRunner, Result
 
@@ -69,6 +70,13 @@ def test_a_small_run_trains_saves_and_says_how_it_ended(sounds: Path) -> None:
         (["--out", "x", "--data", "a.csv", "--config", "gone.yaml"], 2, "gone.yaml does not exist"),
         (["--out", "x", "--data", "a.csv"], 2, "say where to start from"),
         (["--out", "x", "--data", "a.csv", "--init", "demo", "--resume"], 2, "holds no checkpoint to resume"),
+        (["--out", "x", "--data", "a.csv", "--init", "demo", "--device", "tpu"], 2, "auto, cpu or cuda"),
+        pytest.param(
+            ["--out", "x", "--data", "a.csv", "--init", "demo", "--device", "cuda"],
+            2,
+            "there is no GPU here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
     ],
 )
 def test_what_is_wrong_is_said(

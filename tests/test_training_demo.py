@@ -8,7 +8,7 @@ import torch
 
 from models.autocap import AutoCap
 from models.autocap.model import AudioFeatures, Heard
-from models.clap import TEXT_SIZES, ClapText
+from models.clap import TEXT_FOLDER, TEXT_SIZES, ClapText
 from pipeline.demo import scenes, train_captioner
 from pipeline.demo.clap_text import PairTask
 from pipeline.demo.heard_task import HeardScenes, HeardTask
@@ -126,7 +126,7 @@ def test_a_captioner_that_hears_too_little_replaces_no_other(
 
 
 def test_the_bundled_clap_reads_what_it_hears(model: AutoCap) -> None:
-    text = ClapText.from_pretrained(AutoCap.DEMO / train_captioner.CLAP_TEXT)
+    text = ClapText.from_pretrained(AutoCap.DEMO / TEXT_FOLDER)
     found = train_captioner.retrieval(model, text, num_scenes=56)
     assert found["right"] >= 0.6 and found["fitting"] > found["other"] + 0.5
     with torch.inference_mode():

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from pipeline.training import checkpoint
+from pipeline.training.lamb import Lamb
 from pipeline.training.logs import CsvLog, for_people
 from pipeline.training.loop import LoopConfig, Scored, Trainer, TrainingStoppedError
-from pipeline.training.optim import learning_rate, parameter_groups
+from pipeline.training.optim import OPTIMIZERS, learning_rate, parameter_groups
 from pipeline.training.order import sample_at
 from pipeline.training.ranks import Ranks
 
@@ -123,6 +124,16 @@ def test_micro_batches_change_memory_and_not_the_result() -> None:
         assert losses == pytest.approx(runs[0][1], rel=1e-4)
 
 
+@pytest.mark.slow
+def test_a_compiled_module_learns_the_same() -> None:
+    lines: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    for compiled, found in lines.items():
+        trainer = Trainer(Numbers(noisy=False), config(compiled=compiled))
+        trainer.run(found.append)
+        assert "layers.0.weight" in trainer.state_dict()["module"]
+    assert [line["loss"] for line in lines[True]] == pytest.approx([line["loss"] for line in lines[False]], rel=1e-4)
+
+
 def test_epochs_become_steps_of_the_data_at_hand() -> None:
     settings = LoopConfig(epochs=3, warmup_epochs=0.5, batch_size=10).resolved(num_samples=205)
     assert (settings.steps, settings.warmup_steps) == (62, 10)
@@ -160,6 +171,13 @@ def test_training_gives_up_when_no_loss_is_finite() -> None:
     assert trainer.step == 2
 
 
+def test_a_short_run_that_learned_nothing_fails_and_says_why() -> None:
+    said: list[str] = []
+    with pytest.raises(TrainingStoppedError, match="2 steps in a row"):
+        Trainer(Numbers(gone=range(8)), config(steps=2, max_unreadable_share=1.0), say=said.append).run(silent)
+    assert said[-1] == "step 1: skipped, no clip could be read"
+
+
 def test_clips_that_cannot_be_read_are_named_counted_and_left_out() -> None:
     said: list[str] = []
     lines: list[dict[str, float]] = []
@@ -184,9 +202,12 @@ def test_training_stops_where_too_many_clips_cannot_be_read() -> None:
 def test_settings_that_cannot_be_meant_are_refused() -> None:
     for change, message in (
         ({"batch_size": 0}, r"loop\.batch_size is 0"),
-        ({"optimizer": "sgd"}, "one of adam, adamw"),
+        ({"optimizer": "sgd"}, "one of adam, adamw, lamb"),
         ({"precision": "fp8"}, "auto, fp32 or bf16"),
         ({"steps": 0, "epochs": 0}, "write one of them"),
+        ({"max_grad_norm": -1.0}, r"loop\.max_grad_norm is -1"),
+        ({"betas": (0.9, 1.0)}, r"loop\.betas is \(0\.9, 1\.0\)"),
+        ({"min_lr_share": 2.0}, r"loop\.min_lr_share is 2\.0: 0 to 1"),
     ):
         with pytest.raises(ValueError, match=message):
             config(**change)
@@ -210,6 +231,16 @@ def test_adamw_lets_only_matrices_decay() -> None:
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
 
 
+def test_lamb_learns_with_the_settings_of_the_loop_and_decays_everything() -> None:
+    losses: list[float] = []
+    trainer = Trainer(Numbers(), config(steps=60, optimizer="lamb", lr=0.05, weight_decay=0.01, log_every=20))
+    assert isinstance(trainer.optimizer, Lamb)
+    (group,) = trainer.optimizer.param_groups
+    assert (len(group["params"]), group["weight_decay"], group["betas"]) == (len(trainer.trained), 0.01, (0.9, 0.98))
+    trainer.run(lambda line: losses.append(line["loss"]))
+    assert losses[-1] < 0.75 * losses[0]
+
+
 def test_long_gradients_are_shortened() -> None:
     task = Numbers(noisy=False)
     trainer = Trainer(task, config(max_grad_norm=0.001, optimizer="adam"))
@@ -226,14 +257,15 @@ def test_long_gradients_are_shortened() -> None:
 # --- resume
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = Trainer(Numbers(), config())
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, optimizer: str) -> None:
+    whole = Trainer(Numbers(), config(optimizer=optimizer))
     whole.run(silent)
-    first = Trainer(Numbers(), config())
+    first = Trainer(Numbers(), config(optimizer=optimizer))
     first.run(silent, until=5)
     path = checkpoint.save(tmp_path, first.state_dict(), {"seed": 0}, keep=1)
     torch.manual_seed(123)
-    second = Trainer(Numbers(), config())
+    second = Trainer(Numbers(), config(optimizer=optimizer))
     second.load_state_dict(checkpoint.load(path, {"seed": 0}, second.optimizer.state_dict()))
     second.run(silent)
     assert second.step == 12

@@ -19,12 +19,11 @@ from models.autocap.model import AutoCap
 from models.autocap.official import clap_text_from_official, from_official, official_config, why_unused
 from models.autocap.tokens import SPECIAL_TOKENS, CaptionTokenizer
 from models.checkpoint import read_checkpoint
-from models.clap import ClapText, ClapTextSize
+from models.clap import TEXT_FOLDER, ClapText, ClapTextSize
 from models.files import ModelFilesError
 
 BART = "facebook/bart-base"
 """Whose tokenizer the released model has; RoBERTa, CLAP's text branch, has the same."""
-CLAP_TEXT = "clap_text"
 _BPE_FILES = ("vocab.json", "merges.txt")  # the same tokenizer as it was written before tokenizer.json
 
 
@@ -70,7 +69,7 @@ def convert(checkpoint: str | Path, out: str | Path, tokenizer: str | Path = BAR
     bpe.save(folder / pretrained.TOKENIZER)
     files.write_config(folder / files.CONFIG, pretrained.FORMAT, config.to_dict())
     if text is not None:
-        text.save_pretrained(folder / CLAP_TEXT)
+        text.save_pretrained(folder / TEXT_FOLDER)
         unused = [name for name in unused if not name.startswith(_TEXT_BRANCH)]
     return Conversion(
         config=config,

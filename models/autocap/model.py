@@ -75,10 +75,10 @@ class AutoCap(nn.Module):
         self.eoa = nn.Parameter(torch.zeros(width)) if config.use_eoa else None
         self.dropout = nn.Dropout(config.feature_dropout)
         self.bart: Any = BartForConditionalGeneration(_bart_config(config.bart))
-        self._start_from_bart()
+        self.start_from_bart()
 
     @torch.no_grad()
-    def _start_from_bart(self) -> None:
+    def start_from_bart(self) -> None:
         """New tokens begin as the BART tokens they resemble, which lets a pretrained BART read them from the start."""
         words = self.words.weight
         self.tags.weight[0::2] = words[BOS]

@@ -43,16 +43,27 @@ _UNUSED = {
 }
 
 
-def from_official(tensors: Mapping[str, Tensor], config: AutoCapConfig) -> tuple[dict[str, Tensor], list[str]]:
+PRETRAINED = ("encoder.audio_enc.", "clap_model.model.", "decoder.model.")
+"""How official names begin of what AutoCap's training starts from: HTSAT, CLAP, BART."""
+
+
+def from_official(
+    tensors: Mapping[str, Tensor], config: AutoCapConfig, parts: tuple[str, ...] = ("",)
+) -> tuple[dict[str, Tensor], list[str]]:
     """Our state dict in float32, and the official names that it made no use of, see `why_unused`.
 
+    `parts`: only what has official names that begin so, such as `PRETRAINED`; else all, which has no eoa token.
     An alias counts as used where it is equal to what it stands for. Raises ModelFilesError that names the first tensor
     that is missing or not finite. Shapes are checked by `files.fill`, which puts the tensors into a model.
     """
+    if config.use_eoa and "" in parts:
+        raise ModelFilesError("official AutoCap has no eoa token: convert with use_eoa: false")
     by_name, aliases = _without_aliases(tensors)
     state: dict[str, Tensor] = {}
     used: set[str] = set()
     for ours, official, rows in _sources(config):
+        if not official.startswith(parts):
+            continue
         if official not in by_name:
             if official.endswith("num_batches_tracked"):  # no weight, and eval mode never reads it
                 state[ours] = torch.tensor(0)
@@ -199,9 +210,7 @@ _Source = tuple[str, str, slice | None]  # our name, the official one, which of 
 
 
 def _sources(config: AutoCapConfig) -> Iterator[_Source]:
-    """Where each of our tensors comes from."""
-    if config.use_eoa:
-        raise ModelFilesError("official AutoCap has no eoa token: convert with use_eoa: false")
+    """Where each of our tensors comes from, but for the eoa token."""
     yield from _swin_sources(config.htsat, "htsat.encoder.swin", _HTSAT)
     yield from _swin_sources(config.clap, "clap.encoder.swin", _CLAP)
     for layer in ("0", "2"):

@@ -87,7 +87,7 @@ def convert(
     clap_model = _clap_encoder(own_clap, clap, tokenizer) if config.text.clap else None
     t5_model = T5Text.from_pretrained(t5) if t5 is not None and config.text.has_t5 else None
     if clap_model is not None and clap is None:
-        used |= {name for name in own_clap if "text_branch." in name or ".text_projection." in name}
+        used |= {name for name in own_clap if _is_text_branch(name)}
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_tensors(folder / files.WEIGHTS, state)

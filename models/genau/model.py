@@ -118,7 +118,8 @@ class GenAu(nn.Module):
     def decode(self, latent_CT: Tensor) -> Tensor:
         """A latent as a waveform of 640 samples per frame. shape (C, T) -> (S,)
 
-        One at a time, so that it depends on its latent alone to the last bit. Raises ValueError for NaN.
+        One at a time, although the VAE could mask a batch: so it depends on its latent alone to the last bit. Raises
+        ValueError for NaN.
         """
         mel_BMT = self.vae.decode(latent_CT[None] / self.scale_factor)
         return self.vocoder.synthesise(mel_BMT)[0]

@@ -22,6 +22,8 @@ from models.genau.recipe import GenAuConfig
 FILES = (CONFIG, WEIGHTS)
 T5_FOLDER, CLAP_FOLDER = "t5", "clap"
 FORMAT = "genau/1"
+_EXACT = ("backbone.context.time.", "scale_factor")
+"""Stored as they are, whatever the rest is stored in: at timestep 999 a frequency in bf16 is off by whole periods."""
 
 
 class Parts(nn.Module):
@@ -94,13 +96,16 @@ def check_finite(module: nn.Module, source: object) -> None:
 def save(
     path: str | Path, config: GenAuConfig, parts: Parts, text: TextEncoders | None, dtype: torch.dtype | None
 ) -> None:
-    """Write the folder; the same model gives the same bytes. `dtype`: of the generator's weights, if another.
+    """Write the folder; the same model gives the same bytes. Without `text` it is to get its t5/ and clap/ elsewhere.
 
-    Without `text` the folder is to get its t5/ and clap/ from elsewhere.
+    `dtype`: of the generator's weights, if another; those that must be exact keep their own.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_weights(folder / WEIGHTS, parts, dtype)
+    tensors = dict(files.stored_tensors(parts))
+    if dtype is not None:
+        tensors = {name: t if name.startswith(_EXACT) else t.to(dtype) for name, t in tensors.items()}
+    files.write_tensors(folder / WEIGHTS, tensors)
     files.write_config(folder / CONFIG, FORMAT, config.to_dict())
     if text is not None and text.t5 is not None:
         text.t5.save_pretrained(folder / T5_FOLDER)

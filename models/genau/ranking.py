@@ -8,12 +8,9 @@ from torch import Tensor
 
 from models import files
 from models.autocap import AutoCap
-from models.clap import FILES, ClapText
+from models.clap import FILES, TEXT_FOLDER, ClapText
 from models.files import ModelFilesError
 from models.genau.audio import MEL
-
-TEXT_FOLDER = "clap_text"
-"""In a captioner's folder: the text branch of the CLAP that it listens with."""
 
 
 class ClapScorer:

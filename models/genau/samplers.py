@@ -126,5 +126,5 @@ def _diffusers() -> Any:
     except ImportError as error:
         raise MissingLibraryError(
             f"the samplers {' and '.join(_OF_DIFFUSERS)} are those of diffusers, which is not installed ({error}): "
-            f"`pip install diffusers`, or take {DDIM}"
+            f"`pip install 'autorecap[generate]'`, or take {DDIM}"
         ) from error

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.genau.backbone import Backbone, ContextTokens, Prediction, Text
 from models.genau.config import UNetConfig
-from models.genau.layers import Layer
+from models.genau.layers import GroupNorm, Layer
 
 NORM_EPS = 1e-5
 
@@ -36,23 +36,6 @@ class Conv(nn.Conv1d):
     def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
         """shape (B, C, T) -> (B, C', T / stride)"""
         return super().forward(x_BCT if mask_B1T is None else x_BCT.masked_fill(~mask_B1T, 0))
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group norm whose statistics leave padding out."""
-
-    def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
-        """shape (B, C, T) -> (B, C, T)"""
-        if mask_B1T is None:
-            return super().forward(x_BCT)
-        grouped = rearrange(x_BCT.float(), "b (g c) t -> b g c t", g=self.num_groups)
-        mask = mask_B1T[:, None]
-        count = mask.sum(dim=(2, 3), keepdim=True) * grouped.shape[2]
-        mean = grouped.masked_fill(~mask, 0).sum(dim=(2, 3), keepdim=True) / count
-        centred = (grouped - mean).masked_fill(~mask, 0)
-        variance = centred.square().sum(dim=(2, 3), keepdim=True) / count
-        normal = (centred * torch.rsqrt(variance + self.eps)).flatten(1, 2)
-        return (normal * self.weight[:, None] + self.bias[:, None]).to(x_BCT.dtype)
 
 
 class Residual(nn.Module):

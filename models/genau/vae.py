@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.config import from_dict
 from models.genau.audio import MEL, SILENCE
+from models.genau.layers import GroupNorm
 
 NORM_GROUPS = 32
 NORM_EPS = 1e-6
@@ -168,7 +168,7 @@ class Encoder(nn.Module):
                 level.downsample = Downsample(width)
             self.down.append(level)
         self.mid = Middle(widths[-1])
-        self.norm_out = Norm(widths[-1])
+        self.norm_out = group_norm(widths[-1])
         self.conv_out = nn.Conv1d(widths[-1], 2 * config.inner_channels, 3, padding=1)
 
     def forward(self, mel_BMT: Tensor, mask_B1N: Tensor | None = None) -> Tensor:
@@ -194,7 +194,7 @@ class Decoder(nn.Module):
             if i > 0:
                 level.upsample = Upsample(width)
             self.up.append(level)
-        self.norm_out = Norm(widths[0])
+        self.norm_out = group_norm(widths[0])
         self.conv_out = nn.Conv1d(widths[0], config.num_mels, 3, padding=1)
 
     def forward(self, z_BCN: Tensor, mask_B1N: Tensor | None = None) -> Tensor:
@@ -246,9 +246,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
-        self.norm1 = Norm(width_in)
+        self.norm1 = group_norm(width_in)
         self.conv1 = nn.Conv1d(width_in, width, 3, padding=1)
-        self.norm2 = Norm(width)
+        self.norm2 = group_norm(width)
         self.conv2 = nn.Conv1d(width, width, 3, padding=1)
         self.nin_shortcut = nn.Conv1d(width_in, width, 1) if width_in != width else nn.Identity()
 
@@ -264,7 +264,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = Norm(width)
+        self.norm = group_norm(width)
         self.q = nn.Conv1d(width, width, 1)
         self.k = nn.Conv1d(width, width, 1)
         self.v = nn.Conv1d(width, width, 1)
@@ -301,24 +301,8 @@ class Upsample(nn.Module):
         return self.conv(h.repeat_interleave(2, dim=-1))
 
 
-class Norm(nn.GroupNorm):
-    """Group norm over a clip's sound; 0 behind its end, which is what convolutions find behind any clip."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(NORM_GROUPS, width, eps=NORM_EPS)
-
-    def forward(self, h_BCT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
-        """shape (B, C, T) -> (B, C, T)"""
-        if mask_B1T is None:  # not super().forward, which refuses a single clip of a single frame
-            return torch.group_norm(h_BCT, self.num_groups, self.weight, self.bias, self.eps)
-        h_BGCT = rearrange(h_BCT.float(), "b (g c) t -> b g c t", g=self.num_groups)
-        mask_B11T = mask_B1T[:, :, None]
-        num_values = mask_B11T.sum(dim=(2, 3), keepdim=True) * h_BGCT.shape[2]
-        mean = (h_BGCT * mask_B11T).sum(dim=(2, 3), keepdim=True) / num_values
-        h_BGCT = (h_BGCT - mean) * mask_B11T
-        variance = h_BGCT.square().sum(dim=(2, 3), keepdim=True) / num_values
-        normal = rearrange(h_BGCT * (variance + self.eps).rsqrt(), "b g c t -> b (g c) t").to(h_BCT.dtype)
-        return (normal * self.weight[:, None] + self.bias[:, None]) * mask_B1T
+def group_norm(width: int) -> GroupNorm:
+    return GroupNorm(NORM_GROUPS, width, eps=NORM_EPS)
 
 
 def _checked(mask_BN: Tensor | None, like: Tensor, num_frames: int) -> Tensor | None:

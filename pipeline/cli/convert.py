@@ -52,6 +52,7 @@ def autocap(
     """
     with answered():
         from models.autocap import convert as conversion
+        from models.clap import TEXT_FOLDER
         from models.files import ModelFilesError
 
         _check_new(out)
@@ -63,10 +64,55 @@ def autocap(
         bart = done.config.bart
         print(f"{out}: AutoCap of size {done.config.size}, BART {bart.width} wide with 2 x {bart.num_layers} layers")
         if done.has_clap_text:
-            print(f"{out / conversion.CLAP_TEXT}: the text branch of its CLAP")
+            print(f"{out / TEXT_FOLDER}: the text branch of its CLAP")
         else:
             print("the checkpoint has no text branch of CLAP: captions need none, scores of captions do")
         print(f"try it: autorecap caption FILE --model {out}")
+
+
+@convert.command("autocap-parts")
+def autocap_parts(
+    out: Out,
+    htsat: Annotated[
+        Path, typer.Option(metavar="CKPT", help="HTSAT as WavCaps published it: HTSAT.ckpt.", show_default=False)
+    ],
+    clap: Annotated[
+        Path,
+        typer.Option(
+            metavar="CKPT",
+            help="LAION's CLAP with HTSAT-base: music_speech_audioset_epoch_15_esc_89.98.pt.",
+            show_default=False,
+        ),
+    ],
+    bart: Annotated[str, typer.Option(metavar="PATH", help="BART: a folder or hub id.")] = "facebook/bart-base",
+    size: Annotated[str, typer.Option(help="base, or large for facebook/bart-large.")] = "base",
+) -> None:
+    """Put the captioner together that training begins with: published encoders and BART, the rest new.
+
+    OUT becomes a folder for `autorecap train autocap --init`. CLAP's text branch, where the checkpoint has it, goes to
+    OUT/clap_text.
+
+    Exit code: 0 done; 2 no such file, or one that does not fit.
+
+    Example:
+
+      autorecap convert autocap-parts models/start --htsat HTSAT.ckpt
+      --clap music_speech_audioset_epoch_15_esc_89.98.pt
+    """
+    with answered():
+        from models.autocap import SIZES, parts
+        from models.files import ModelFilesError
+
+        _check_new(out)
+        if size not in SIZES:
+            raise ForeseenError(f"--size is {size!r}: one of {', '.join(SIZES)}")
+        try:
+            has_clap_text = parts.assemble(out, htsat=htsat, clap=clap, bart=bart, size=size)
+        except ModelFilesError as error:
+            raise ForeseenError(error) from error
+        print(f"{out}: AutoCap of size {size}, untrained between its encoders and BART")
+        print("CLAP's text branch is in clap_text" if has_clap_text else "the CLAP checkpoint has no text branch")
+        print(f"train it: autorecap train autocap --config configs/autocap-stage1.yaml --init {out} ...")
 
 
 @convert.command("genau")

@@ -67,7 +67,8 @@ def generate(
     A sound depends on its prompt, the seed and the settings alone, not on the other prompts. Files are named after
     their prompts and numbered. Each has a line in manifest.jsonl, which grows with every run.
 
-    Exit code: 0 done; 1 a sound came out broken, those before it stand; 2 bad usage, or no such model; 130 interrupted.
+    Exit code: 0 done; 1 a sound came out broken or could not be written, those before it stand; 2 bad usage, or no such
+    model; 130 interrupted.
 
     Examples:
 
@@ -98,7 +99,7 @@ def generate(
         scorer = None if clap is None else _scorer(clap, device)
         planned = _plan(model, texts, seconds, settings, scorer)
         loaded = _load(model, device, precision, planned)
-        about = {"seconds": seconds, "model": model, **settings, "precision": precision}
+        about = {"seconds": seconds, "model": model, **settings, "clap": clap, "precision": precision}
         with _progress(len(texts)) as progress:
             _save(stream(loaded, planned, progress), planned, names, out, about, force=force, as_json=as_json)
 
@@ -131,7 +132,10 @@ def _save(
             takes[text] += 1
             _show(out / name, text, line, as_json)
     except ValueError as error:
-        _say(f"{error}; {takes.total()} {so_far}")
+        _say(f"{_in_words_of_the_command(str(error))}; {takes.total()} {so_far}")
+        raise typer.Exit(FINISHED_WITH_FAILURES) from None
+    except OSError as error:  # a full disk, among others
+        _say(f"{error.filename or out}: {error.strerror or error}; {takes.total()} {so_far}")
         raise typer.Exit(FINISHED_WITH_FAILURES) from None
     except torch.OutOfMemoryError:
         _say(f"the GPU's memory is full: choose a smaller --batch-size; {takes.total()} {so_far}")
@@ -139,7 +143,7 @@ def _save(
     except KeyboardInterrupt:
         _say(f"interrupted: {takes.total()} {so_far}")
         raise typer.Exit(INTERRUPTED) from None
-    _say(f"{takes.total()} sounds of {about['seconds']:g} s are in {out}")
+    _say(f"{takes.total()} {'sound' if len(texts) == 1 else 'sounds'} of {about['seconds']:g} s in {out}")
 
 
 # --- what was asked for
@@ -148,11 +152,24 @@ def _save(
 def _prompts(given: list[str], file: str | None) -> list[str]:
     texts = list(given)
     if file is not None:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        lines = data.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
-        texts += [line.strip() for line in lines if line.strip()]
+        texts += _read_prompts(file)
     if not texts:
         raise ForeseenError('no prompts: write one, as in `autorecap generate "dogs bark" ...`, or give --file')
+    return texts
+
+
+def _read_prompts(file: str) -> list[str]:
+    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    if b"\0" in data:
+        raise ForeseenError(f"{file} is no text: it holds a NUL byte. Write a prompt a line, in UTF-8")
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ForeseenError(f"{file} is no text in UTF-8: line {line}. Save it as UTF-8, a prompt a line") from None
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise ForeseenError(f"{file} holds no prompt: write one a line")
     return texts
 
 
@@ -270,8 +287,12 @@ def _write_wav(path: Path, x_S: "Tensor") -> None:
         file.setframerate(SAMPLE_RATE_HZ)
         file.writeframes(samples.tobytes())
     unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(data.getvalue())
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(data.getvalue())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 class _Manifest:

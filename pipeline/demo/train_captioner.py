@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from models.autocap import SIZES, AutoCap, CaptionTokenizer
-from models.clap import ClapText
+from models.clap import TEXT_FOLDER, ClapText
 from pipeline.demo import scenes, sentences
 from pipeline.demo.clap_text import PairTask, new_text_tower
 from pipeline.demo.heard_task import HeardScenes, HeardTask
@@ -30,7 +30,6 @@ from pipeline.training.loop import LoopConfig, Task, Trainer
 MIN_ACCURACY = {"clean": 0.97, "recorded": 0.97, "misled": 0.97, "mix": 0.65, "sequence": 0.8}
 """Over fresh clips: a model below it replaces nothing."""
 FRESH_SEED = 1_000_003  # the sounds of the evaluation are never trained on
-CLAP_TEXT = "clap_text"  # folder of the text tower, beside the captioner's files
 
 
 def train(args: argparse.Namespace) -> tuple[AutoCap, ClapText]:
@@ -160,8 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
     model, text = train(args)
     with TemporaryDirectory() as folder:  # what is judged is what is stored, in half precision
         model.save_pretrained(folder, dtype=torch.float16)
-        text.save_pretrained(Path(folder, CLAP_TEXT), dtype=torch.float16)
-        model, text = AutoCap.from_pretrained(folder), ClapText.from_pretrained(Path(folder, CLAP_TEXT))
+        text.save_pretrained(Path(folder, TEXT_FOLDER), dtype=torch.float16)
+        model, text = AutoCap.from_pretrained(folder), ClapText.from_pretrained(Path(folder, TEXT_FOLDER))
     _say(f"trained in {time.perf_counter() - started:.0f} s; listening to fresh clips")
     results = evaluate(model)
     _say(f"{'':14}" + "".join(f"{condition:>10}" for condition in results))
@@ -179,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{args.out} is left as it is: {shares}. Train longer (--tag-steps, --steps)")
         return 1
     model.save_pretrained(args.out, dtype=torch.float16)
-    text.save_pretrained(args.out / CLAP_TEXT, dtype=torch.float16)
+    text.save_pretrained(args.out / TEXT_FOLDER, dtype=torch.float16)
     print(f"written to {args.out}")
     return 0
 

@@ -100,8 +100,7 @@ def train_autocap(
     Under torchrun every process calls this, and the first one talks and writes. Raises ForeseenError: bad data or
     settings, a run that is there already, a checkpoint of another run, training that diverges, an interruption.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(device)
     with ranks(device) as who:
         if device == "cuda" and who.count > 1:
             device = f"cuda:{who.local_rank}"
@@ -207,6 +206,15 @@ class _Run:
             self.say(
                 f"step {trainer.step:>6}  validation over {num_clips} clips: loss {numbers['validation_loss']:.4g}"
             )
+
+
+def _device(asked: str) -> str:
+    has_gpu = torch.cuda.is_available()
+    if asked not in ("auto", "cpu", "cuda"):
+        raise RunError(f"--device is {asked!r}: auto, cpu or cuda")
+    if asked == "cuda" and not has_gpu:
+        raise RunError("--device cuda: there is no GPU here that torch can use. Leave it out, or give cpu")
+    return ("cuda" if has_gpu else "cpu") if asked == "auto" else asked
 
 
 def _last_checkpoint(out: Path, resume: bool) -> Path | None:

@@ -67,7 +67,9 @@ class LoopConfig:
     batch_size: int = setting(128, "Samples per step over all processes together.", results=True)
     micro_batch_size: int = setting(0, "Samples that a process works on at once; 0: its whole share of the batch.")
     optimizer: str = setting(
-        "adamw", "adam (L2 decay on all parameters) or adamw (decay on matrices alone).", results=True
+        "adamw",
+        "adam (L2 decay on all parameters), adamw (decay on matrices alone), or lamb (on all, steps scaled to norms).",
+        results=True,
     )
     lr: float = setting(1e-3, "Learning rate at the peak of the schedule.", results=True)
     min_lr_share: float = setting(0.02, "Where the cosine ends, as a share of the peak.", results=True)
@@ -79,6 +81,9 @@ class LoopConfig:
     max_bad_steps: int = setting(5, "Steps in a row without a finite loss before training gives up.")
     max_unreadable_share: float = setting(0.05, "Training stops where more samples than this share cannot be read.")
     precision: str = setting("auto", "fp32, bf16 (autocast), or auto: bf16 on a GPU.", results=True)
+    compiled: bool = setting(
+        False, "torch.compile the module: minutes at the start, for long runs on a GPU.", results=True
+    )
     log_every: int = setting(20, "Steps from log line to log line; each is a mean over the steps since the last.")
     prefetch: int = setting(4, "Batches prepared ahead.")
     threads: int = setting(2, "Threads that prepare them; decoding audio is what they do.")
@@ -90,7 +95,10 @@ class LoopConfig:
         for name in ("steps", "warmup_steps", "warmup_epochs", "micro_batch_size", "weight_decay", "seed"):
             check(getattr(self, name) >= 0, f"loop.{name} is {getattr(self, name)}: write 0 or more")
         check(self.steps > 0 or self.epochs > 0, "loop: steps and epochs are both 0: write one of them")
-        check(self.lr > 0, f"loop.lr is {self.lr}: write a number above 0, such as 1.0e-4")
+        for name in ("lr", "max_grad_norm"):
+            check(getattr(self, name) > 0, f"loop.{name} is {getattr(self, name)}: write a number above 0")
+        check(all(0 <= beta < 1 for beta in self.betas), f"loop.betas is {self.betas}: each from 0 to below 1")
+        check(0 <= self.min_lr_share <= 1, f"loop.min_lr_share is {self.min_lr_share}: 0 to 1")
         check(self.optimizer in OPTIMIZERS, f"loop.optimizer is {self.optimizer!r}: one of {', '.join(OPTIMIZERS)}")
         check(self.precision in ("auto", "fp32", "bf16"), f"loop.precision is {self.precision!r}: auto, fp32 or bf16")
         check(0 <= self.max_unreadable_share <= 1, f"loop.max_unreadable_share is {self.max_unreadable_share}: 0 to 1")
@@ -130,6 +138,8 @@ class Trainer:
         self.module = task.module.to(self.device)
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(config.optimizer, self.trained, config.lr, config.weight_decay, config.betas)
+        if config.compiled:
+            self.module.compile()
         bf16 = config.precision == "bf16" or (config.precision == "auto" and self.device.type == "cuda")
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
         self.step = 0  # batches consumed; samples = step * batch_size
@@ -215,8 +225,9 @@ class Trainer:
             for buffer, before in buffers:
                 buffer.copy_(before)
             names = suspects or [name for batch in batches for name in batch.names]
-            self.say(f"step {self.step}: skipped, loss or gradient is not finite; clips: {', '.join(names) or 'none'}")
-            if self.bad_steps >= self.config.max_bad_steps:
+            why = f"loss or gradient is not finite; clips: {', '.join(names)}" if names else "no clip could be read"
+            self.say(f"step {self.step}: skipped, {why}")
+            if self.bad_steps >= min(self.config.max_bad_steps, self.config.steps):  # a run of bad steps alone fails
                 raise TrainingStoppedError(
                     f"step {self.step}: {self.bad_steps} steps in a row without a finite loss and gradient. Look at "
                     f"the clips named above, or lower loop.lr, which is {self.config.lr}"

@@ -7,16 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-OPTIMIZERS = ("adam", "adamw")
+from pipeline.training.lamb import Lamb
+
+OPTIMIZERS = ("adam", "adamw", "lamb")
 
 
 def make_optimizer(
     name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.Optimizer:
-    """`adam` adds its decay to the gradient of every parameter, as AutoCap was trained; `adamw` shrinks matrices."""
+    """`adam` adds its decay to the gradient of every parameter, as AutoCap was trained; `adamw` shrinks matrices.
+
+    `lamb`, of GenAu, decays every parameter, and scales the step of each to its norm.
+    """
     trained = [p for p in parameters if p.requires_grad]
     if name == "adam":
         return torch.optim.Adam(trained, lr=lr, betas=betas, weight_decay=weight_decay)
+    if name == "lamb":
+        return Lamb(trained, lr=lr, betas=betas, weight_decay=weight_decay)
     return torch.optim.AdamW(parameter_groups(trained, weight_decay), lr=lr, betas=betas)
 
 

@@ -88,8 +88,11 @@ def locate(found: AudioList, folder: str | Path) -> AudioList:
             clips.append(replace(clip, path=file))
         else:
             missing.append(f"{clip.name}: no file of that name")
+    if not found.clips:
+        why = "; ".join(found.skipped[:3]) or "it is empty"
+        raise SourceError(f"the list of the audio in {folder} has no clip with a caption: {why}")
     if not clips:
-        some = ", ".join(found.clips[0].names[:3]) if found.clips else "nothing, as the list is empty"
+        some = ", ".join(found.clips[0].names[:3])
         raise SourceError(
             f"{folder} holds the audio of no clip of the list. Looked for {some}, with any of the extensions "
             f"{', '.join(EXTENSIONS)}"
