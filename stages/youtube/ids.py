@@ -1,0 +1,46 @@
+"""YouTube's video ids, and the addresses that hold them."""
+
+import re
+from urllib.parse import parse_qs, urlsplit
+
+from stages.records import Video
+
+ID = re.compile(r"[A-Za-z0-9_-]{11}")
+
+_WATCH = "https://www.youtube.com/watch?v="
+_HOSTS = ("youtube.com", "youtube-nocookie.com")
+_SHORT_HOST = "youtu.be"
+_ID_FOLDERS = ("shorts", "embed", "live", "v", "e")
+
+
+def watch_url(video_id: str) -> str:
+    """The address of a video: what the plan holds as its `media`, and what tells that it has to be fetched."""
+    return _WATCH + video_id
+
+
+def is_youtube(video: Video) -> bool:
+    """Whether the video is fetched from YouTube, rather than read from a file."""
+    return video.media.startswith(_WATCH)
+
+
+def video_id_of(text: str) -> str | None:
+    """The id in an address of a video, or in a bare id; None where there is none.
+
+    Knows watch, youtu.be, shorts, embed, live and v addresses, with any parameters, with or without scheme.
+    """
+    text = text.strip()
+    if ID.fullmatch(text):
+        return text
+    try:
+        url = urlsplit(text if "://" in text else f"https://{text}")
+        host = (url.hostname or "").lower()
+    except ValueError:  # such as a bracket that opens no IPv6 address
+        return None
+    parts = [part for part in url.path.split("/") if part]
+    if host == _SHORT_HOST:
+        found = parts[0] if parts else ""
+    elif any(host == known or host.endswith(f".{known}") for known in _HOSTS):
+        found = parts[1] if len(parts) > 1 and parts[0] in _ID_FOLDERS else parse_qs(url.query).get("v", [""])[0]
+    else:
+        return None
+    return found if ID.fullmatch(found) else None
