@@ -11,10 +11,19 @@ from pipeline.dataset.log import File, Log, State
 from pipeline.dataset.parquet import parquet_bytes, read_parquet
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import NameTaken, Store
-from stages.records import VIDEO_SCHEMA, Video, to_table
+from stages.records import CLIP_TYPE, VIDEO_SCHEMA, Video, to_table
 
+PLAN_CLIP_TYPE = pa.struct(
+    [CLIP_TYPE.field(name) for name in ("start_ms", "end_ms", "caption", "clap_score", "original_caption", "tags")]
+)
 PLAN_SCHEMA = pa.schema(
-    [VIDEO_SCHEMA.field(name) for name in ("row", "video_id", "original_name", "source", "media", "info", "sidecars")]
+    [
+        *(
+            VIDEO_SCHEMA.field(name)
+            for name in ("row", "video_id", "original_name", "source", "title", "media", "given", "info", "sidecars")
+        ),
+        ("clips", pa.list_(PLAN_CLIP_TYPE)),  # those that the source brings; most rows have none
+    ]
 )
 _ROWS_PER_FILE = 1_000_000
 
@@ -32,12 +41,23 @@ def new_videos(store: Store, state: State, videos: Sequence[Video]) -> tuple[lis
     return new, other
 
 
+def plan_table(videos: Sequence[Video]) -> pa.Table:
+    """The videos as rows of a plan. Of their clips it holds what a source can say."""
+    table = to_table(replace(video, clips=()) for video in videos)
+    names = PLAN_CLIP_TYPE.names
+    clips = pa.array(
+        [[{name: getattr(clip, name) for name in names} for clip in video.clips] for video in videos],
+        PLAN_SCHEMA.field("clips").type,
+    )
+    return table.set_column(table.schema.get_field_index("clips"), "clips", clips).select(PLAN_SCHEMA.names)
+
+
 def append_plan(log: Log, videos: Sequence[Video]) -> None:
     """Give the videos the next row numbers and commit them."""
     for first in range(0, len(videos), _ROWS_PER_FILE):
         row = log.state.num_rows
         chunk = [replace(video, row=row + i) for i, video in enumerate(videos[first : first + _ROWS_PER_FILE])]
-        data = parquet_bytes(to_table(chunk).select(PLAN_SCHEMA.names))
+        data = parquet_bytes(plan_table(chunk))
         digest = hashlib.sha256(data).hexdigest()
         # The digest in the name: what a driver that died has left under the same rows is then another file.
         name = f"plan/{row:012d}-{len(chunk)}-{digest[:8]}.parquet"
@@ -55,7 +75,15 @@ def read_rows(store: Store, state: State, rows: RowSet) -> Iterator[pa.Table]:
         end = first + state.files[name].counts["rows"]
         here = list(rows - RowSet.of([(0, first), (end, state.num_rows)]))
         if here:
-            table = read_parquet(store, name).take([row - first for row in here])
+            table = _with_all_columns(read_parquet(store, name)).take([row - first for row in here])
             attempts = [state.retry[row].attempt if row in state.retry else 0 for row in here]
             yield table.append_column("attempt", pa.array(attempts, pa.int32()))
         first = end
+
+
+def _with_all_columns(table: pa.Table) -> pa.Table:
+    """A plan of an older version has fewer columns; all tables of a pass have the same."""
+    missing = pa.table({f.name: pa.nulls(len(table), f.type) for f in PLAN_SCHEMA if f.name not in table.schema.names})
+    for name in missing.schema.names:
+        table = table.append_column(missing.schema.field(name), missing[name])
+    return table.select(PLAN_SCHEMA.names)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.batches import At, groups, with_clips
+from stages.media import levels
 from stages.records import Clip, Verdict, Video
 from stages.settings import check, setting
 
@@ -75,7 +76,7 @@ class CaptionsConfig:
 
 
 class Captions:
-    """Gives every clip a caption, or the verdict `silent`.
+    """Gives every clip that has no caption one, or the verdict `silent`.
 
     `keep_clap`: and what CLAP made of its audio, for the scores stage.
     """
@@ -110,7 +111,7 @@ class Captions:
 
     def _caption(self, clips: Sequence[Clip], titles: Sequence[str]) -> list[Clip]:
         texts, clap_BP = self.model.caption(
-            [np.frombuffer(clip.audio or b"", dtype="<i2") for clip in clips],
+            [self._heard(clip) for clip in clips],
             clips[0].sample_rate_hz,
             titles=titles,
             video_captions=[clip.video_caption for clip in clips],
@@ -125,14 +126,25 @@ class Captions:
             for clip, text, vector in zip(clips, texts, vectors, strict=True)
         ]
 
+    def _heard(self, clip: Clip) -> np.ndarray:
+        """The samples that the model hears. shape (S,). Of a clip longer than its window: the loudest window."""
+        samples = np.frombuffer(clip.audio or b"", dtype="<i2")
+        size = round(self.model.config.window_s * clip.sample_rate_hz)
+        windows = [samples[first : first + size] for first in range(0, max(1, len(samples) - size // 2), size)]
+        return max(windows, key=lambda window: levels(window.tobytes())[0]) if len(windows) > 1 else windows[0]
+
     def _without_silence(self, clip: Clip) -> Clip:
+        if clip.caption:  # the source has heard it
+            return clip
         if clip.rms_dbfs is not None and clip.rms_dbfs < self.config.silence_dbfs:
             return clip.dropped(Verdict.SILENT)
         return clip
 
 
 def _to_caption(clip: Clip) -> bool:
-    return clip.verdict is Verdict.PENDING and bool(clip.audio) and clip.duration_ms >= _SHORTEST_MS
+    return (
+        clip.verdict is Verdict.PENDING and not clip.caption and bool(clip.audio) and clip.duration_ms >= _SHORTEST_MS
+    )
 
 
 def model_files(config: CaptionsConfig) -> list[Path]:

@@ -43,6 +43,11 @@ class KeywordsConfig:
         "Drop clips whose caption names speech or music. Off, only clips without a caption are dropped.",
         results=True,
     )
+    given: bool = setting(
+        False,
+        "Filter clips that a source brings with it as well (released sets, audio sets). Off: their makers chose them.",
+        results=True,
+    )
     file: str = setting(
         "", "A keyword file in the notation of configs/keywords.yaml, which is used where this is empty."
     )
@@ -110,15 +115,16 @@ class Keywords:
         return [self._judge_video(video) for video in videos]
 
     def _judge_video(self, video: Video) -> Video:
-        clips = tuple(self._judge(clip) if clip.verdict is Verdict.PENDING else clip for clip in video.clips)
+        enabled = self.config.enabled and (self.config.given or not video.given)
+        clips = tuple(self._judge(clip, enabled) if clip.verdict is Verdict.PENDING else clip for clip in video.clips)
         video = replace(video, clips=clips)
         if any(clip.verdict is Verdict.KEPT for clip in clips):
             return video
         return video.ended(Reason.ALL_CLIPS_FILTERED, tally(clips))
 
-    def _judge(self, clip: Clip) -> Clip:
+    def _judge(self, clip: Clip, enabled: bool) -> Clip:
         keyword = self.filter.match(clip.caption)
-        if keyword is None or (not self.config.enabled and keyword != EMPTY_CAPTION):
+        if keyword is None or (not enabled and keyword != EMPTY_CAPTION):
             return replace(clip, verdict=Verdict.KEPT)
         return clip.dropped(Verdict.KEYWORD, keyword)
 

@@ -72,17 +72,18 @@ class Media:
         deadline = time.monotonic() + self.config.timeout_s
         clips: list[Clip] = []
         bytes_read = 0
+        shortest_ms = 0 if video.given else self.config.min_clip_ms
         wanted, left_out = self._within_limit(video.clips)
         try:
             with local_file(video.media) as path:
                 for group in _reads(wanted, self.config.join_reads_ms):
-                    span = group[0].start_ms, group[-1].end_ms
+                    span = group[0].start_ms, max(clip.end_ms for clip in group)
                     pcm, truncated = decode(str(path), *span, self.config.sample_rate_hz, deadline - time.monotonic())
                     end_ms = span[0] + len(pcm) * 500 // self.config.sample_rate_hz
                     if truncated and end_ms < span[1] - self.config.min_clip_ms:
                         detail = f"{name}: no audio after {end_ms / 1000:.2f} s, though the header promises more"
                         return video.ended(Reason.TRUNCATED_MEDIA, detail)
-                    clips += [self._cut(clip, pcm, span[0]) for clip in group]
+                    clips += [self._cut(clip, pcm, span[0], shortest_ms) for clip in group]
                 if self.with_frames:
                     clips = _with_frames(clips, str(path), deadline - time.monotonic())
                 if is_remote(video.media):
@@ -108,13 +109,16 @@ class Media:
             wanted.append(clip)
         return wanted, [clip.dropped(Verdict.LEFT_OUT) for clip in clips[len(wanted) :]]
 
-    def _cut(self, clip: Clip, pcm: bytes, origin_ms: int) -> Clip:
-        """The clip with its samples out of a read that begins at `origin_ms`. A clip at the end may become shorter."""
+    def _cut(self, clip: Clip, pcm: bytes, origin_ms: int, shortest_ms: int) -> Clip:
+        """The clip with its samples out of a read that begins at `origin_ms`.
+
+        A clip at the end may become shorter, and is dropped where no more than `shortest_ms` is left of it.
+        """
         rate = self.config.sample_rate_hz
         first = round((clip.start_ms - origin_ms) * rate / 1000)
         available_ms = max(0, len(pcm) // 2 - first) * 1000 // rate
         end_ms = min(clip.end_ms, clip.start_ms + available_ms)
-        if end_ms < clip.end_ms and end_ms - clip.start_ms <= self.config.min_clip_ms:
+        if end_ms < clip.end_ms and end_ms - clip.start_ms <= shortest_ms:
             return clip.dropped(Verdict.PAST_END)
         num_samples = round((end_ms - clip.start_ms) * rate / 1000)
         audio = pcm[2 * first : 2 * (first + num_samples)]
@@ -148,11 +152,16 @@ def levels(pcm: bytes) -> tuple[float, float]:
 
 
 def _reads(clips: Sequence[Clip], join_ms: int) -> list[list[Clip]]:
-    """The clips grouped into reads: neighbours closer than `join_ms` share one, up to ten minutes, which is 38 MB."""
+    """The clips grouped into reads: neighbours closer than `join_ms` share one, up to ten minutes, which is 38 MB.
+
+    Clips of one gap touch and share a read however long the gap. Clips that a source brings may overlap.
+    """
     groups: list[list[Clip]] = []
+    end_ms = 0  # of the last group
     for clip in clips:
-        near = groups and clip.start_ms - groups[-1][-1].end_ms < join_ms
-        touching = groups and clip.start_ms == groups[-1][-1].end_ms  # one gap is one read, however long
+        near = groups and clip.start_ms - end_ms < join_ms
+        touching = groups and clip.start_ms == end_ms
+        end_ms = max(end_ms, clip.end_ms)
         if touching or (near and clip.end_ms - groups[-1][0].start_ms < _LONGEST_JOINED_READ_MS):
             groups[-1].append(clip)
         else:

@@ -6,16 +6,30 @@ from dataclasses import replace
 import numpy as np
 
 from stages.media import levels
-from stages.records import Clip, Verdict, Video
+from stages.records import Clip, Span, Verdict, Video
 
 
 class Merge:
-    """Joins clips that touch and have equal captions. Their audio was cut from one read, so joining it is exact."""
+    """Joins clips that touch and have equal captions. Their audio was cut from one read, so joining it is exact.
+
+    Clips that the source brings stay as they are.
+    """
 
     name = "merge"
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [replace(video, clips=tuple(merge_clips(video.clips))) for video in videos]
+        return [
+            replace(video, clips=tuple(without_repeats(video.clips) if video.given else merge_clips(video.clips)))
+            for video in videos
+        ]
+
+
+def without_repeats(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips without those whose span came before: the end of the audio can make two of one start the same."""
+    spans: dict[Span, Clip] = {}
+    for clip in clips:
+        spans.setdefault((clip.start_ms, clip.end_ms), clip)
+    return list(spans.values())
 
 
 def merge_clips(clips: Sequence[Clip]) -> list[Clip]:

@@ -19,6 +19,9 @@ from stages.text import printable
 Span = tuple[int, int]
 """[start_ms, end_ms)"""
 
+TO_THE_END = -1
+"""As `Clip.end_ms` in a plan: the source names a whole file, and its length is known once it has been looked at."""
+
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -69,6 +72,8 @@ class Clip:
     frame: bytes | None = None  # the picture at the middle, as JPEG, on its way to be captioned
     video_caption: str = ""  # a caption of the picture
     caption: str = ""
+    original_caption: str = ""  # what the source says of the clip; several captions stand on lines of their own
+    tags: tuple[str, ...] = ()  # labels, categories and tags of the source
     clap_audio: bytes | None = None  # CLAP's vector of the audio, float32, to be scored with; never leaves its pool
     clap_score: float | None = None  # similarity of audio and caption, -1 to 1; None where not computed
     speech_probability: float | None = None  # None where not computed
@@ -97,6 +102,7 @@ class Video:
     original_name: str = ""  # what the source calls it
     source: str = ""  # which list or folder named it
     media: str = ""  # path or URL of the media file
+    given: bool = False  # the source has brought the clips: no transcript is wanted and no gap looked for
     info: str = ""  # path or URL of yt-dlp's info.json
     sidecars: tuple[str, ...] = ()  # paths or URLs of the transcript files
     title: str = ""
@@ -153,6 +159,8 @@ CLIP_TYPE = pa.struct(
         ("frame", pa.large_binary()),
         ("video_caption", pa.string()),
         ("caption", pa.string()),
+        ("original_caption", pa.string()),
+        ("tags", pa.list_(pa.string())),
         ("clap_score", pa.float64()),
         ("speech_probability", pa.float64()),
         ("verdict", pa.string()),
@@ -166,6 +174,7 @@ VIDEO_SCHEMA = pa.schema(
         ("original_name", pa.string()),
         ("source", pa.string()),
         ("media", pa.string()),
+        ("given", pa.bool_()),
         ("info", pa.string()),
         ("sidecars", pa.list_(pa.string())),
         ("title", pa.string()),
@@ -207,13 +216,24 @@ def to_table(videos: Iterable[Video]) -> pa.Table:
 def from_table(table: pa.Table) -> list[Video]:
     """The videos of a table made by `to_table`, or of one that has only some of its columns (a plan)."""
     videos = []
-    for row in table.to_pylist():
+    for row in map(_stated, table.to_pylist()):
         row["status"] = Status(row.get("status") or Status.OK)
         row["sidecars"] = tuple(row.get("sidecars") or ())
         row["cues"] = tuple(
             Cue(**cue | {"word_starts_ms": tuple(cue["word_starts_ms"] or ())}) for cue in row.get("cues") or ()
         )
-        row["clips"] = tuple(Clip(**clip | {"verdict": Verdict(clip["verdict"])}) for clip in row.get("clips") or ())
+        row["clips"] = tuple(_clip(_stated(clip)) for clip in row.get("clips") or ())
         row["seconds"] = dict(row.get("seconds") or ())
         videos.append(Video(**row))
     return videos
+
+
+def _clip(fields: dict[str, Any]) -> Clip:
+    return Clip(
+        **fields | {"verdict": Verdict(fields.get("verdict") or ""), "tags": tuple(fields.get("tags") or ())},
+    )
+
+
+def _stated(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without nulls: what a file is too old to say has the default of the record."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -60,8 +60,8 @@ class Scores:
         for group in groups(videos, _to_score, across_videos=self.across_videos):
             clips = [videos[v].clips[c] for v, c in group]
             vectors = self._vectors(sorted({clip.caption for clip in clips}))
-            scored.update((at, self._judge(clip, vectors[clip.caption])) for at, clip in zip(group, clips, strict=True))
-        return [_ended_if_empty(video) for video in with_clips(videos, scored)]
+            scored.update((at, _scored(clip, vectors[clip.caption])) for at, clip in zip(group, clips, strict=True))
+        return [_ended_if_empty(video.map_clips(self._judge)) for video in with_clips(videos, scored)]
 
     def _vectors(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         parts = [texts[i : i + _BATCH_TEXTS] for i in range(0, len(texts), _BATCH_TEXTS)]
@@ -71,12 +71,17 @@ class Scores:
             for text, vector in zip(part, self.model.embed(part).cpu().numpy(), strict=True)
         }
 
-    def _judge(self, clip: Clip, text_P: np.ndarray) -> Clip:
-        score = round(float(np.frombuffer(clip.clap_audio or b"", "<f4") @ text_P), 4)
-        clip = replace(clip, clap_score=score, clap_audio=None)
-        if self.config.min_score is None or score >= self.config.min_score:
+    def _judge(self, clip: Clip) -> Clip:
+        """The clip, dropped where its score is too low: also one that its source has scored."""
+        score, lowest = clip.clap_score, self.config.min_score
+        if lowest is None or score is None or score >= lowest:
             return clip
         return clip.dropped(Verdict.LOW_SCORE, f"clap_score {score:g}")
+
+
+def _scored(clip: Clip, text_P: np.ndarray) -> Clip:
+    score = round(float(np.frombuffer(clip.clap_audio or b"", "<f4") @ text_P), 4)
+    return replace(clip, clap_score=score, clap_audio=None)
 
 
 def _to_score(clip: Clip) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stages.reasons import Reason
-from stages.records import Clip, Cue, Span, Video
+from stages.records import TO_THE_END, Clip, Cue, Span, Video
 from stages.settings import check, setting
 from stages.transcripts.cue_text import is_blank, longest_ms, num_words
 from stages.transcripts.rows import SPOKEN_WORD_MS
@@ -90,7 +90,7 @@ class Segmentation:
 
 
 class Segments:
-    """Turns the cues of each video into clips without audio, and drops the cues."""
+    """Turns the cues of each video into clips without audio, and drops the cues. Clips that are given stay."""
 
     name = "segments"
 
@@ -98,7 +98,7 @@ class Segments:
         self.config = config
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [self._segment(video) for video in videos]
+        return [_given(video) if video.given else self._segment(video) for video in videos]
 
     def _segment(self, video: Video) -> Video:
         found = segment(video.cues, video.duration_ms, self.config)
@@ -112,6 +112,15 @@ class Segments:
             num_clips=len(found.clips_ms),
             clips=tuple(Clip(start_ms=start, end_ms=end) for start, end in found.clips_ms),
         )
+
+
+def _given(video: Video) -> Video:
+    """The video with its source's clips; one that stands for the whole file ends where that does."""
+    end_ms = TO_THE_END if video.duration_ms is None else video.duration_ms
+    clips = tuple(replace(clip, end_ms=end_ms) if clip.end_ms == TO_THE_END else clip for clip in video.clips)
+    if any(clip.end_ms == TO_THE_END for clip in clips):
+        return video.ended(Reason.UNDECODABLE, "the list names the whole file, whose header says no length")
+    return replace(video, clips=clips, num_clips=len(clips))
 
 
 def segment(cues: Sequence[Cue], duration_ms: int | None, config: SegmentsConfig) -> Segmentation:

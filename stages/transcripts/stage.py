@@ -40,7 +40,7 @@ class TranscriptsConfig:
 
 
 class Transcripts:
-    """Reads the info.json and the best transcript beside each video."""
+    """Reads the info.json and the best transcript beside each video. Videos that come with their clips pass by."""
 
     name = "transcripts"
 
@@ -48,7 +48,7 @@ class Transcripts:
         self.config = config
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [self._read(video) for video in videos]
+        return [video if video.given else self._read(video) for video in videos]
 
     def _read(self, video: Video) -> Video:
         try:
