@@ -1,8 +1,10 @@
 """The plan: which videos a dataset is made of, and their row numbers. Appended, never changed."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,14 +28,39 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 _ROWS_PER_FILE = 1_000_000
+_BYTES_PER_FILE = 256_000_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds, compared with the plan of a dataset as it was then (`state`)."""
+
+    state: State
+    num_new: int  # rows that the plan does not hold
+    tables: Callable[[], Iterator[pa.Table]]  # those rows, in an order that is always the same; columns of PLAN_SCHEMA
+    lines: Sequence[str] = ()  # what was found, for people: printable
+    report: dict[str, Any] = field(default_factory=dict)  # the same for JSON
+
+
+class Source(Protocol):
+    """Something to plan from: a folder, lists of videos, sets that bring their clips."""
+
+    def find(self, store: Store, state: State) -> Found:
+        """Read the source and compare it with the plan. Raises SourceError where it cannot be read at all."""
+        ...
+
+
+def planned_ids(store: Store, names: Iterable[str], columns: Sequence[str] = ("video_id",)) -> Iterator[pa.Table]:
+    """Columns of the plan, one file at a time: a plan can be larger than memory. `names`: the files."""
+    for name in names:
+        yield read_parquet(store, name, columns=columns)
 
 
 def new_videos(store: Store, state: State, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
     """Those of `videos` whose id the plan does not hold yet; and those whose id it holds for another media file."""
     ids = pa.array([video.video_id for video in videos], pa.string())
     planned: dict[str, str] = {}
-    for name in state.names("plan"):  # one file at a time: a plan can be larger than memory
-        table = read_parquet(store, name, columns=["video_id", "media"])
+    for table in planned_ids(store, state.names("plan"), ["video_id", "media"]):
         here = table.filter(pc.is_in(table["video_id"], value_set=ids))
         planned.update(zip(here["video_id"].to_pylist(), here["media"].to_pylist(), strict=True))
     new = [video for video in videos if video.video_id not in planned]
@@ -55,17 +82,57 @@ def plan_table(videos: Sequence[Video]) -> pa.Table:
 def append_plan(log: Log, videos: Sequence[Video]) -> None:
     """Give the videos the next row numbers and commit them."""
     for first in range(0, len(videos), _ROWS_PER_FILE):
-        row = log.state.num_rows
-        chunk = [replace(video, row=row + i) for i, video in enumerate(videos[first : first + _ROWS_PER_FILE])]
-        data = parquet_bytes(plan_table(chunk))
-        digest = hashlib.sha256(data).hexdigest()
-        # The digest in the name: what a driver that died has left under the same rows is then another file.
-        name = f"plan/{row:012d}-{len(chunk)}-{digest[:8]}.parquet"
-        try:
-            log.store.put_new(name, data)
-        except NameTaken:
-            pass
-        log.commit(add=[File(name=name, sha256=digest, bytes=len(data), counts={"rows": len(chunk)})])
+        _append(log, plan_table(videos[first : first + _ROWS_PER_FILE]))
+
+
+def append_found(log: Log, found: Found, committed: Callable[[int], None] = lambda rows: None) -> int:
+    """Give what was found the next row numbers and commit it; returns how many rows that were.
+
+    What another driver has planned since is left out. `committed` is told the number of rows after every commit.
+    """
+    seen = set(found.state.names("plan"))
+    since = [name for name in log.state.names("plan") if name not in seen]
+    other_ids = [table["video_id"] for table in planned_ids(log.store, since)]
+    others = pa.chunked_array([chunk for ids in other_ids for chunk in ids.chunks], pa.string())
+    total = 0
+    for table in _in_files(found.tables()):
+        if len(others):
+            table = table.filter(pc.invert(pc.is_in(table["video_id"], value_set=others.combine_chunks())))
+        if len(table):
+            _append(log, table)
+            total += len(table)
+            committed(total)
+    return total
+
+
+def _in_files(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables that make files of a good size."""
+    waiting: list[pa.Table] = []
+    rows = size = 0
+    for table in tables:
+        for first in range(0, len(table), _ROWS_PER_FILE):
+            part = table.slice(first, _ROWS_PER_FILE)
+            if waiting and (rows + len(part) > _ROWS_PER_FILE or size + part.nbytes > _BYTES_PER_FILE):
+                yield pa.concat_tables(waiting)
+                waiting, rows, size = [], 0, 0
+            waiting.append(part)
+            rows, size = rows + len(part), size + part.nbytes
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _append(log: Log, table: pa.Table) -> None:
+    """Commit the rows as the next ones of the plan."""
+    row = log.state.num_rows
+    numbers = pa.array(range(row, row + len(table)), pa.int64())
+    table = table.set_column(table.schema.get_field_index("row"), PLAN_SCHEMA.field("row"), numbers)
+    data = parquet_bytes(table.cast(PLAN_SCHEMA))
+    digest = hashlib.sha256(data).hexdigest()
+    # The digest in the name: what a driver that died has left under the same rows is then another file.
+    name = f"plan/{row:012d}-{len(table)}-{digest[:8]}.parquet"
+    with suppress(NameTaken):
+        log.store.put_new(name, data)
+    log.commit(add=[File(name=name, sha256=digest, bytes=len(data), counts={"rows": len(table)})])
 
 
 def read_rows(store: Store, state: State, rows: RowSet) -> Iterator[pa.Table]:
