@@ -1,0 +1,7 @@
+"""Lists of online videos, as their authors publish them and as people damage them. See docs/lists.md."""
+
+from stages.sources.lists.formats import FORMATS
+from stages.sources.lists.mentions import Damaged, Mentions, Thresholds
+from stages.sources.lists.read import VideoList, open_list
+
+__all__ = ["FORMATS", "Damaged", "Mentions", "Thresholds", "VideoList", "open_list"]
