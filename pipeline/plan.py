@@ -40,6 +40,7 @@ class Found:
     tables: Callable[[], Iterator[pa.Table]]  # those rows, in an order that is always the same; columns of PLAN_SCHEMA
     lines: Sequence[str] = ()  # what was found, for people: printable
     report: dict[str, Any] = field(default_factory=dict)  # the same for JSON
+    notes: Callable[[], Iterable[tuple[str, bytes]]] = lambda: ()  # files for `runs/`, such as damaged rows: for people
 
 
 class Source(Protocol):
@@ -90,6 +91,8 @@ def append_found(log: Log, found: Found, committed: Callable[[int], None] = lamb
 
     What another driver has planned since is left out. `committed` is told the number of rows after every commit.
     """
+    for name, data in found.notes():
+        log.store.put(f"runs/plan-{log.state.epoch:04d}-{name}", data)
     seen = set(found.state.names("plan"))
     since = [name for name in log.state.names("plan") if name not in seen]
     other_ids = [table["video_id"] for table in planned_ids(log.store, since)]

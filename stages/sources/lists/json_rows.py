@@ -47,7 +47,7 @@ def ids(block: Block) -> Mentions:
             has_id[i] = True
         found = pa.array(texts, pa.binary())
     lines = pa.array(block.first_line + has_id.nonzero()[0], pa.int64())
-    table = pa.table({"id": found.filter(pa.array(has_id)).cast(pa.string()), "at": lines}, schema=MENTIONS)
+    table = pa.table({"id": found.filter(pa.array(has_id)).cast(pa.string()), "place": lines}, schema=MENTIONS)
     return Mentions(table, num_rows=len(block) - skipped, num_damaged=len(damaged), damaged=damaged)
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 CLIPS = pa.schema(
     [
         ("id", pa.string()),
-        ("at", pa.int64()),  # which row of its list
+        ("place", pa.int64()),  # which row of its list
         ("start_ms", pa.int64()),
         ("end_ms", pa.int64()),
         ("caption", pa.string()),  # made by listening: it stays
@@ -16,7 +16,7 @@ CLIPS = pa.schema(
         ("tags", pa.list_(pa.string())),
     ]
 )
-MENTIONS = pa.schema([("id", pa.string()), ("at", pa.int64())])
+MENTIONS = pa.schema([("id", pa.string()), ("place", pa.int64())])
 
 
 @dataclass(frozen=True)

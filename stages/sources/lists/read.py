@@ -163,7 +163,7 @@ class _Rows:
             for i in bad[:MAX_NAMED]
         ]
         lines = pa.array(self.block.first_line + self.at[is_valid], pa.int64())
-        table = pa.table({"id": ids.filter(pa.array(is_valid)), "at": lines})
+        table = pa.table({"id": ids.filter(pa.array(is_valid)), "place": lines})
         return Mentions(table, clips, num_rows=len(self.at), num_damaged=len(bad), damaged=damaged)
 
     def _column(self, k: int) -> tuple[np.ndarray, np.ndarray]:
