@@ -293,9 +293,11 @@ def _lists(offsets: np.ndarray, table: pa.Table | None) -> pa.Array:
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array([], kind.value_type))
     fields = [kind.value_type.field(i) for i in range(kind.value_type.num_fields)]
     columns = []
-    for clip_field in fields:
-        column = table[clip_field.name].combine_chunks().cast(clip_field.type)
-        columns.append(pc.fill_null(column, "") if clip_field.type == pa.string() else column)
+    for wanted in fields:
+        known = wanted.name in table.schema.names
+        column = table[wanted.name].combine_chunks() if known else pa.nulls(len(table), wanted.type)
+        column = column.cast(wanted.type)
+        columns.append(pc.fill_null(column, "") if wanted.type == pa.string() else column)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(columns, fields=fields))
 
 

@@ -16,7 +16,10 @@ from pipeline.dataset.store import NameTaken, Store
 from stages.records import CLIP_TYPE, VIDEO_SCHEMA, Video, to_table
 
 PLAN_CLIP_TYPE = pa.struct(
-    [CLIP_TYPE.field(name) for name in ("start_ms", "end_ms", "caption", "clap_score", "original_caption", "tags")]
+    [
+        CLIP_TYPE.field(name)
+        for name in ("start_ms", "end_ms", "caption", "video_caption", "clap_score", "original_caption", "tags")
+    ]
 )
 PLAN_SCHEMA = pa.schema(
     [

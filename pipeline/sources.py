@@ -1,16 +1,22 @@
 """What a build can be planned from, each compared with the plan in its own way: `pipeline.plan.Source`."""
 
+import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.dataset.log import State
 from pipeline.dataset.store import Store
 from pipeline.gather import Gathered, found
-from pipeline.plan import Found, new_videos, plan_table
-from stages.sources import read_folder
+from pipeline.plan import Found, Source, new_videos, plan_table
+from stages.local import portable
+from stages.records import TO_THE_END, Clip, Video, safe_video_id
+from stages.sources import CaptionedAudio, SourceError, locate, read_audio_list, read_folder
 from stages.sources.lists import Thresholds, VideoList, open_list
 from stages.text import printable
 
@@ -69,6 +75,143 @@ def _open(argument: str) -> VideoList:
     if equals and _NAME.fullmatch(name) and not Path(argument).exists():
         return open_list(path, name)
     return open_list(argument)
+
+
+@dataclass(frozen=True)
+class AudioSetSource:
+    """Captioned audio sets whose files are there: every clip is captioned again, its own caption kept beside."""
+
+    sets: Sequence[tuple[str, str]]  # list, folder of its files
+    exclude: Sequence[str] = ()  # lists of videos whose clips are left out
+
+    def find(self, store: Store, state: State) -> Found:
+        videos: dict[str, Video] = {}
+        lines, reports = [], []
+        for path, folder in self.sets:
+            listed = read_audio_list(path)
+            located = locate(listed, folder)
+            banned = self._excluded([clip.youtube_id for clip in located.clips if clip.youtube_id])
+            name = _set_name(path)
+            kept = [_video(clip, name) for clip in located.clips if clip.youtube_id not in banned]
+            fresh = {video.video_id: video for video in kept if video.video_id not in videos}
+            videos |= fresh
+            counts = {
+                "clips": len(listed.clips),
+                "with a file": len(located.clips),
+                "excluded": len(located.clips) - len(kept),
+                "repeated": len(kept) - len(fresh),
+                "left out": len(located.skipped),
+            }
+            shown = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+            lines.append(f"{printable(Path(path).name, 60)}: {located.kind}, {shown}")
+            lines += [f"  {printable(why)}" for why in located.skipped[:3]]
+            if len(located.skipped) > 3:
+                lines.append(f"  ... and {len(located.skipped) - 3} more, see runs/")
+            reports.append({"list": printable(path), "format": located.kind, "name": name, **counts})
+        new, other = new_videos(store, state, list(videos.values()))
+        lines.append(f"{len(videos)} clips with their files: {len(new)} of them new")
+        if other:
+            ids = [video.video_id for video in other]
+            lines.append(
+                f"{len(other)} have an id that the plan holds for another file: not read again: {some_of(ids)}"
+            )
+        report = {"kind": "audio sets", "sets": reports, "new": len(new), "new_with_clips": len(new), "clips": len(new)}
+        return Found(state, len(new), lambda: iter([plan_table(new)] if new else []), lines, report, self._skipped)
+
+    def _excluded(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that a list of `exclude` names: such a list may be long."""
+        wanted = pa.array(ids, pa.string())
+        return {
+            name
+            for argument in self.exclude
+            for part in _open(argument).read()
+            for name in part.videos.filter(pc.is_in(part.videos["id"], value_set=wanted))["id"].to_pylist()
+        }
+
+    def _skipped(self) -> Iterator[tuple[str, bytes]]:
+        for number, (path, folder) in enumerate(self.sets):
+            skipped = locate(read_audio_list(path), folder).skipped
+            if skipped:
+                lines = [json.dumps({"list": printable(path), "what": printable(why)}) for why in skipped]
+                yield f"left-out-{number:03d}.jsonl", ("\n".join(lines) + "\n").encode()
+
+
+def _video(clip: CaptionedAudio, name: str) -> Video:
+    """A clip of a set as a video of its own. Names of files are unique in their set only, AudioCaps' anywhere."""
+    video_id = clip.name if clip.end_ms is not None else safe_video_id(f"{name}/{clip.name}")
+    times = Clip(
+        start_ms=clip.start_ms,
+        end_ms=TO_THE_END if clip.end_ms is None else clip.end_ms,
+        original_caption="\n".join(clip.captions),
+        tags=clip.tags,
+        video_caption=clip.video_caption,
+    )
+    return Video(
+        row=-1,
+        video_id=safe_video_id(video_id),
+        original_name=clip.name.encode("utf-8", "replace").decode(),
+        source=name,
+        title=printable(clip.title),
+        media=portable(str(Path(clip.path).absolute())),
+        given=True,
+        clips=(times,),
+    )
+
+
+def _set_name(path: str) -> str:
+    return printable(Path(path).name.removesuffix(".gz").rpartition(".")[0].replace(",", " "), 60) or "audio"
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several sources, whose videos have different ids."""
+
+    sources: Sequence[Source]
+
+    def find(self, store: Store, state: State) -> Found:
+        parts = [source.find(store, state) for source in self.sources]
+        return Found(
+            state,
+            sum(part.num_new for part in parts),
+            lambda: (table for part in parts for table in part.tables()),
+            [line for part in parts for line in part.lines],
+            {"kind": "several", "sources": [part.report for part in parts], "new": sum(part.num_new for part in parts)},
+            lambda: (note for part in parts for note in part.notes()),
+        )
+
+
+def of_arguments(
+    lists: Sequence[str],
+    *,
+    exclude: Sequence[str] = (),
+    times: bool = False,
+    released: Sequence[str] = (),
+    thresholds: Thresholds | None = None,
+    progress: Callable[[VideoList], None] = lambda source: None,
+) -> Source:
+    """What the arguments of `autorecap plan` and `build --lists` name: lists as [NAME=]PATH, sets as PATH@FOLDER.
+
+    Raises SourceError where there is none.
+    """
+    sets = [parts for argument in lists if (parts := _set_and_folder(argument))]
+    files = [argument for argument in lists if not _set_and_folder(argument)]
+    files += [f"autorecap={path}" for path in released]
+    sources: list[Source] = []
+    if files:
+        sources.append(ListSource(files, exclude, times, thresholds, progress))
+    if sets:
+        sources.append(AudioSetSource(sets, exclude))
+    if not sources:
+        raise SourceError("no list is named: give at least one, such as eval_segments.csv")
+    return sources[0] if len(sources) == 1 else Together(sources)
+
+
+def _set_and_folder(argument: str) -> tuple[str, str] | None:
+    """The parts of PATH@FOLDER; None where it is a path itself."""
+    path, at, folder = argument.rpartition("@")
+    if not at or not path or "://" in argument or Path(argument).exists():
+        return None
+    return path, folder
 
 
 def some_of(names: Sequence[str], count: int = 3) -> str:

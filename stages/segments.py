@@ -15,6 +15,7 @@ from stages.records import TO_THE_END, Clip, Cue, Span, Video
 from stages.settings import check, setting
 from stages.transcripts.cue_text import is_blank, longest_ms, num_words
 from stages.transcripts.rows import SPOKEN_WORD_MS
+from stages.youtube.ids import is_youtube
 
 MAX_VIDEO_MS = 7 * 24 * 3_600_000  # where no duration is known: a cue beyond a week has the time of a clock
 
@@ -25,6 +26,8 @@ COLLAPSED_MIN_BLANKS = 8  # the cues of the lines whose words went to the start
 COLLAPSED_MIN_BLANKS_AFTER_LONG_TEXT = 3  # where the cues hold more words than a cue has
 LONG_TEXT_WORDS = 12  # in a cue, on average
 ANIMATION_MS = 100  # shorter cues are frames of an animation, or hold a rolled line: no measure of speech
+
+CLIP_ITSELF_MS = 500  # what encoders add to a file that was cut from a video
 
 MIN_SHOWN_MS = 1_000  # of a cue without a duration
 
@@ -115,7 +118,14 @@ class Segments:
 
 
 def _given(video: Video) -> Video:
-    """The video with its source's clips; one that stands for the whole file ends where that does."""
+    """The video with its source's clips; one that stands for the whole file ends where that does.
+
+    A file that is no longer than its one clip is the clip itself, whatever times the clip has in the video it is from.
+    """
+    if len(video.clips) == 1 and video.duration_ms is not None and not is_youtube(video):
+        (clip,) = video.clips
+        if clip.start_ms and video.duration_ms <= clip.duration_ms + CLIP_ITSELF_MS:
+            video = replace(video, clips=(replace(clip, start_ms=0, end_ms=video.duration_ms),))
     end_ms = TO_THE_END if video.duration_ms is None else video.duration_ms
     clips = tuple(replace(clip, end_ms=end_ms) if clip.end_ms == TO_THE_END else clip for clip in video.clips)
     if any(clip.end_ms == TO_THE_END for clip in clips):

@@ -6,12 +6,16 @@ Clotho      CSV file_name,caption_1..caption_5. https://zenodo.org/records/34906
 WavCaps     JSON {"data": [{"id", "caption", "duration", ...}]}, the files named by id. https://github.com/XinhaoMei/WavCaps
 a folder    CSV file_name,caption[,title][,video_caption]; a file may have several rows, one per caption
 
-`read_audio_list` tells them apart by what stands in them. Plain Python: no library is needed to read a list.
+`read_audio_list` tells them apart by what stands in them; a list may be gzipped. Plain Python: no library is needed.
 """
 
+import ast
 import csv
+import gzip
+import io
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +24,7 @@ from typing import Any
 from stages.sources.errors import SourceError
 
 AUDIOCAPS_CLIP_MS = 10_000
+_GZIP = b"\x1f\x8b"
 EXTENSIONS = ("flac", "wav", "ogg", "opus", "m4a", "mp3", "webm", "mp4", "mkv", "aac", "aif", "aiff")
 """Of audio files. Of two files of one clip the one that stands first here is read."""
 _CSV_KINDS = (  # name, columns that tell it
@@ -36,6 +41,7 @@ class CaptionedAudio:
     name: str  # unique in its list: the file's name, or the id of the video and where the clip begins
     names: tuple[str, ...]  # what its file may be called, with or without an extension; the likeliest first
     captions: tuple[str, ...]
+    tags: tuple[str, ...] = ()  # of WavCaps: Freesound's tags, the BBC's categories
     title: str = ""
     video_caption: str = ""
     youtube_id: str = ""  # of AudioCaps, and of the part of WavCaps that comes from AudioSet
@@ -57,15 +63,18 @@ def read_audio_list(path: str | Path) -> AudioList:
     """The clips of a list in any of the four formats. Raises SourceError naming the file, the line and the field."""
     path = Path(path)
     try:
-        if path.suffix.lower() == ".json":
-            return _wavcaps(json.loads(path.read_text(encoding="utf-8")), path)
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        data = path.read_bytes()
+        if data[:2] == _GZIP:
+            data = gzip.decompress(data)
+        if path.name.lower().removesuffix(".gz").endswith(".json"):
+            return _wavcaps(json.loads(data.decode("utf-8-sig")), path)
+        with io.StringIO(data.decode("utf-8-sig"), newline="") as file:
             return _from_csv(csv.DictReader(file, strict=True), path)
     except FileNotFoundError:
         raise SourceError(f"{path} does not exist: name the CSV or JSON file that lists the clips") from None
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
-    except (csv.Error, json.JSONDecodeError) as error:
+    except (csv.Error, json.JSONDecodeError, EOFError, zlib.error, RecursionError) as error:
         raise SourceError(f"{path} is damaged ({error}): fetch or save it again") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
@@ -241,8 +250,22 @@ def _wavcaps(content: Any, path: Path) -> AudioList:
                 name=name,
                 names=tuple(dict.fromkeys((name, stem, stem[1:] if is_youtube else stem))),
                 captions=texts,
+                tags=_tags(item.get("tags")) + _tags(item.get("category")),
                 title=str(item.get("title") or "").strip(),
                 youtube_id=stem[1:] if is_youtube else "",
             )
         )
     return AudioList("wavcaps", clips, skipped)
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    """A list, or the text of one, as WavCaps has it: "['rain', 'roof']"."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = value.strip(" []").split(",")
+    elif isinstance(value, str):
+        value = value.split(",")
+    names = value if isinstance(value, list | tuple) else ()
+    return _texts(*(str(name) for name in names))
