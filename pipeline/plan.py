@@ -1,6 +1,7 @@
 """The plan: which videos a dataset is made of, and their row numbers. Appended, never changed."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -9,10 +10,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset.log import File, Log, State
+from pipeline.dataset.log import DESCRIPTION, DatasetError, File, Log, State, read_state
 from pipeline.dataset.parquet import parquet_bytes, read_parquet
 from pipeline.dataset.rows import RowSet
-from pipeline.dataset.store import NameTaken, Store
+from pipeline.dataset.store import NameTaken, Store, open_store
 from stages.records import CLIP_TYPE, VIDEO_SCHEMA, Video, to_table
 
 PLAN_CLIP_TYPE = pa.struct(
@@ -94,8 +95,11 @@ def append_found(log: Log, found: Found, committed: Callable[[int], None] = lamb
 
     What another driver has planned since is left out. `committed` is told the number of rows after every commit.
     """
+    prefix = f"runs/plan-{log.state.epoch:04d}"
+    if found.num_new:
+        log.store.put(f"{prefix}-found.json", (json.dumps(found.report, indent=1) + "\n").encode())
     for name, data in found.notes():
-        log.store.put(f"runs/plan-{log.state.epoch:04d}-{name}", data)
+        log.store.put(f"{prefix}-{name}", data)
     seen = set(found.state.names("plan"))
     since = [name for name in log.state.names("plan") if name not in seen]
     other_ids = [table["video_id"] for table in planned_ids(log.store, since)]
@@ -109,6 +113,26 @@ def append_found(log: Log, found: Found, committed: Callable[[int], None] = lamb
             total += len(table)
             committed(total)
     return total
+
+
+def plan_from(source: Source, out: str, committed: Callable[[int], None] = lambda rows: None) -> Found:
+    """Put what a source holds into the plan of the dataset at `out`, which is made if there is none.
+
+    The settings of a dataset stay what they are: a plan does not depend on them. Raises ForeseenError, SourceError.
+    """
+    store = open_store(out)
+    state = State()
+    if not store.is_empty():
+        if not store.exists(DESCRIPTION):
+            raise DatasetError(
+                f"{store.url} is not empty and not a dataset (it has no {DESCRIPTION}): name a new directory, or the "
+                "one that an earlier plan or build wrote"
+            )
+        state = read_state(store)
+    found = source.find(store, state)
+    log = Log.begin(store, kind="clips", fingerprint=state.fingerprint, settings=state.settings)
+    append_found(log, found, committed)
+    return found
 
 
 def _in_files(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
