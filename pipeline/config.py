@@ -26,6 +26,7 @@ from stages.settings import check, setting
 from stages.speech import SpeechConfig
 from stages.transcripts import TranscriptsConfig
 from stages.video_captions import VideoCaptionsConfig
+from stages.youtube.config import YoutubeConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CODE_VERSION = 2
@@ -93,6 +94,7 @@ class BuildConfig:
     keywords: KeywordsConfig = setting(KeywordsConfig, "the filter of speech and music")
     scores: ScoresConfig = setting(ScoresConfig, "how well captions fit")
     speech: SpeechConfig = setting(SpeechConfig, "how likely speech is")
+    youtube: YoutubeConfig = setting(YoutubeConfig, "how YouTube is asked")
     writer: WriterConfig = setting(WriterConfig, "shards")
     pools: PoolsConfig = setting(PoolsConfig, "workers")
     max_failed_share: float = setting(

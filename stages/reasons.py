@@ -18,8 +18,9 @@ class Reason(Enum):
     NO_TRANSCRIPT = (
         "no_transcript",
         Status.REJECTED,
-        "No transcript lies beside the video, so nothing tells speech from ambience (paper, A.2).",
-        "Fetch one: yt-dlp --write-subs --write-auto-subs --sub-langs 'en.*' --sub-format json3.",
+        "The video has no transcript, so nothing tells speech from ambience (paper, A.2).",
+        "Nothing for a video of YouTube. In a folder, fetch one: yt-dlp --write-subs --write-auto-subs --sub-langs "
+        "'en.*' --sub-format json3.",
     )
     NO_TRANSCRIPT_IN_LANGUAGE = (
         "no_transcript_in_language",
@@ -96,8 +97,98 @@ class Reason(Enum):
     TIMEOUT = (
         "timeout",
         Status.RETRY,
-        "Decoding took longer than media.timeout_s.",
-        "Raise media.timeout_s, or look why reading is slow.",
+        "Fetching or decoding took longer than media.timeout_s, or one request longer than youtube.request_timeout_s.",
+        "Raise the limit that the detail names, or look why reading is slow.",
+    )
+    # --- what YouTube says of a video
+    PRIVATE = (
+        "private",
+        Status.FAILED,
+        "Its owner alone may see the video.",
+        "Nothing: about a third of an old list is gone.",
+    )
+    DELETED = (
+        "deleted",
+        Status.FAILED,
+        "The video is not there any more: deleted, its account terminated, or never there.",
+        "Nothing: about a third of an old list is gone.",
+    )
+    AGE_RESTRICTED = (
+        "age_restricted",
+        Status.FAILED,
+        "The video is shown to signed-in adults alone.",
+        "Nothing, or an egress with cookies of an account that may see it (youtube.cookies).",
+    )
+    MEMBERS_ONLY = (
+        "members_only",
+        Status.FAILED,
+        "The video is shown to paying members of its channel, or to those who bought it.",
+        "Nothing.",
+    )
+    GEO_BLOCKED = (
+        "geo_blocked",
+        Status.FAILED,
+        "The video is not shown in the country of the egress.",
+        "Nothing, or an egress in another country (youtube.egresses).",
+    )
+    UNPLAYABLE = (
+        "unplayable",
+        Status.FAILED,
+        "YouTube refuses to play the video, for a reason of its own that the detail holds.",
+        "Read the detail.",
+    )
+    LIVE = (
+        "live",
+        Status.FAILED,
+        "The video is a broadcast that goes on: it has neither an end nor a final transcript.",
+        "Put it into a later list.",
+    )
+    UPCOMING = (
+        "upcoming",
+        Status.RETRY,
+        "The video has been announced and not been shown yet.",
+        "Nothing: a later run tries again.",
+    )
+    # --- what YouTube thinks of who asks: the egress is parked, and the video waits for another try
+    RATE_LIMITED = (
+        "rate_limited",
+        Status.RETRY,
+        "YouTube answered 429, too many requests, again and again.",
+        "Nothing: the egress is parked and the video tried again. If it comes often, lower "
+        "youtube.budget.requests_per_s.",
+    )
+    IP_BLOCKED = (
+        "ip_blocked",
+        Status.RETRY,
+        "YouTube shows this address a captcha in place of the video.",
+        "Nothing: the egress is parked and the video tried again. Addresses of cloud providers are often blocked: "
+        "name proxies as youtube.egresses.",
+    )
+    BOT_CHECK = (
+        "bot_check",
+        Status.RETRY,
+        "YouTube asks this address to sign in, to confirm that it is no bot.",
+        "Nothing: the egress is parked and the video tried again. Lower youtube.budget.requests_per_s, or give the "
+        "egress cookies (youtube.cookies).",
+    )
+    # --- what went wrong on the way
+    PO_TOKEN_REQUIRED = (
+        "po_token_required",
+        Status.RETRY,
+        "YouTube hands out what was asked for only with a PO token.",
+        "Set up a provider of PO tokens for yt-dlp and name it in youtube.extractor_args (docs/youtube.md).",
+    )
+    NETWORK = (
+        "network",
+        Status.RETRY,
+        "A connection failed, was cut off, or the server had an error of its own.",
+        "Nothing: a later run tries again. If it comes often, look at the network, or at the proxy.",
+    )
+    BAD_ANSWER = (
+        "bad_answer",
+        Status.RETRY,
+        "YouTube's answer was empty, cut off, or no answer that yt-dlp and youtube-transcript-api understand.",
+        "If it comes often, update both packages: YouTube may have changed.",
     )
     INTERNAL_ERROR = (
         "internal_error",
@@ -111,6 +202,11 @@ class Reason(Enum):
         self.status = status
         self.sentence = sentence
         self.advice = advice
+
+    @property
+    def parks(self) -> bool:
+        """Whether who asked is at fault, not the video: the egress is parked, and the video is charged no attempt."""
+        return self in (Reason.RATE_LIMITED, Reason.IP_BLOCKED, Reason.BOT_CHECK)
 
     @classmethod
     def of(cls, code: str) -> "Reason":

@@ -37,7 +37,7 @@ def parse_info(data: bytes) -> Info:
     duration_ms = to_ms(document.get("duration"), unit_ms=1000)
     automatic = _mapping(document.get("automatic_captions"))
     return Info(
-        title=_clean(document.get("title"), MAX_TITLE_CHARS).replace("\n", " ").strip(),
+        title=clean(document.get("title"), MAX_TITLE_CHARS).replace("\n", " ").strip(),
         duration_ms=duration_ms if duration_ms and 0 < duration_ms <= MAX_DURATION_MS else None,
         manual=frozenset(_mapping(document.get("subtitles"))),
         automatic=frozenset(automatic),
@@ -45,7 +45,8 @@ def parse_info(data: bytes) -> Info:
     )
 
 
-def _clean(value: Any, max_chars: int) -> str:
+def clean(value: Any, max_chars: int) -> str:
+    """A text from outside, cut, without control characters; "" where it is no text."""
     return _CONTROL.sub(" ", value[:max_chars]).strip() if isinstance(value, str) else ""
 
 

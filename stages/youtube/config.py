@@ -1,0 +1,119 @@
+"""How YouTube is asked."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stages.budget import BudgetConfig, Egress
+from stages.settings import check, setting
+
+DIRECT = "direct"
+"""As an egress: this machine's own address."""
+API, YTDLP = "api", "ytdlp"
+"""Routes to a transcript: youtube-transcript-api, and yt-dlp."""
+_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+_PASSWORD = re.compile(r"//[^/@\s]*@")
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoutubeConfig:
+    """How YouTube is asked: from where, how fast, and by which clients."""
+
+    budget: BudgetConfig = setting(BudgetConfig, "requests per second, and what happens when there are too many")
+    egresses: tuple[str, ...] = setting(
+        (DIRECT,),
+        "Ways out: direct (this machine's address), or proxies, such as socks5h://host:1080 or "
+        "http://user:password@host:8080. Each has a budget of its own over the whole cluster. Passwords go nowhere "
+        "else.",
+    )
+    cookies: tuple[str, ...] = setting(
+        (), "Netscape cookie files, one per egress in the same order; '' for none. An account may be banned for it."
+    )
+    in_flight: int = setting(
+        64, "Videos whose transcripts one worker of the fetch pool asks for at the same time; it waits, mostly."
+    )
+    media_in_flight: int = setting(4, "Videos whose audio one worker of the media pool fetches at the same time.")
+    connect_timeout_s: float = setting(10.0, "Seconds for a connection, and between two pieces of an answer.")
+    request_timeout_s: float = setting(60.0, "Seconds for one request and its whole answer.")
+    try_other_egresses_s: float = setting(
+        60.0, "Seconds for which one video tries other egresses; then it waits for a later pass."
+    )
+    routes: tuple[str, ...] = setting(
+        (API, YTDLP), "Ways to a transcript, the preferred first: api (youtube-transcript-api), ytdlp (yt-dlp)."
+    )
+    player_clients: tuple[str, ...] = setting(
+        ("android_vr",),
+        "As whom yt-dlp asks, see its documentation. android_vr is given audio formats in one request, without "
+        "JavaScript.",
+    )
+    extractor_args: tuple[str, ...] = setting(
+        (),
+        "More of yt-dlp's --extractor-args, such as 'youtube:po_token=android_vr.gvs+TOKEN' or those of a plug-in that "
+        "provides PO tokens.",
+    )
+    min_audio_kbps: int = setting(
+        64,
+        "The cheapest audio with at least this many kbit/s, and the stored sample rate, is fetched; if there is none, "
+        "the best. Opus at 64 is transparent for most ambient sound, and a third of the bytes of the best.",
+        results=True,
+    )
+    base_url: str = setting("https://www.youtube.com", "Where YouTube is; another one for tests.")
+
+    def __post_init__(self) -> None:
+        check(bool(self.egresses), "youtube.egresses is empty: write [direct], or proxies")
+        for egress in self.egresses:
+            check(
+                egress == DIRECT or (urlsplit(egress).scheme in _SCHEMES and bool(urlsplit(egress).hostname)),
+                f"youtube.egresses holds {redacted(egress)!r}: write direct, or scheme://host:port with one of "
+                f"{', '.join(_SCHEMES)}",
+            )
+        check(len(set(self.egresses)) == len(self.egresses), "youtube.egresses names one of them twice")
+        check(
+            len(self.cookies) in (0, len(self.egresses)),
+            f"youtube.cookies has {len(self.cookies)} files for {len(self.egresses)} egresses: one each, '' for none",
+        )
+        for path in self.cookies:
+            check(not path or Path(path).is_file(), f"youtube.cookies names {path}: there is no such file")
+        for name in ("in_flight", "media_in_flight", "min_audio_kbps"):
+            check(getattr(self, name) >= 1, f"youtube.{name} is {getattr(self, name)}: at least 1")
+        for name in ("connect_timeout_s", "request_timeout_s", "try_other_egresses_s"):
+            check(getattr(self, name) > 0, f"youtube.{name} is {getattr(self, name)}: more than 0 seconds")
+        unknown = [route for route in self.routes if route not in (API, YTDLP)]
+        check(bool(self.routes) and not unknown, f"youtube.routes is {list(self.routes)}: of {API} and {YTDLP}")
+        check(bool(self.player_clients), "youtube.player_clients is empty: write [android_vr]")
+        for text in self.extractor_args:
+            check(
+                bool(re.fullmatch(r"[\w-]+:[\w-]+=.*", text)),
+                f"youtube.extractor_args holds {text[:60]!r}: write it as KEY:NAME=VALUE, as for yt-dlp",
+            )
+        url = urlsplit(self.base_url)
+        check(
+            url.scheme in ("http", "https") and bool(url.hostname) and not url.path.strip("/"),
+            f"youtube.base_url is {redacted(self.base_url)!r}: write scheme://host[:port]",
+        )
+
+    def ways_out(self) -> dict[str, Egress]:
+        """The egresses by name; a name holds no password."""
+        names = [_name(address) for address in self.egresses]
+        ways = {}
+        for number, (name, address) in enumerate(zip(names, self.egresses, strict=True)):
+            unique = name if names.count(name) == 1 else f"{name}#{number}"  # several accounts at one proxy
+            ways[unique] = Egress(
+                name=unique,
+                proxy="" if address == DIRECT else address,
+                cookies=self.cookies[number] if self.cookies else "",
+            )
+        return ways
+
+
+def _name(address: str) -> str:
+    if address == DIRECT:
+        return DIRECT
+    url = urlsplit(address)
+    return f"{url.scheme}://{url.hostname}" + (f":{url.port}" if url.port else "")
+
+
+def redacted(text: str) -> str:
+    """The text without user and password of addresses in it."""
+    return _PASSWORD.sub("//***@", text)

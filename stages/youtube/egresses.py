@@ -1,0 +1,71 @@
+"""One thing to be had from YouTube, tried by one egress after another: who is refused is parked, and the next asks."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from stages.budget import Budget, Clock, Parked
+from stages.reasons import Reason, Status
+from stages.youtube.errors import Problem, problem_of
+
+Value = TypeVar("Value")
+
+_MAX_TRIES = 3  # of what fails for a moment: connections, servers, answers that were cut off
+_FIRST_PAUSE_S = 1.0
+_STRIKES = 2  # answers of 429 in one video after which its egress is parked; the first one slows it down
+_TOKEN_IS_WANTED = (Reason.PO_TOKEN_REQUIRED, Reason.UPCOMING)
+"""Wants another try, and not now: what would help does not come in a minute."""
+
+
+class Egresses:
+    """Tries actions by the egresses that are open."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        limit_s: float,
+        *,
+        clock: Clock = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """`limit_s`: how long one action may try."""
+        self.budget, self.limit_s, self.clock, self.sleep = budget, limit_s, clock, sleep
+
+    def attempt(self, action: Callable[[str], Value]) -> Value:
+        """What `action(egress)` gives. Raises Problem: the last one, with `not_before` where egresses were parked.
+
+        A refusal parks the egress and the next one is asked. What fails for a moment is tried again after a pause.
+        What is said of the video itself is said once.
+        """
+        deadline = self.clock() + self.limit_s
+        strikes: dict[str, int] = {}
+        tries = 0
+        while True:
+            egress = self._open_egress()
+            try:
+                return action(egress)
+            except Parked:
+                continue  # by another thread, while this one waited for its turn
+            except Exception as error:  # of two libraries: `problem_of` knows them
+                problem = problem_of(error)
+            if problem.reason.parks:
+                strikes[egress] = strikes.get(egress, 0) + 1
+                if problem.reason is not Reason.RATE_LIMITED or strikes[egress] >= _STRIKES:
+                    self.budget.park(egress, problem.reason.code)
+                if self.clock() >= deadline:
+                    raise Problem(problem.reason, problem.detail, not_before=self.budget.parked_until()) from None
+                continue
+            tries += 1
+            passes = problem.reason.status is Status.RETRY and problem.reason not in _TOKEN_IS_WANTED
+            if not passes or tries >= _MAX_TRIES or self.clock() >= deadline:
+                raise problem from None
+            self.sleep(_FIRST_PAUSE_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+
+    def _open_egress(self) -> str:
+        """The least loaded one. Raises Problem where all are parked."""
+        names = self.budget.open()
+        if names:
+            return names[0]
+        until = self.budget.parked_until()
+        raise Problem(Reason.RATE_LIMITED, "every egress is parked", not_before=until)

@@ -1,0 +1,74 @@
+"""What the player's answer says of a video: the transcript client asks for it anyway, and it holds title and length."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.transcripts.info import MAX_DURATION_MS, MAX_TITLE_CHARS, clean
+
+MAX_DESCRIPTION_CHARS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionTrack:
+    """One track of captions."""
+
+    url: str
+    language: str
+    is_auto: bool
+    is_translatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VideoMeta:
+    """The useful part of the answer. Nothing in it is trusted: a field that is no use counts as absent."""
+
+    title: str = ""
+    description: str = ""
+    duration_ms: int | None = None
+    is_live: bool = False  # goes on now
+    tracks: tuple[CaptionTrack, ...] = ()
+
+
+def parse_player(answer: Any) -> VideoMeta:
+    """Title, description, duration, live status and tracks of captions. Never raises."""
+    details = _mapping(_mapping(answer).get("videoDetails"))
+    captions = _mapping(_mapping(_mapping(answer).get("captions")).get("playerCaptionsTracklistRenderer"))
+    tracks = captions.get("captionTracks")
+    return VideoMeta(
+        title=clean(details.get("title"), MAX_TITLE_CHARS).replace("\n", " "),
+        description=clean(details.get("shortDescription"), MAX_DESCRIPTION_CHARS),
+        duration_ms=_duration_ms(answer, details),
+        is_live=details.get("isLive") is True,
+        tracks=tuple(_tracks(tracks if isinstance(tracks, list) else [])),
+    )
+
+
+def _duration_ms(answer: Any, details: Mapping[str, Any]) -> int | None:
+    """Of the audio formats, which is exact; else in whole seconds, up to one off."""
+    formats = _mapping(_mapping(answer).get("streamingData")).get("adaptiveFormats")
+    exact = [_integer(_mapping(each).get("approxDurationMs")) for each in formats] if isinstance(formats, list) else []
+    found = max((ms for ms in exact if ms), default=None) or 1000 * (_integer(details.get("lengthSeconds")) or 0)
+    return found if 0 < found <= MAX_DURATION_MS else None
+
+
+def _tracks(tracks: list[Any]) -> list[CaptionTrack]:
+    return [
+        CaptionTrack(
+            url=track["baseUrl"],
+            language=track["languageCode"],
+            is_auto=track.get("kind") == "asr",
+            is_translatable=track.get("isTranslatable") is True,
+        )
+        for track in map(_mapping, tracks)
+        if isinstance(track.get("baseUrl"), str) and isinstance(track.get("languageCode"), str)
+    ]
+
+
+def _integer(value: Any) -> int | None:
+    text = str(value)
+    return int(text) if text.isdecimal() and len(text) < 16 else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,156 @@
+"""HTTP sessions that are polite and do not hang: a turn in the budget and a time limit for every request.
+
+Both client libraries get their requests through here, each library in its own way: youtube-transcript-api is given the
+session, and yt-dlp's `urlopen` takes its turns through `Turns`.
+"""
+
+import email.utils
+import threading
+import time
+from collections.abc import Callable
+from http.cookiejar import LoadError, MozillaCookieJar
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError
+
+from stages.budget import Budget, Egress, wait_for_turn
+from stages.youtube.config import YoutubeConfig
+from stages.youtube.errors import Problem, Reason, TooSlow
+
+YOUTUBE = "https://www.youtube.com"
+MAX_ANSWER_BYTES = 64 * 2**20
+"""Of an answer without a stated length: a watch page has one million, hours of captions ten."""
+_CHUNK_BYTES = 1 << 16
+_TOO_MANY = 429
+
+
+class Turns:
+    """The turns of one egress, and where its requests really go."""
+
+    def __init__(
+        self,
+        egress: Egress,
+        budget: Budget,
+        config: YoutubeConfig,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.egress, self.budget, self.config, self.sleep = egress, budget, config, sleep
+        self.base_url = config.base_url.rstrip("/")
+
+    def wait(self) -> None:
+        """Sleep until the next request may go out. Raises Parked."""
+        wait_for_turn(self.budget, self.egress.name, self.sleep)
+
+    def address(self, url: str) -> str:
+        """The url, at `youtube.base_url` if it is one of YouTube's pages."""
+        return self.base_url + url.removeprefix(YOUTUBE) if url.startswith(f"{YOUTUBE}/") else url
+
+    def note(self, status: int, retry_after: str | None) -> None:
+        """What the service answered."""
+        if status == _TOO_MANY:
+            self.budget.slow_down(self.egress.name, retry_after_s(retry_after))
+        elif status < 400:
+            self.budget.answered(self.egress.name)
+
+
+class PoliteAdapter(HTTPAdapter):
+    """Sends the requests of one session: each in its turn, with a limit on the time and size of its whole answer."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__(max_retries=0)
+        self.turns = turns
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """The answer, read to its end. Raises Parked, and what requests raises."""
+        config = self.turns.config
+        self.turns.wait()
+        assert request.url is not None
+        request.url = self.turns.address(request.url)
+        deadline = time.monotonic() + config.request_timeout_s
+        kwargs |= {"stream": True, "timeout": config.connect_timeout_s}
+        response = super().send(request, **kwargs)
+        try:
+            response._content = _read(response, deadline)  # what `Response.content` gives, and no second read
+        finally:
+            response.close()
+        self.turns.note(response.status_code, response.headers.get("Retry-After"))
+        return response
+
+
+class Sessions:
+    """A session per thread and egress: requests' sessions are for one thread each, and keep connections open."""
+
+    def __init__(self, config: YoutubeConfig, budget: Budget, sleep: Callable[[float], object] = time.sleep) -> None:
+        self.ways = config.ways_out()
+        self.turns = {name: Turns(egress, budget, config, sleep) for name, egress in self.ways.items()}
+        self._of_thread = threading.local()
+
+    def __getitem__(self, egress: str) -> requests.Session:
+        mine: dict[str, requests.Session] | None = getattr(self._of_thread, "sessions", None)
+        if mine is None:
+            mine = self._of_thread.sessions = {}
+        if egress not in mine:
+            mine[egress] = new_session(self.turns[egress])
+        return mine[egress]
+
+
+def new_session(turns: Turns) -> requests.Session:
+    """A session that goes out by the egress of `turns`. Raises Problem where its cookies cannot be read."""
+    session = requests.Session()
+    session.trust_env = False  # a proxy of the environment would be a way out that no budget knows
+    adapter = PoliteAdapter(turns)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    if turns.egress.proxy:
+        session.proxies = {"http": turns.egress.proxy, "https": turns.egress.proxy}
+    if turns.egress.cookies:
+        jar = MozillaCookieJar(turns.egress.cookies)
+        try:
+            jar.load(ignore_discard=True, ignore_expires=True)
+        except (OSError, LoadError) as error:
+            raise Problem(Reason.BOT_CHECK, f"cookies of {turns.egress.name}: {error}") from error
+        session.cookies.update(jar)
+    return session
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for, which are written as a number or a date; None for neither."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def is_web_address(url: str) -> bool:
+    """Whether a url that came from outside may be asked: http or https, with a host."""
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _read(response: requests.Response, deadline: float) -> bytes:
+    """The body, decoded. `Response.iter_content` would wait for a full chunk, however slowly it comes."""
+    parts, size = [], 0
+    try:
+        while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if time.monotonic() > deadline:
+                raise TooSlow("the answer took longer than youtube.request_timeout_s")
+            if size > MAX_ANSWER_BYTES and "Content-Length" not in response.headers:
+                raise requests.exceptions.ContentDecodingError(f"more than {MAX_ANSWER_BYTES} bytes")
+    except ReadTimeoutError as error:
+        raise requests.exceptions.ReadTimeout(error) from error
+    except DecodeError as error:
+        raise requests.exceptions.ContentDecodingError(error) from error
+    except HTTPError as error:
+        raise requests.exceptions.ConnectionError(error) from error
+    if response.raw.length_remaining:
+        raise requests.exceptions.ConnectionError(f"{response.raw.length_remaining} bytes of the answer are missing")
+    return b"".join(parts)

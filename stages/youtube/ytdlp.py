@@ -1,0 +1,157 @@
+"""yt-dlp as a library: which formats a video has, and its captions; every request of it in its turn.
+
+Nothing is downloaded by it, nothing is written, no configuration file, cache or plug-in folder of a user is read beyond
+what yt-dlp loads by itself where it is installed.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from yt_dlp import YoutubeDL
+from yt_dlp.networking.common import Request, Response
+from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.utils import YoutubeDLError
+
+from stages.reasons import Reason
+from stages.transcripts.info import MAX_DURATION_MS, MAX_TITLE_CHARS, clean
+from stages.youtube.config import YoutubeConfig
+from stages.youtube.errors import Problem, problem_of, reason_of_words, without_prefix
+from stages.youtube.ids import watch_url
+from stages.youtube.player import MAX_DESCRIPTION_CHARS, CaptionTrack, VideoMeta
+from stages.youtube.session import YOUTUBE, Turns
+
+_CAPTIONS = "json3"
+
+
+class YtDlp:
+    """Asks as yt-dlp does, by one egress."""
+
+    def __init__(self, config: YoutubeConfig, turns: Turns) -> None:
+        self.config, self.turns = config, turns
+
+    def extract(self, video_id: str) -> dict[str, Any]:
+        """yt-dlp's description of the video: formats with addresses, captions, title. Raises Problem."""
+        return self._extract(video_id, _Talk())
+
+    def _extract(self, video_id: str, talk: "_Talk") -> dict[str, Any]:
+        try:
+            with _PoliteYoutubeDL(self._parameters(talk), self.turns) as client:
+                info = client.extract_info(watch_url(video_id), download=False, ie_key="Youtube")
+        except YoutubeDLError as error:
+            raise _with_warnings(problem_of(error), talk.warnings) from error
+        if not isinstance(info, dict):
+            raise Problem(Reason.BAD_ANSWER, "yt-dlp gave no description")
+        if info.get("live_status") == "is_live":
+            raise Problem(Reason.LIVE, "it is being broadcast")
+        if info.get("live_status") == "is_upcoming":
+            raise Problem(Reason.UPCOMING, "it has been announced")
+        return info
+
+    def meta(self, video_id: str) -> VideoMeta:
+        """Title, duration and captions. Raises Problem, also where captions exist that want a PO token."""
+        talk = _Talk()
+        info = self._extract(video_id, talk)
+        duration = info.get("duration")
+        duration_ms = round(duration * 1000) if isinstance(duration, int | float) else 0
+        meta = VideoMeta(
+            title=clean(info.get("title"), MAX_TITLE_CHARS).replace("\n", " "),
+            description=clean(info.get("description"), MAX_DESCRIPTION_CHARS),
+            duration_ms=duration_ms if 0 < duration_ms <= MAX_DURATION_MS else None,
+            tracks=tuple(
+                CaptionTrack(url=entry["url"], language=language, is_auto=is_auto, is_translatable=False)
+                for is_auto, listed in ((False, info.get("subtitles")), (True, info.get("automatic_captions")))
+                for language, entries in (listed or {}).items()
+                for entry in entries
+                if entry.get("ext") == _CAPTIONS and "tlang=" not in entry.get("url", "")
+            ),
+        )
+        locked = [text for text in talk.warnings if reason_of_words(text) is Reason.PO_TOKEN_REQUIRED]
+        if locked and not meta.tracks:
+            raise Problem(Reason.PO_TOKEN_REQUIRED, without_prefix(locked[0]))
+        return meta
+
+    def _parameters(self, talk: "_Talk") -> dict[str, Any]:
+        return {
+            "quiet": True,
+            "no_color": True,
+            "logger": talk,
+            "cachedir": False,
+            "noplaylist": True,
+            "skip_download": True,
+            "writesubtitles": True,  # none is written, but it says what it leaves out
+            "writeautomaticsub": True,
+            "socket_timeout": self.config.connect_timeout_s,
+            "proxy": self.turns.egress.proxy,  # "": none, whatever the environment says
+            "cookiefile": self.turns.egress.cookies or None,
+            "extractor_args": self._extractor_args(),
+            "extractor_retries": 0,  # tries are counted in one place
+        }
+
+    def _extractor_args(self) -> dict[str, dict[str, list[str]]]:
+        """In yt-dlp's own shape. What is skipped costs requests and holds nothing that is wanted."""
+        args: dict[str, dict[str, list[str]]] = defaultdict(dict)
+        args["youtube"] = {
+            "player_client": list(self.config.player_clients),
+            "player_skip": ["webpage", "configs", "js", "initial_data"],
+            "formats": ["missing_pot"],
+        }
+        for text in self.config.extractor_args:
+            key, _, rest = text.partition(":")
+            for part in rest.split(";"):
+                name, _, values = part.partition("=")
+                args[key.lower()][name.strip().replace("-", "_")] = values.split(",")
+        return dict(args)
+
+
+class _PoliteYoutubeDL(YoutubeDL):
+    """yt-dlp whose every request has its turn, and goes where `youtube.base_url` says."""
+
+    def __init__(self, parameters: Mapping[str, Any], turns: Turns) -> None:
+        self._turns = turns
+        self._deadline = time.monotonic() + turns.config.request_timeout_s
+        super().__init__(dict(parameters), auto_init=True)
+
+    def urlopen(self, req: Request | str) -> Response:
+        request = Request(req) if isinstance(req, str) else req.copy()
+        self._turns.wait()
+        if request.url.startswith(f"{YOUTUBE}/"):
+            request.url = self._turns.address(request.url)
+            request.headers.pop("Host", None)
+        try:
+            response = super().urlopen(request)
+        except HTTPError as error:
+            self._turns.note(error.status, error.response.headers.get("Retry-After"))
+            raise
+        self._turns.note(response.status, None)
+        return response
+
+
+class _Talk:
+    """yt-dlp says the best of what it knows in warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def debug(self, message: str) -> None:
+        pass
+
+    def info(self, message: str) -> None:
+        pass
+
+    def warning(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def error(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def _with_warnings(problem: Problem, warnings: list[str]) -> Problem:
+    """What failed, in the words of the warnings where the error itself says nothing."""
+    if problem.reason is not Reason.BAD_ANSWER:
+        return problem
+    for text in map(without_prefix, warnings):
+        if reason := reason_of_words(text):
+            return Problem(reason, text)
+    return problem

@@ -1,0 +1,215 @@
+"""The server: one thread with an event loop, as many connections as come."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from tests.fakes.youtube import pages
+from tests.fakes.youtube.videos import FakeVideo
+
+_DRIP_S = 0.2  # from byte to byte
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request."""
+
+    at: float  # time.monotonic()
+    kind: str  # watch | player | timedtext | media | other
+    video_id: str
+    door: int  # the port by which it came: each stands for an egress that uses it as its proxy
+    cookie: str = ""
+    range: str = ""
+    sent: int = 0  # bytes of media
+
+
+@dataclass
+class FakeYouTube:
+    """The videos, and what was asked. `unknown`: what becomes of ids that are not among the videos."""
+
+    videos: Mapping[str, FakeVideo]
+    latency_s: float = 0.0
+    refusal: Callable[[Seen], str] = lambda seen: ""  # a mishap for whoever asks, such as "429", whatever the video
+    requests: list[Seen] = field(default_factory=list)
+    doors: list[int] = field(default_factory=list)
+    unknown: Callable[[str], FakeVideo] = lambda video_id: FakeVideo(mishap="deleted")
+
+    @property
+    def url(self) -> str:
+        return self.door(0)
+
+    def door(self, number: int) -> str:
+        """The address of a door; as a proxy, it leads to the same videos."""
+        return f"http://127.0.0.1:{self.doors[number]}"
+
+    def asked(self, kind: str) -> list[Seen]:
+        return [seen for seen in self.requests if seen.kind == kind]
+
+    def video(self, video_id: str) -> FakeVideo:
+        return self.videos.get(video_id) or self.unknown(video_id)
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/watch", self._watch)
+        app.router.add_post("/youtubei/v1/player", self._player)
+        app.router.add_get("/api/timedtext", self._timed_text)
+        app.router.add_get("/videoplayback", self._media)
+        app.router.add_route("*", "/{rest:.*}", self._other)
+        return app
+
+    # --- what all have in common
+
+    async def _enter(self, request: web.Request, kind: str, video_id: str) -> tuple[FakeVideo, web.Response | None]:
+        """The video, and an answer that stands in for what was asked."""
+        door = request.transport.get_extra_info("sockname")[1] if request.transport else 0
+        cookie, wanted = request.headers.get("Cookie", ""), request.headers.get("Range", "")
+        seen = Seen(time.monotonic(), kind, video_id, door, cookie, wanted)
+        self.requests.append(seen)
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
+        video = self.video(video_id)
+        refused = self.refusal(seen)
+        if refused == "429" or (kind == "watch" and video.happens("429")):
+            return video, web.Response(status=429, text="Too Many Requests")
+        if refused == "429_retry_after" or (kind == "watch" and video.happens("429_retry_after")):
+            return video, web.Response(status=429, text="Too Many Requests", headers={"Retry-After": "1"})
+        if refused == "captcha" or (kind == "watch" and video.happens("captcha")):
+            return video, web.Response(body=pages.CAPTCHA, content_type="text/html")
+        if refused == "reset" or (kind == "timedtext" and video.happens("reset")):
+            assert request.transport is not None
+            request.transport.abort()
+            raise asyncio.CancelledError
+        if kind == "player" and video.happens("error_500"):
+            return video, web.Response(status=500, text="Internal Server Error")
+        return video, None
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        video_id = request.query.get("v", "")
+        video, answer = await self._enter(request, "watch", video_id)
+        if answer:
+            return answer
+        if video.mishap == "consent" and "CONSENT=YES" not in request.headers.get("Cookie", ""):
+            return web.Response(body=pages.CONSENT, content_type="text/html")
+        page = pages.watch_page(video_id, video)
+        return web.Response(body=page, content_type="text/html", headers={"Content-Encoding": "gzip"})
+
+    async def _player(self, request: web.Request) -> web.StreamResponse:
+        try:
+            asked: dict[str, Any] = json.loads(await request.read())
+        except ValueError:
+            return web.Response(status=400)
+        video_id = str(asked.get("videoId", ""))
+        video, answer = await self._enter(request, "player", video_id)
+        if answer:
+            return answer
+        seen = self.requests[-1] if self.requests else None
+        said = pages.player(video_id, video, self.url)
+        if seen is not None and self.refusal(seen) == "bot":
+            said = {"playabilityStatus": {"status": "LOGIN_REQUIRED", "reason": pages.BOT}}
+        return web.json_response(said)
+
+    async def _timed_text(self, request: web.Request) -> web.StreamResponse:
+        video_id, language = request.query.get("v", ""), request.query.get("lang", "")
+        video, answer = await self._enter(request, "timedtext", video_id)
+        if answer:
+            return answer
+        auto = request.query.get("kind") == "asr"
+        tracks = video.auto if auto else video.manual
+        cues = tracks.get(language) or next(iter(tracks.values()), [])
+        body, content_type = pages.timed_text(cues, request.query.get("fmt", ""), auto=auto)
+        if video.mishap == "po_token" or video.happens("empty"):
+            return web.Response(body=b"", content_type="text/html")
+        if video.happens("truncated"):
+            return web.Response(body=body[: len(body) // 2], content_type=content_type)
+        if video.happens("html"):
+            return web.Response(body=b"<!DOCTYPE html><html><body>Sorry</body></html>", content_type="text/html")
+        if video.happens("drip"):
+            return await _send(request, body, content_type, pause_s=_DRIP_S)
+        if video.happens("wrong_length"):
+            return await _send(request, body[: len(body) // 2], content_type, promised=len(body))
+        return web.Response(body=body, content_type=content_type)
+
+    async def _media(self, request: web.Request) -> web.StreamResponse:
+        video_id = request.query.get("id", "")
+        video, answer = await self._enter(request, "media", video_id)
+        if answer:
+            return answer
+        path = video.media.get(request.query.get("itag", ""))
+        if path is None:
+            return web.Response(status=403)
+        first, end = _range_of(request, Path(path).stat().st_size)
+        index = next(i for i in range(len(self.requests) - 1, -1, -1) if self.requests[i].video_id == video_id)
+        seen = self.requests[index]
+        self.requests[index] = Seen(seen.at, seen.kind, video_id, seen.door, seen.cookie, seen.range, end - first)
+        with Path(path).open("rb") as file:
+            file.seek(first)
+            body = file.read(end - first)
+        headers = {"Accept-Ranges": "bytes"}
+        if "Range" in request.headers:
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{Path(path).stat().st_size}"
+        status = 206 if "Range" in request.headers else 200
+        return web.Response(status=status, body=body, headers=headers, content_type="application/octet-stream")
+
+    async def _other(self, request: web.Request) -> web.StreamResponse:
+        _, answer = await self._enter(request, "other", "")
+        return answer or web.Response(status=404)
+
+
+def _range_of(request: web.Request, size: int) -> tuple[int, int]:
+    wanted = request.http_range
+    first = wanted.start or 0
+    return first, min(size, wanted.stop if wanted.stop is not None else size)
+
+
+async def _send(
+    request: web.Request, body: bytes, content_type: str, *, pause_s: float = 0.0, promised: int | None = None
+) -> web.StreamResponse:
+    """The body byte by byte, or less of it than is promised."""
+    answer = web.StreamResponse(headers={"Content-Type": content_type})
+    answer.content_length = promised or len(body)
+    await answer.prepare(request)
+    for first in range(0, len(body), 1 if pause_s else len(body)):
+        await answer.write(body[first : first + (1 if pause_s else len(body))])
+        await asyncio.sleep(pause_s)
+    if promised:
+        assert request.transport is not None
+        request.transport.close()
+        raise asyncio.CancelledError
+    return answer
+
+
+@contextmanager
+def running(
+    videos: Mapping[str, FakeVideo], *, num_doors: int = 1, port: int = 0, latency_s: float = 0.0
+) -> Iterator[FakeYouTube]:
+    """The fake, until the block ends."""
+    fake = FakeYouTube(videos, latency_s=latency_s)
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(fake.app(), access_log=None, handler_cancellation=True)
+
+    async def start() -> None:
+        await runner.setup()
+        for number in range(num_doors):
+            site = web.TCPSite(runner, "127.0.0.1", port if number == 0 else 0, backlog=1024)
+            await site.start()
+            assert site._server is not None
+            fake.doors.append(site._server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+
+    loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever, name="fake YouTube", daemon=True)
+    thread.start()
+    try:
+        yield fake
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
