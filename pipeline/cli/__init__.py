@@ -12,6 +12,7 @@ from pipeline.cli.convert import convert
 from pipeline.cli.filter import filter_captions
 from pipeline.cli.generate import generate
 from pipeline.cli.inspect import inspect
+from pipeline.cli.plan import plan
 from pipeline.cli.segment import segment
 from pipeline.cli.train import train
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("plan")(plan)
 app.command("build")(build)
 app.command("inspect")(inspect)
 app.command("segment")(segment)

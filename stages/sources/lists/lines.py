@@ -63,21 +63,18 @@ def gather(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> pa.Array:
     )
 
 
-def blocks(path: str, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def blocks(path: str) -> Iterator[Block]:
     """The lines of a file, which may be gzipped. Raises SourceError where it cannot be opened.
 
     What breaks it off in the middle (a half download, a disk) is said in the last block.
     """
     number = 1
     with opened(path) as file:
-        head = file.peek(4)[:4]
-        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise SourceError(f"{path} is UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-        if head[:3] == _BOM:
+        if file.peek(3)[:3] == _BOM:
             file.read(3)
         rest, mac = b"", False
         while True:
-            piece, broken = _read(file, block_bytes)
+            piece, broken = _read(file, BLOCK_BYTES)
             if number == 1 and not rest:
                 mac = _CR in piece and _LF not in piece  # line ends of an old Mac
             if mac:
@@ -132,7 +129,10 @@ def opened(path: str) -> Iterator[Any]:
             head = file.peek(4)[:4]
             if head == _ZIP:
                 raise SourceError(f"{shown} is a zip archive: unpack it and name the lists in it")
-            yield gzip.GzipFile(fileobj=file) if head[:2] == _GZIP else file
+            unpacked = gzip.GzipFile(fileobj=file) if head[:2] == _GZIP else file
+            if unpacked.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                raise SourceError(f"{shown} is UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+            yield unpacked
     except FileNotFoundError:
         raise SourceError(f"{shown} does not exist: name the file that lists the videos") from None
     except IsADirectoryError:

@@ -1,0 +1,280 @@
+"""What a plan will take: requests, hours, traffic, clips, GPU-hours, storage and, where prices are given, cost.
+
+Until the dataset has videos enough of its own in the ledger, the paper's funnel is assumed (appendix A): of 73 M videos
+55.1 M had gaps, 327.3 M clips were cut from them, 57.0 M of those were kept, 7.8 s each. Every figure is a range.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config import BuildConfig
+from pipeline.dataset.log import State
+from pipeline.dataset.parquet import read_parquet
+from pipeline.dataset.rows import RowSet
+from pipeline.dataset.store import Store
+from pipeline.dataset.view import DatasetView
+from stages.youtube.ids import watch_url
+
+WITH_GAPS, CLIPS_PER_VIDEO, KEPT_SHARE, KEPT_S = 55.1 / 73, 327.3 / 55.1, 57.0 / 327.3, 7.8
+STILL_THERE = (0.6, 1.0)
+"""Of a list's videos. The lists are from 2017 to 2023, and of the oldest about a third has gone."""
+TRANSCRIPT_REQUESTS = (3.0, 3.0)  # watch page, player, timed text
+MEDIA_REQUESTS = (3.0, 6.0)  # the player again, the container's index, the spans
+PAGE_BYTES = (150_000.0, 400_000.0)  # of the three answers, compressed
+CAPTION_GPU_S = (0.03, 0.28)
+"""Per clip. The paper's released code takes 0.28 s for ten seconds of audio, one clip at a time; batches take less."""
+FLAC_SHARE = (0.4, 0.7)  # of 16-bit PCM
+ENOUGH_VIDEOS = 200
+"""So many videos of its own, and a dataset's shares count instead of the paper's."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """From the lowest to the highest value that the assumptions allow."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, bounds: tuple[float, float] | float) -> "Range":
+        return cls(*bounds) if isinstance(bounds, tuple) else cls(bounds, bounds)
+
+    def __mul__(self, other: "Range | float") -> "Range":
+        factor = other if isinstance(other, Range) else Range.of(other)
+        return Range(self.low * factor.low, self.high * factor.high)
+
+    def __add__(self, other: "Range") -> "Range":
+        return Range(self.low + other.low, self.high + other.high)
+
+    def __str__(self) -> str:
+        low, high = _figure(self.low), _figure(self.high)
+        return low if low == high else f"{low} to {high}"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a plan still holds."""
+
+    online: int = 0  # videos whose transcript decides
+    online_given: int = 0  # videos that are fetched for the clips that they came with
+    local: int = 0  # videos that are there, with a transcript beside them
+    local_given: int = 0
+    clips: int = 0  # given
+    clips_to_caption: int = 0  # of those
+    clip_s: float = 0.0  # given
+
+    @property
+    def videos(self) -> int:
+        return self.online + self.online_given + self.local + self.local_given
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What comes of a video whose transcript decides, on average over all that a list names."""
+
+    basis: str  # for people
+    there: Range  # can be reached
+    with_gaps: Range
+    clips: Range  # cut
+    kept: Range
+    kept_s: Range  # of one kept clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """In any one currency; None: not given, and not part of the cost."""
+
+    gpu_hour: float | None = None
+    gb_traffic: float | None = None
+    gb_stored: float | None = None  # per month
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The figures of a plan."""
+
+    work: Work
+    basis: str
+    requests: Range
+    requests_per_s: float
+    hours: Range  # at that rate, were requests all that takes time
+    traffic_gb: Range
+    clips: Range
+    kept: Range
+    kept_hours: Range
+    gpu_hours: Range
+    stored_gb: Range
+    cost: Range | None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        w = self.work
+        parts = (
+            (w.online, "to be searched for gaps online"),
+            (w.online_given, "online with their clips"),
+            (w.local, "here"),
+            (w.local_given, "here with their clips"),
+        )
+        yield f"to do: {w.videos} videos ({', '.join(f'{count} {what}' for count, what in parts if count) or 'none'})"
+        if not w.videos:
+            return
+        yield f"  assumed: {self.basis}"
+        if self.requests.high:
+            yield f"  requests: {self.requests}, at {self.requests_per_s:g} a second {_duration(self.hours)}"
+            yield f"  traffic: {self.traffic_gb} GB"
+        yield f"  clips: {self.clips} cut, {self.kept} kept, {self.kept_hours} hours of audio"
+        yield f"  captions: {self.gpu_hours} GPU-hours"
+        yield f"  storage: {self.stored_gb} GB"
+        if self.cost:
+            yield f"  cost: {self.cost} by the prices given"
+
+
+def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) -> Estimate:
+    """What the work takes with these settings, if a video gives what `shares` says."""
+    online, given = Range.of(work.online), Range.of(work.online_given)
+    searched = online + Range.of(work.local)
+    with_audio = online * shares.with_gaps + given * shares.there
+    requests = online * Range.of(TRANSCRIPT_REQUESTS) + with_audio * Range.of(MEDIA_REQUESTS)
+    rate = config.youtube.budget.requests_per_s * len(config.youtube.egresses)
+    there = shares.there if work.online_given else Range.of(1.0)
+    clips = searched * shares.clips + Range.of(work.clips) * there
+    kept = searched * shares.kept + Range.of(work.clips) * there
+    kept_s = searched * shares.kept * shares.kept_s + Range.of(work.clip_s) * there
+    heard = searched * shares.clips + Range.of(work.clips_to_caption) * there
+    audio_s = online * shares.clips * shares.kept_s
+    if work.online_given:
+        audio_s = audio_s + Range.of(work.clip_s) * there
+    audio_bytes = audio_s * (config.youtube.min_audio_kbps * 125.0) * Range(1.0, 2.0)  # the cheapest may be dearer
+    traffic_gb = (online * Range.of(PAGE_BYTES) + audio_bytes) * 1e-9
+    gpu_hours = heard * Range.of(CAPTION_GPU_S) * (1 / 3600)
+    stored_gb = kept_s * Range.of(FLAC_SHARE) * (2.0 * config.media.sample_rate_hz * 1e-9)
+    cost = [
+        amount * price
+        for amount, price in (
+            (gpu_hours, prices.gpu_hour),
+            (traffic_gb, prices.gb_traffic),
+            (stored_gb, prices.gb_stored),
+        )
+        if price is not None
+    ]
+    return Estimate(
+        work,
+        shares.basis,
+        requests,
+        rate,
+        requests * (1 / rate / 3600),
+        traffic_gb,
+        clips,
+        kept,
+        kept_s * (1 / 3600),
+        gpu_hours,
+        stored_gb,
+        sum(cost[1:], cost[0]) if cost else None,
+    )
+
+
+def of_paper() -> Shares:
+    """The paper's funnel, for lists of which nothing, or a part, has gone since."""
+    there = Range.of(STILL_THERE)
+    return Shares(
+        "the paper's funnel (75.5 % of videos with gaps, 5.9 clips each, 17.4 % of them kept, 7.8 s long), with "
+        f"{STILL_THERE[0]:.0%} to {STILL_THERE[1]:.0%} of the listed videos still there",
+        there,
+        there * WITH_GAPS,
+        there * (WITH_GAPS * CLIPS_PER_VIDEO),
+        there * (WITH_GAPS * CLIPS_PER_VIDEO * KEPT_SHARE),
+        Range.of(KEPT_S),
+    )
+
+
+def measured(url: str) -> Shares | None:
+    """The shares of the dataset's own videos; None where it has too few to tell. Ranges are two standard errors."""
+    row = DatasetView(url).rows(
+        "select count(*) as n, avg((status <> 'failed')::int) as there, avg((num_gaps > 0)::int) as gaps, "
+        "avg(num_clips) as clips, stddev_samp(num_clips) as clips_sd, avg(num_kept) as kept, "
+        "stddev_samp(num_kept) as kept_sd, sum(kept_ms) / 1000 / nullif(sum(num_kept), 0) as kept_s "
+        "from videos where status <> 'retry'"
+    )[0]
+    n = row["n"]
+    if n < ENOUGH_VIDEOS:
+        return None
+
+    def near(mean: float, deviation: float, most: float = float("inf")) -> Range:
+        error = 2 * deviation / n**0.5
+        return Range(max(0.0, mean - error), min(most, mean + error))
+
+    def share(mean: float) -> Range:
+        return near(mean, (mean * (1 - mean)) ** 0.5, 1.0)
+
+    return Shares(
+        f"the shares of the {n} videos that this dataset has handled, two standard errors either way",
+        share(row["there"]),
+        share(row["gaps"]),
+        near(row["clips"], row["clips_sd"]),
+        near(row["kept"], row["kept_sd"]),
+        Range.of(float(row["kept_s"] or KEPT_S)),
+    )
+
+
+def work_left(store: Store, state: State) -> Work:
+    """What the plan's unfinished rows are, one file at a time."""
+    total = np.zeros(7)
+    unfinished = state.unfinished(time.time())
+    first = 0
+    for name in state.names("plan"):
+        end = first + state.files[name].counts["rows"]
+        here = unfinished - RowSet.of([(0, first), (end, state.num_rows)])
+        if len(here):
+            total += _work_in(store, name, [(a - first, b - first) for a, b in here.ranges], end - first)
+        first = end
+    online, online_given, local, local_given, clips, to_caption = (int(count) for count in total[:6])
+    return Work(online, online_given, local, local_given, clips, to_caption, float(total[6]))
+
+
+def _work_in(store: Store, name: str, ranges: list[tuple[int, int]], rows: int) -> np.ndarray:
+    to_do = np.zeros(rows, bool)
+    for a, b in ranges:
+        to_do[a:b] = True
+    table = read_parquet(store, name)
+    online = pc.starts_with(table["media"], watch_url("")).to_numpy(zero_copy_only=False)
+    if "given" not in table.schema.names:  # written before sources could bring clips
+        return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), 0, 0, 0, 0.0])
+    given = pc.fill_null(table["given"], False).to_numpy(zero_copy_only=False)
+    counts = [(to_do & a & b).sum() for b in (~given, given) for a in (online, ~online)]
+    clips = pc.list_flatten(table["clips"].filter(pa.array(to_do & given)).combine_chunks())
+    start, stop, caption = (clips.field(part) for part in ("start_ms", "end_ms", "caption"))
+    known = pc.sum(pc.max_element_wise(pc.subtract(stop, start), 0)).as_py() or 0
+    return np.array(
+        [
+            counts[0],
+            counts[2],
+            counts[1],
+            counts[3],
+            len(clips),
+            pc.sum(pc.equal(caption, "")).as_py() or 0,
+            known / 1e3,
+        ]
+    )
+
+
+def _duration(hours: Range) -> str:
+    if hours.high >= 48:
+        return f"{hours * (1 / 24)} days"
+    return f"{hours} hours"
+
+
+def _figure(value: float) -> str:
+    """Two or three digits that mean something."""
+    for size, unit in ((1e9, " billion"), (1e6, " million")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
