@@ -58,18 +58,20 @@ BY_WORDS: tuple[tuple[str, Reason], ...] = (
     # What YouTube says, to either library, or yt-dlp in its place. The first that is found holds.
     (r"not a bot|confirm you.re not", Reason.BOT_CHECK),
     (r"HTTP Error 429|Too Many Requests|rate-limited by YouTube", Reason.RATE_LIMITED),
+    (r"content isn.t available, try again later", Reason.RATE_LIMITED),  # what it tells a session that asks too often
     (r"captcha|unusual traffic", Reason.IP_BLOCKED),
     (r"private video|video is private", Reason.PRIVATE),
     (r"members-only|available to this channel's members|requires payment|purchase|rental|Premium", Reason.MEMBERS_ONLY),
-    (r"confirm your age|age-restricted|inappropriate for some users", Reason.AGE_RESTRICTED),
+    (r"confirm your age|age-restricted|inappropriate (for|or offensive)|discretion is advised", Reason.AGE_RESTRICTED),
     (r"in your (country|location)|not available from your location|geo.?restrict", Reason.GEO_BLOCKED),
-    (r"will begin in|Premieres in|has not started|is upcoming|starts? in ", Reason.UPCOMING),
+    (r"will begin in|Premieres in|has not started|is upcoming|starts? in |processing this video", Reason.UPCOMING),
     (r"live event|is live\b|live stream recording is not available", Reason.LIVE),
     (
         r"video is (unavailable|not available)|no longer available|has been removed|been terminated|"
         r"video unavailable|does not exist|deleted|violat",
         Reason.DELETED,
     ),
+    (r"needs to be reloaded|error occurred", Reason.BAD_ANSWER),
     (r"PO Token|missing_pot", Reason.PO_TOKEN_REQUIRED),
     (r"timed out|timeout", Reason.TIMEOUT),
     (r"HTTP Error 5\d\d|Connection|IncompleteRead|Remote end closed|Network is unreachable|resolve", Reason.NETWORK),
