@@ -22,7 +22,7 @@ from pipeline.dataset.log import read_state
 from pipeline.dataset.store import Store, open_store
 from pipeline.dataset.writer import Proposal, Writer
 from pipeline.demo.corpus import CORPUS, synthesise_corpus
-from pipeline.pools import POOLS
+from pipeline.pools import POOLS, stages_of
 from stages.records import from_table
 from stages.stage import run_stages
 
@@ -32,7 +32,7 @@ class PlainLoop:
 
     def __init__(self, config: BuildConfig, store: Store) -> None:
         self.config = config
-        self.stages = [stage for pool in POOLS.values() for stage in pool(config)]
+        self.stages = [stage for pool in POOLS for stage in stages_of(pool, config)]
         self.writer = Writer(config.writer, store)
 
     def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:

@@ -23,7 +23,7 @@ from pipeline.config import BuildConfig, ConfigError, PoolConfig
 from pipeline.dataset.store import Store
 from pipeline.dataset.writer import Proposal, WriteFailed, Writer
 from pipeline.errors import FINISHED_WITH_FAILURES, ForeseenError
-from pipeline.pools import POOLS
+from pipeline.pools import POOLS, stages_of
 from stages.records import Video, from_table, to_table
 from stages.scores import resolved
 from stages.stage import SickWorker, run_stages
@@ -64,7 +64,7 @@ class StageWorker:
     def __init__(self, pool: str, config: BuildConfig, progress: Any) -> None:
         self.pool = pool
         self.progress = progress
-        self.stages = POOLS[pool](config)
+        self.stages = stages_of(pool, config)
         self.has_worked = False
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -7,6 +7,7 @@ waits for: disks and networks, CPUs, GPUs.
 from collections.abc import Callable
 
 from pipeline.config import BuildConfig
+from stages.budget import Budget, LocalBudget
 from stages.captions import Captions
 from stages.encode import Encode
 from stages.keywords import Keywords
@@ -19,17 +20,20 @@ from stages.speech import Speech
 from stages.stage import Stage
 from stages.transcripts import Transcripts
 from stages.video_captions import VideoCaptions
+from stages.youtube.client import Youtube
 
 
-def _fetch(config: BuildConfig) -> list[Stage]:
-    return [Probe(config.probe), Transcripts(config.transcripts), Segments(config.segments)]
+def _fetch(config: BuildConfig, budget: Budget) -> list[Stage]:
+    youtube = _youtube(config, budget, config.youtube.in_flight)
+    return [Probe(config.probe), Transcripts(config.transcripts, youtube), Segments(config.segments)]
 
 
-def _media(config: BuildConfig) -> list[Stage]:
-    return [Media(config.media, with_frames=bool(config.video_captions.model))]
+def _media(config: BuildConfig, budget: Budget) -> list[Stage]:
+    youtube = _youtube(config, budget, config.youtube.media_in_flight)
+    return [Media(config.media, youtube, with_frames=bool(config.video_captions.model))]
 
 
-def _judge(config: BuildConfig) -> list[Stage]:
+def _judge(config: BuildConfig, budget: Budget) -> list[Stage]:
     device = config.captions.torch_device
     scorer = text_model(config.scores, config.captions)
     stages: list[Stage] = [VideoCaptions(config.video_captions, device)] if config.video_captions.model else []
@@ -41,5 +45,16 @@ def _judge(config: BuildConfig) -> list[Stage]:
     return [*stages, Encode()]
 
 
-POOLS: dict[str, Callable[[BuildConfig], list[Stage]]] = {"fetch": _fetch, "media": _media, "judge": _judge}
+def _youtube(config: BuildConfig, budget: Budget, in_flight: int) -> Youtube:
+    return Youtube(config.youtube, config.transcripts, config.media.sample_rate_hz, budget, in_flight=in_flight)
+
+
+_MAKERS: dict[str, Callable[[BuildConfig, Budget], list[Stage]]] = {"fetch": _fetch, "media": _media, "judge": _judge}
+
+POOLS = tuple(_MAKERS)
 """In the order of the flow; the writer follows."""
+
+
+def stages_of(pool: str, config: BuildConfig, budget: Budget | None = None) -> list[Stage]:
+    """The stages of a pool. `budget`: of requests to YouTube; None: one of this process alone."""
+    return _MAKERS[pool](config, budget or LocalBudget(config.youtube.budget, list(config.youtube.ways_out())))

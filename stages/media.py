@@ -5,18 +5,26 @@ later is plain concatenation, and a clip has exactly the samples that its times 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.ffmpeg import MediaError, decode, frames
 from stages.local import is_remote, local_file
 from stages.reasons import Reason
-from stages.records import Clip, Verdict, Video
+from stages.records import Clip, Span, Verdict, Video
 from stages.settings import check, setting
 from stages.text import printable
+from stages.youtube.ids import is_youtube
+from stages.youtube.problem import Problem
+
+if TYPE_CHECKING:
+    from stages.youtube.audio import YoutubeAudio
+    from stages.youtube.client import Youtube
 
 _LONGEST_JOINED_READ_MS = 600_000
 _LOWEST_DBFS = -120.0
@@ -52,6 +60,19 @@ class MediaConfig:
         check(self.timeout_s > 0, f"media.timeout_s is {self.timeout_s}: more than 0 seconds")
 
 
+@dataclass(frozen=True)
+class FileAudio:
+    """The audio of a file that is here."""
+
+    path: Path
+    bytes_read: int  # to get it here
+    bytes_saved: int = 0
+
+    def decode(self, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
+        """See `stages.ffmpeg.decode`."""
+        return decode(str(self.path), start_ms, end_ms, sample_rate_hz, timeout_s)
+
+
 class Media:
     """Gives every clip its PCM and levels, or ends the video: undecodable, truncated_media, media_missing, timeout.
 
@@ -60,43 +81,61 @@ class Media:
 
     name = "media"
 
-    def __init__(self, config: MediaConfig, *, with_frames: bool = False) -> None:
-        self.config = config
+    def __init__(self, config: MediaConfig, youtube: "Youtube | None" = None, *, with_frames: bool = False) -> None:
+        """`youtube`: who fetches the audio of videos that are not here; None where there are none such."""
+        self.config, self.youtube = config, youtube
         self.with_frames = with_frames
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [self._read(video) for video in videos]
+        if self.youtube is None:
+            return [self._read(video) for video in videos]
+        return self.youtube.map(self._read, videos)
 
     def _read(self, video: Video) -> Video:
-        name = printable(Path(video.media).name)
+        name = video.video_id if is_youtube(video) else printable(Path(video.media).name)
         deadline = time.monotonic() + self.config.timeout_s
         clips: list[Clip] = []
-        bytes_read = 0
         shortest_ms = 0 if video.given else self.config.min_clip_ms
         wanted, left_out = self._within_limit(video.clips)
+        groups = _reads(wanted, self.config.join_reads_ms)
+        spans = [(group[0].start_ms, max(clip.end_ms for clip in group)) for group in groups]
         try:
-            with local_file(video.media) as path:
-                for group in _reads(wanted, self.config.join_reads_ms):
-                    span = group[0].start_ms, max(clip.end_ms for clip in group)
-                    pcm, truncated = decode(str(path), *span, self.config.sample_rate_hz, deadline - time.monotonic())
+            with self._open(video, spans, deadline) as audio:
+                for group, span in zip(groups, spans, strict=True):
+                    pcm, truncated = audio.decode(*span, self.config.sample_rate_hz, deadline - time.monotonic())
                     end_ms = span[0] + len(pcm) * 500 // self.config.sample_rate_hz
                     if truncated and end_ms < span[1] - self.config.min_clip_ms:
                         detail = f"{name}: no audio after {end_ms / 1000:.2f} s, though the header promises more"
                         return video.ended(Reason.TRUNCATED_MEDIA, detail)
                     clips += [self._cut(clip, pcm, span[0], shortest_ms) for clip in group]
-                if self.with_frames:
-                    clips = _with_frames(clips, str(path), deadline - time.monotonic())
-                if is_remote(video.media):
-                    bytes_read = path.stat().st_size
+                if self.with_frames and isinstance(audio, FileAudio):
+                    clips = _with_frames(clips, str(audio.path), deadline - time.monotonic())
         except OSError as error:
             return video.ended(Reason.MEDIA_MISSING, f"{name}: {error}")
         except MediaError as error:
             return video.ended(Reason.TIMEOUT if error.timeout else Reason.UNDECODABLE, f"{name}: {error}")
+        except Problem as problem:
+            return video.ended(problem.reason, f"{name}: {problem.detail}", not_before=problem.not_before)
         past_end = sum(clip.verdict is Verdict.PAST_END for clip in clips)
         if clips and past_end == len(clips):
             return video.ended(Reason.UNDECODABLE, f"{name}: no audio could be decoded in any gap")
-        detail = f"{name}: {past_end} clips lie past the end of the audio" if past_end else ""
-        return replace(video, clips=(*clips, *left_out), bytes_read=video.bytes_read + bytes_read, detail=detail)
+        return replace(
+            video,
+            clips=(*clips, *left_out),
+            bytes_read=video.bytes_read + audio.bytes_read,
+            bytes_saved=audio.bytes_saved,
+            detail=f"{name}: {past_end} clips lie past the end of the audio" if past_end else "",
+        )
+
+    @contextmanager
+    def _open(self, video: Video, spans: Sequence[Span], deadline: float) -> Iterator["FileAudio | YoutubeAudio"]:
+        """What the spans can be decoded from. Raises OSError, Problem."""
+        if is_youtube(video):
+            assert self.youtube is not None, "a video of YouTube, and nobody to ask for it"
+            yield self.youtube.audio(video, spans, deadline)
+            return
+        with local_file(video.media) as path:
+            yield FileAudio(path, bytes_read=path.stat().st_size if is_remote(video.media) else 0)
 
     def _within_limit(self, clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
         """The clips up to `max_clip_s_per_video`, and the rest with its verdict."""

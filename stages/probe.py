@@ -12,6 +12,7 @@ from stages.local import is_remote, local_file
 from stages.reasons import Reason
 from stages.records import Video
 from stages.settings import check, setting
+from stages.youtube.ids import is_youtube
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,10 @@ class ProbeConfig:
 
 
 class Probe:
-    """Sets `duration_ms` from the container, or ends the video: media_missing, undecodable, no_audio, timeout."""
+    """Sets `duration_ms` from the container, or ends the video: media_missing, undecodable, no_audio, timeout.
+
+    What is not here yet passes by: YouTube says itself how long its videos are.
+    """
 
     name = "probe"
 
@@ -33,7 +37,7 @@ class Probe:
         self.config = config
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [self._probe(video) for video in videos]
+        return [video if is_youtube(video) else self._probe(video) for video in videos]
 
     def _probe(self, video: Video) -> Video:
         name = Path(video.media).name

@@ -106,6 +106,7 @@ class Video:
     info: str = ""  # path or URL of yt-dlp's info.json
     sidecars: tuple[str, ...] = ()  # paths or URLs of the transcript files
     title: str = ""
+    description: str = ""  # what its uploader says of it, cut
     duration_ms: int | None = None
     transcript_kind: str = ""  # manual | auto | unknown
     transcript_language: str = ""
@@ -119,18 +120,26 @@ class Video:
     reason: str = ""  # code of a Reason; empty while ok
     detail: str = ""  # what was found, for people: names the file or the field
     attempt: int = 0  # how often it was tried before
+    not_before: float | None = None  # Unix time before which another try makes no sense, where that is known
     bytes_read: int = 0
+    bytes_saved: int = 0  # of the media that was fetched in parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
 
     @property
     def is_ok(self) -> bool:
         return self.status is Status.OK
 
-    def ended(self, reason: Reason, detail: str = "") -> "Video":
+    def ended(self, reason: Reason, detail: str = "", *, not_before: float | None = None) -> "Video":
         """The video with its final status. Its clips stay, without audio. `detail` may hold text from outside."""
-        detail = printable(detail, 500)
-        clips = tuple(clip.emptied() for clip in self.clips)
-        return replace(self, status=reason.status, reason=reason.code, detail=detail, clips=clips, cues=())
+        return replace(
+            self,
+            status=reason.status,
+            reason=reason.code,
+            detail=printable(detail, 500),
+            not_before=not_before,
+            clips=tuple(clip.emptied() for clip in self.clips),
+            cues=(),
+        )
 
     def map_clips(self, change: Callable[[Clip], Clip]) -> "Video":
         """The video with `change` applied to every clip that no stage has dropped."""
@@ -178,6 +187,7 @@ VIDEO_SCHEMA = pa.schema(
         ("info", pa.string()),
         ("sidecars", pa.list_(pa.string())),
         ("title", pa.string()),
+        ("description", pa.string()),
         ("duration_ms", pa.int64()),
         ("transcript_kind", pa.string()),
         ("transcript_language", pa.string()),
@@ -191,7 +201,9 @@ VIDEO_SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("attempt", pa.int32()),
+        ("not_before", pa.float64()),
         ("bytes_read", pa.int64()),
+        ("bytes_saved", pa.int64()),
         ("seconds", pa.map_(pa.string(), pa.float64())),
     ]
 )

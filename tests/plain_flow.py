@@ -7,7 +7,7 @@ import pyarrow as pa
 from pipeline.config import BuildConfig
 from pipeline.dataset.store import Store
 from pipeline.dataset.writer import Proposal, Writer
-from pipeline.pools import POOLS
+from pipeline.pools import POOLS, stages_of
 from stages.records import Video, from_table, to_table
 from stages.stage import Stage, run_stages
 
@@ -17,7 +17,7 @@ class PlainFlow:
         self, config: BuildConfig, store: Store, stages: list[Stage] | None = None, *, block: int | None = None
     ) -> None:
         """`block`: so many videos run through the stages together; default: those of one shard."""
-        self.stages = [stage for pool in POOLS.values() for stage in pool(config)] if stages is None else stages
+        self.stages = [stage for pool in POOLS for stage in stages_of(pool, config)] if stages is None else stages
         self.size = config.writer.videos_per_shard
         self.block = block or self.size
         self.writer = Writer(config.writer, store)

@@ -76,6 +76,7 @@ def sample_of(video: Video, clip: Clip) -> Sample:
         "end_ms": clip.end_ms,
         "caption": clip.caption,
         "original_caption": clip.original_caption,
+        "description": video.description,
         "tags": list(clip.tags),
         "video_caption": clip.video_caption,
         "sample_rate_hz": clip.sample_rate_hz,

@@ -67,14 +67,19 @@ LEDGER_SCHEMA = pa.schema(
             ),
         ),
         ("bytes_read", pa.int64()),
+        ("bytes_saved", pa.int64()),  # of media of which parts were enough
         ("seconds", pa.map_(pa.string(), pa.float64())),
     ]
 )
 
 
-_WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code}
+_WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code, Reason.UPCOMING.code}
 """A folder that is not mounted must not use up the tries of its videos."""
+_NOT_CHARGED = {reason.code for reason in Reason if reason.parks}
+"""Whoever asked was refused: the video has not been tried."""
 _LONGEST_WAIT_S = 86_400
+_UNKNOWN_PARK_S = 30
+"""Until a video is tried again that was refused by one egress, while another is open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +191,8 @@ class Writer:
     def _given_up(self, video: Video) -> Video:
         """The video as failed, if it was tried often enough. What is merely not there is waited for without end."""
         tries = video.attempt + 1
-        if video.status is not Status.RETRY or video.reason in _WAITED_FOR or tries < self.config.max_attempts:
+        is_free = video.reason in _WAITED_FOR | _NOT_CHARGED
+        if video.status is not Status.RETRY or is_free or tries < self.config.max_attempts:
             return video
         return replace(video, status=Status.FAILED, detail=f"given up after {tries} tries; {video.detail}")
 
@@ -194,7 +200,10 @@ class Writer:
         wait_s = min(self.config.retry_after_s * 2**video.attempt, _LONGEST_WAIT_S)
         if video.reason in _WAITED_FOR:
             wait_s = max(wait_s, 60)  # or one run would ask for ever
-        return Retry(video.row, video.attempt + 1, int(time.time()) + wait_s)
+        attempt, now = video.attempt + 1, int(time.time())
+        if video.reason in _NOT_CHARGED:
+            attempt, wait_s = video.attempt, 0 if video.not_before is not None else _UNKNOWN_PARK_S
+        return Retry(video.row, attempt, max(now + wait_s, int(video.not_before or 0) + 1))
 
 
 class WriteFailed(ForeseenError):

@@ -1,54 +1,49 @@
 """The transcripts stage: from the files beside a video to its cues."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.reasons import Reason
 from stages.records import Video
-from stages.settings import check, setting
 from stages.text import printable
 from stages.transcripts.choice import Track, by_preference, tracks_of
+from stages.transcripts.config import TranscriptsConfig
 from stages.transcripts.cue_text import is_blank
 from stages.transcripts.info import Info, parse_info
 from stages.transcripts.read import read_bytes, read_transcript
 from stages.transcripts.transcript import Transcript, TranscriptError
+from stages.youtube.ids import is_youtube
 
-
-@dataclass(frozen=True, kw_only=True)
-class TranscriptsConfig:
-    """Which transcripts count."""
-
-    languages: tuple[str, ...] = setting(
-        ("en",),
-        "Accepted languages, the preferred first; 'en' also accepts 'en-US'. English, as in the paper (A.2).",
-        results=True,
-    )
-    allow_machine_translated: bool = setting(
-        False,
-        "Accept automatic captions that were translated into an accepted language. Their times hold, but speech "
-        "recognition of a rarer language misses more speech.",
-        results=True,
-    )
-
-    def __post_init__(self) -> None:
-        is_tuple = isinstance(self.languages, tuple) and all(isinstance(name, str) and name for name in self.languages)
-        check(
-            is_tuple and bool(self.languages),
-            f"transcripts.languages is {self.languages!r}; name at least one language, as in [en]",
-        )
+if TYPE_CHECKING:
+    from stages.youtube.client import Youtube
 
 
 class Transcripts:
-    """Reads the info.json and the best transcript beside each video. Videos that come with their clips pass by."""
+    """Gives every video the cues of its best transcript: from the files beside it, or from YouTube.
+
+    Videos that come with their clips pass by.
+    """
 
     name = "transcripts"
 
-    def __init__(self, config: TranscriptsConfig) -> None:
-        self.config = config
+    def __init__(self, config: TranscriptsConfig, youtube: "Youtube | None" = None) -> None:
+        """`youtube`: who asks for the transcripts of videos that are not here; None where there are none such."""
+        self.config, self.youtube = config, youtube
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [video if video.given else self._read(video) for video in videos]
+        if self.youtube is None:
+            return [self._transcribe(video) for video in videos]
+        return self.youtube.map(self._transcribe, videos)
+
+    def _transcribe(self, video: Video) -> Video:
+        if video.given:
+            return video
+        if not is_youtube(video):
+            return self._read(video)
+        assert self.youtube is not None, "a video of YouTube, and nobody to ask for it"
+        return self.youtube.with_captions(video)
 
     def _read(self, video: Video) -> Video:
         try:

@@ -14,9 +14,9 @@ from stages.ffmpeg import decode
 from stages.reasons import Reason
 from stages.records import Span
 from stages.youtube.config import YoutubeConfig
-from stages.youtube.errors import Problem
 from stages.youtube.formats import AudioFormat, choose
 from stages.youtube.media_index import MediaIndex, NeedsMore, NoIndex, read_index
+from stages.youtube.problem import Problem
 from stages.youtube.session import YOUTUBE, Sessions
 from stages.youtube.ytdlp import YtDlp
 

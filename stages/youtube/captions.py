@@ -15,13 +15,13 @@ from youtube_transcript_api import IpBlocked, YouTubeTranscriptApi
 
 from stages.reasons import Reason
 from stages.transcripts.choice import Track, by_preference
+from stages.transcripts.config import TranscriptsConfig
 from stages.transcripts.cue_text import is_blank
 from stages.transcripts.read import MAX_BYTES, read_transcript
-from stages.transcripts.stage import TranscriptsConfig
 from stages.transcripts.transcript import Transcript, TranscriptError
 from stages.youtube.config import API, YoutubeConfig
-from stages.youtube.errors import Problem
 from stages.youtube.player import CaptionTrack, VideoMeta, parse_player
+from stages.youtube.problem import Problem
 from stages.youtube.session import Sessions, is_web_address
 from stages.youtube.ytdlp import YtDlp
 

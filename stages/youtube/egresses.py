@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from stages.budget import Budget, Clock, Parked
 from stages.reasons import Reason, Status
-from stages.youtube.errors import Problem, problem_of
+from stages.youtube.errors import problem_of
+from stages.youtube.problem import Problem
 
 Value = TypeVar("Value")
 

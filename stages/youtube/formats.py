@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stages.reasons import Reason
-from stages.youtube.errors import Problem
+from stages.youtube.problem import Problem
 from stages.youtube.session import is_web_address
 
 _CONTAINERS = ("m4a", "webm", "mp4")

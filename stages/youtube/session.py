@@ -17,8 +17,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError
 
 from stages.budget import Budget, Egress, wait_for_turn
+from stages.reasons import Reason
 from stages.youtube.config import YoutubeConfig
-from stages.youtube.errors import Problem, Reason, TooSlow
+from stages.youtube.errors import TooSlow
+from stages.youtube.problem import Problem
 
 YOUTUBE = "https://www.youtube.com"
 MAX_ANSWER_BYTES = 64 * 2**20

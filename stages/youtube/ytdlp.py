@@ -17,9 +17,10 @@ from yt_dlp.utils import YoutubeDLError
 from stages.reasons import Reason
 from stages.transcripts.info import MAX_DURATION_MS, MAX_TITLE_CHARS, clean
 from stages.youtube.config import YoutubeConfig
-from stages.youtube.errors import Problem, problem_of, reason_of_words, without_prefix
+from stages.youtube.errors import problem_of, reason_of_words, without_prefix
 from stages.youtube.ids import watch_url
 from stages.youtube.player import MAX_DESCRIPTION_CHARS, CaptionTrack, VideoMeta
+from stages.youtube.problem import Problem
 from stages.youtube.session import YOUTUBE, Turns
 
 _CAPTIONS = "json3"

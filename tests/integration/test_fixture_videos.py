@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import BuildConfig
 from pipeline.dataset.view import DatasetView
-from pipeline.pools import POOLS
+from pipeline.pools import stages_of
 from stages.sources import read_folder
 from stages.stage import run_stages
 
@@ -18,7 +18,7 @@ def judged():
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not there")
     videos = read_folder(str(SHARED / "data" / "videos")).videos
-    stages = [stage for pool in ("fetch", "media") for stage in POOLS[pool](BuildConfig())]
+    stages = [stage for pool in ("fetch", "media") for stage in stages_of(pool, BuildConfig())]
     truth = {entry["video_id"]: entry for entry in json.loads((SHARED / "data" / "videos-truth.json").read_text())}
     return [(video, truth[video.video_id]) for video in run_stages(stages, videos)]
 

@@ -1,0 +1,82 @@
+"""What the stages ask of YouTube: the captions of a video, and the audio of its clips."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from stages.budget import Budget, Clock
+from stages.records import Span, Video
+from stages.transcripts.config import TranscriptsConfig
+from stages.youtube.audio import AudioClient, YoutubeAudio
+from stages.youtube.captions import Captions, CaptionsClient
+from stages.youtube.config import YoutubeConfig
+from stages.youtube.egresses import Egresses
+from stages.youtube.player import VideoMeta
+from stages.youtube.problem import Problem
+from stages.youtube.session import Sessions
+
+
+class Youtube:
+    """Asks for many videos at once, each by whichever egress is open."""
+
+    def __init__(
+        self,
+        config: YoutubeConfig,
+        transcripts: TranscriptsConfig,
+        sample_rate_hz: int,
+        budget: Budget,
+        *,
+        in_flight: int,
+        clock: Clock = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """`in_flight`: videos that are asked for at the same time. `sample_rate_hz`: what audio should have."""
+        self.egresses = Egresses(budget, config.try_other_egresses_s, clock=clock, sleep=sleep)
+        sessions = Sessions(config, budget, sleep)
+        self._captions = CaptionsClient(config, transcripts, sessions)
+        self._audio = AudioClient(config, sessions, sample_rate_hz)
+        self._threads = ThreadPoolExecutor(in_flight, thread_name_prefix="youtube")
+
+    def map(self, change: Callable[[Video], Video], videos: Sequence[Video]) -> list[Video]:
+        """`change` of every video, in their order; many at the same time, since most of it is waiting."""
+        return list(self._threads.map(change, videos))
+
+    def with_captions(self, video: Video) -> Video:
+        """The video with cues, title, description and duration; or with the reason why not."""
+        found = [VideoMeta()]  # the last one: what is known of the video also where it has no captions
+
+        def fetch(egress: str) -> Captions:
+            return self._captions.fetch(video.video_id, egress, found.append)
+
+        try:
+            captions = self.egresses.attempt(fetch)
+        except Problem as problem:
+            return ended(_described(video, found[-1]), problem)
+        track, transcript = captions.track, captions.transcript
+        return replace(
+            _described(video, captions.meta),
+            cues=transcript.cues,
+            num_cues=len(transcript.cues),
+            transcript_kind="auto" if transcript.is_auto else track.kind,
+            transcript_language=track.language,
+            bytes_read=video.bytes_read + captions.num_bytes,
+        )
+
+    def audio(self, video: Video, spans: Sequence[Span], deadline: float) -> YoutubeAudio:
+        """The audio that these spans need. `deadline`: time.monotonic(). Raises Problem."""
+        return self.egresses.attempt(lambda egress: self._audio.fetch(video.video_id, spans, egress, deadline))
+
+
+def ended(video: Video, problem: Problem) -> Video:
+    """The video with the reason why it could not be had."""
+    return video.ended(problem.reason, problem.detail, not_before=problem.not_before)
+
+
+def _described(video: Video, meta: VideoMeta) -> Video:
+    return replace(
+        video,
+        title=meta.title or video.title,
+        description=meta.description or video.description,
+        duration_ms=meta.duration_ms if video.duration_ms is None else video.duration_ms,
+    )
