@@ -67,6 +67,7 @@ class Work:
     local_given: int = 0
     clips: int = 0  # given
     clips_to_caption: int = 0  # of those
+    num_too_long: int = 0  # videos that bring more than media.max_clip_s_per_video
     clip_s: float = 0.0  # given
 
     @property
@@ -79,6 +80,7 @@ class Shares:
     """What comes of a video whose transcript decides, on average over all that a list names."""
 
     basis: str  # for people
+    basis_there: str  # of the second figure alone
     there: Range  # can be reached
     with_gaps: Range
     clips: Range  # cut
@@ -127,13 +129,19 @@ class Estimate:
         yield f"to do: {w.videos} videos ({', '.join(f'{count} {what}' for count, what in parts if count) or 'none'})"
         if not w.videos:
             return
-        yield f"  assumed: {self.basis}"
+        if self.basis:
+            yield f"  assumed: {self.basis}"
         if self.requests.high:
             yield f"  requests: {self.requests}, at {self.requests_per_s:g} a second {_duration(self.hours)}"
             yield f"  traffic: {self.traffic_gb} GB"
         yield f"  clips: {self.clips} cut, {self.kept} kept, {self.kept_hours} hours of audio"
         yield f"  captions: {self.gpu_hours} GPU-hours"
         yield f"  storage: {self.stored_gb} GB"
+        if w.num_too_long:
+            yield (
+                f"  {w.num_too_long} videos bring more clips than media.max_clip_s_per_video seconds: the rest is left "
+                "out, and counted in the ledger"
+            )
         if self.cost:
             yield f"  cost: {self.cost} by the prices given"
 
@@ -166,9 +174,10 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
         )
         if price is not None
     ]
+    basis = shares.basis if work.online or work.local else shares.basis_there if work.online_given else ""
     return Estimate(
         work,
-        shares.basis,
+        basis,
         requests,
         rate,
         requests * (1 / rate / 3600),
@@ -185,9 +194,11 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
 def of_paper() -> Shares:
     """The paper's funnel, for lists of which nothing, or a part, has gone since."""
     there = Range.of(STILL_THERE)
+    basis_there = f"{STILL_THERE[0]:.0%} to {STILL_THERE[1]:.0%} of the listed videos are still there"
     return Shares(
-        "the paper's funnel (75.5 % of videos with gaps, 5.9 clips each, 17.4 % of them kept, 7.8 s long), with "
-        f"{STILL_THERE[0]:.0%} to {STILL_THERE[1]:.0%} of the listed videos still there",
+        "the paper's funnel (75.5 % of videos with gaps, 5.9 clips each, 17.4 % of them kept, 7.8 s long); "
+        + basis_there,
+        basis_there,
         there,
         there * WITH_GAPS,
         there * (WITH_GAPS * CLIPS_PER_VIDEO),
@@ -215,8 +226,10 @@ def measured(url: str) -> Shares | None:
     def share(mean: float) -> Range:
         return near(mean, (mean * (1 - mean)) ** 0.5, 1.0)
 
+    basis = f"the shares of the {n} videos that this dataset has handled, two standard errors either way"
     return Shares(
-        f"the shares of the {n} videos that this dataset has handled, two standard errors either way",
+        basis,
+        basis,
         share(row["there"]),
         share(row["gaps"]),
         near(row["clips"], row["clips_sd"]),
@@ -225,51 +238,58 @@ def measured(url: str) -> Shares | None:
     )
 
 
-def work_left(store: Store, state: State) -> Work:
+def work_left(store: Store, state: State, config: BuildConfig) -> Work:
     """What the plan's unfinished rows are, one file at a time."""
-    total = np.zeros(7)
+    total = np.zeros(8)
     unfinished = state.unfinished(time.time())
     first = 0
     for name in state.names("plan"):
         end = first + state.files[name].counts["rows"]
         here = unfinished - RowSet.of([(0, first), (end, state.num_rows)])
         if len(here):
-            total += _work_in(store, name, [(a - first, b - first) for a, b in here.ranges], end - first)
+            to_do = np.zeros(end - first, bool)
+            for a, b in here.ranges:
+                to_do[a - first : b - first] = True
+            total += _work_in(read_parquet(store, name), to_do, config.media.max_clip_s_per_video)
         first = end
-    online, online_given, local, local_given, clips, to_caption = (int(count) for count in total[:6])
-    return Work(online, online_given, local, local_given, clips, to_caption, float(total[6]))
+    online, online_given, local, local_given, clips, to_caption, too_long = (int(count) for count in total[:7])
+    return Work(online, online_given, local, local_given, clips, to_caption, too_long, float(total[7]))
 
 
-def _work_in(store: Store, name: str, ranges: list[tuple[int, int]], rows: int) -> np.ndarray:
-    to_do = np.zeros(rows, bool)
-    for a, b in ranges:
-        to_do[a:b] = True
-    table = read_parquet(store, name)
-    online = pc.starts_with(table["media"], watch_url("")).to_numpy(zero_copy_only=False)
+def _work_in(table: pa.Table, to_do: np.ndarray, max_clip_s: float) -> np.ndarray:
+    """The fields of `Work` for the rows of one file that are to be done."""
+    online = pc.starts_with(table["media"], watch_url("")).to_numpy()
     if "given" not in table.schema.names:  # written before sources could bring clips
-        return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), 0, 0, 0, 0.0])
-    given = pc.fill_null(table["given"], False).to_numpy(zero_copy_only=False)
-    counts = [(to_do & a & b).sum() for b in (~given, given) for a in (online, ~online)]
-    clips = pc.list_flatten(table["clips"].filter(pa.array(to_do & given)).combine_chunks())
-    start, stop, caption = (clips.field(part) for part in ("start_ms", "end_ms", "caption"))
-    known = pc.sum(pc.max_element_wise(pc.subtract(stop, start), 0)).as_py() or 0
+        return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), 0, 0, 0, 0, 0.0])
+    given = table["given"].to_numpy()
+    listed = table["clips"].filter(pa.array(to_do & given)).combine_chunks()
+    clips = listed.flatten()
+    length_ms = pc.max_element_wise(pc.subtract(clips.field("end_ms"), clips.field("start_ms")), 0).to_numpy()
+    offsets = np.cumsum(np.append(0, pc.list_value_length(listed).to_numpy()))
+    total_ms = np.append(0, np.cumsum(length_ms))
+    per_video_ms = total_ms[offsets[1:]] - total_ms[offsets[:-1]]
     return np.array(
         [
-            counts[0],
-            counts[2],
-            counts[1],
-            counts[3],
+            (to_do & online & ~given).sum(),
+            (to_do & online & given).sum(),
+            (to_do & ~online & ~given).sum(),
+            (to_do & ~online & given).sum(),
             len(clips),
-            pc.sum(pc.equal(caption, "")).as_py() or 0,
-            known / 1e3,
+            pc.sum(pc.equal(clips.field("caption"), "")).as_py() or 0,
+            (per_video_ms > max_clip_s * 1000).sum(),
+            length_ms.sum() / 1000,
         ]
     )
 
 
 def _duration(hours: Range) -> str:
-    if hours.high >= 48:
-        return f"{hours * (1 / 24)} days"
-    return f"{hours} hours"
+    for at_least_h, unit in ((48, "days"), (1, "hours"), (1 / 60, "minutes")):
+        if hours.high >= at_least_h:
+            return f"{hours * _PER_HOUR[unit]} {unit}"
+    return f"{hours * 3600} seconds"
+
+
+_PER_HOUR = {"days": 1 / 24, "hours": 1.0, "minutes": 60.0}
 
 
 def _figure(value: float) -> str:

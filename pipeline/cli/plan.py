@@ -127,7 +127,7 @@ def _estimate(out: str, settings: Any, prices: Any, found: "Found | None", as_js
 
     store = open_store(out)
     state = read_state(store)
-    told = estimate(work_left(store, state), settings, measured(out) or of_paper(), prices)
+    told = estimate(work_left(store, state, settings), settings, measured(out) or of_paper(), prices)
     if as_json:
         print(json.dumps({"found": found.report if found else None, "rows": state.num_rows, "to_do": told.as_json()}))
         return
