@@ -33,6 +33,9 @@ _OVERHANG_MS = 500
 _LEAD_MS = 1_000
 """Decoded, at least, ahead of a span and cut off: a decoder needs a while to find its state after a seek. Of m4a it
 takes a frame, of Opus 80 ms, of mp3 at 22 kHz, whose frames borrow bits from earlier ones, more than 300 ms."""
+READ_BEFORE_MS = _LEAD_MS + 1_000 + 500
+READ_AFTER_MS = _OVERHANG_MS + 500
+"""How far around a span `decode` reads at most: the lead begins at a whole second, packets do not end at one."""
 _FRAME_PIXELS = 384
 """Longest side of a picture: what captioners of pictures look at, and about 20 kB as JPEG."""
 _QUALITY = {"q:v": 3}  # of 2 (best) to 31

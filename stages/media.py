@@ -132,7 +132,8 @@ class Media:
         """What the spans can be decoded from. Raises OSError, Problem."""
         if is_youtube(video):
             assert self.youtube is not None, "a video of YouTube, and nobody to ask for it"
-            yield self.youtube.audio(video, spans, deadline)
+            with self.youtube.audio(video, spans, deadline) as audio:
+                yield audio
             return
         with local_file(video.media) as path:
             yield FileAudio(path, bytes_read=path.stat().st_size if is_remote(video.media) else 0)

@@ -1,68 +1,73 @@
-"""The audio of some spans of a video of YouTube, fetched in ranges and decoded.
+"""The audio of some spans of a video of YouTube, fetched in ranges of bytes.
 
 yt-dlp says where the formats lie. The first bytes of the cheapest sufficient one hold an index; what the spans need is
-fetched by our own session, so that every request has its turn and goes out where it should, and the head with some
-pieces behind it is a file for ffmpeg. Where that saves nothing, or there is no index, the whole track is fetched.
+fetched by our own session, so that every request has its turn and goes out where it should. Each byte is written where
+it belongs, into a file as long as the track, and what was not fetched is marked as free space: a valid file, in which
+all times hold, and which ffmpeg decodes to the same samples as the whole. Where fetching spans saves nothing, or there
+is no index, the whole track is fetched.
 """
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import IO, Any
 
-from stages.ffmpeg import decode
+from stages.ffmpeg import READ_AFTER_MS, READ_BEFORE_MS, decode
 from stages.reasons import Reason
 from stages.records import Span
 from stages.youtube.config import YoutubeConfig
 from stages.youtube.formats import AudioFormat, choose
-from stages.youtube.media_index import MediaIndex, NeedsMore, NoIndex, read_index
+from stages.youtube.fragments import MIN_FILLER_BYTES, Index, Wanted, filler, read_index
 from stages.youtube.problem import Problem
-from stages.youtube.session import YOUTUBE, Sessions
+from stages.youtube.session import Sessions
 from stages.youtube.ytdlp import YtDlp
 
-HEAD_BYTES = 1 << 16
-"""Fetched first. Holds the index of two hours of either container."""
-REQUEST_COST_BYTES = 1 << 16
-"""What one more request is worth in bytes: so many more are fetched to save one, as turns are what is short."""
-MAX_RANGE_BYTES = 10 * 2**20  # of one request; longer ones are slowed down by the service
-_LEAD_MS = 1_000  # as in stages/ffmpeg: a decoder needs a run-up
-_OVERHANG_MS = 500
-_MAX_INDEX_READS = 4
+Bytes = tuple[int, int]
+"""[first, end) of a file."""
+
+HEAD_BYTES = 128 << 10
+"""Fetched first. Holds the index of some hours, and often the first fragment, without which no time is known."""
+REQUEST_BYTES = 128 << 10
+"""What a request is worth in bytes: so many more are fetched to save one. About what comes while it is under way,
+100 ms at 10 Mbit/s; turns are what is short."""
+MAX_RANGE_BYTES = 8 << 20
+"""Of one request. Longer ones are slowed down by the service, and have to fit the memory."""
+_MAX_INDEX_READS = 6
+_ALTERED = (403, 404, 410)  # addresses of media hold for some hours, and for one egress
 
 
 @dataclass
 class YoutubeAudio:
-    """What was fetched of one video. `decode` as `stages.ffmpeg.decode`."""
+    """What was fetched of one track. Its file goes with it."""
 
     format: AudioFormat
     size: int  # of the whole track
-    index: MediaIndex | None  # None: `whole` is all of it
-    whole: bytes = b""
-    pieces: dict[int, bytes] = field(default_factory=dict)
-    bytes_read: int = 0
+    is_whole: bool
+    num_requests: int
+    bytes_read: int
+    file: "IO[bytes] | Any" = field(repr=False)
 
     @property
     def bytes_saved(self) -> int:
         return max(0, self.size - self.bytes_read)
 
+    @property
+    def path(self) -> str:
+        return self.file.name
+
     def decode(self, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
-        """The span as mono 16-bit PCM, and whether the file was seen to be cut short. Raises MediaError."""
-        with tempfile.NamedTemporaryFile(prefix="autorecap-", suffix=f".{self.format.container}") as file:
-            if self.index is None:
-                file.write(self.whole)
-                file.flush()
-                return decode(file.name, start_ms, end_ms, sample_rate_hz, timeout_s)
-            wanted = self.index.covering(*_with_margins((start_ms, end_ms)))
-            if not wanted:
-                return b"", False
-            file.write(self.index.head + b"".join(self.pieces[i] for i in wanted))
-            file.flush()
-            origin_ms = self.index.origin_ms(wanted[0])
-            length_ms = self.index.origin_ms(wanted[-1]) - origin_ms + _length_ms(self.index, wanted[-1])
-            pcm, truncated = decode(file.name, 0, round(length_ms), sample_rate_hz, timeout_s)
-            first = max(0, round((start_ms - origin_ms) * sample_rate_hz / 1000))
-            num_samples = round((end_ms - start_ms) * sample_rate_hz / 1000)
-            return pcm[2 * first : 2 * (first + num_samples)], truncated
+        """As `stages.ffmpeg.decode`, for the spans that were asked for."""
+        return decode(self.path, start_ms, end_ms, sample_rate_hz, timeout_s)
+
+    def close(self) -> None:
+        self.file.close()
+
+    def __enter__(self) -> "YoutubeAudio":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class AudioClient:
@@ -76,21 +81,29 @@ class AudioClient:
 
         Raises Problem, and what requests raises.
         """
-        client = YtDlp(self.config, self.sessions.turns[egress])
-        allow_local = self.config.base_url != YOUTUBE
+        client = YtDlp(self.config, self.sessions.turns[egress], self.sessions[egress])
         for is_last_try in (False, True):
             info = client.extract(video_id)
-            chosen = choose(info, self.config.min_audio_kbps, self.sample_rate_hz, allow_local=allow_local)
+            chosen = choose(info, self.config.min_audio_kbps, self.sample_rate_hz, self.config.base_url)
+            download = _Download(chosen, self.sessions, egress, deadline)
             try:
-                return _Download(chosen, self.sessions, egress, deadline).run(spans)
-            except _Refused:
+                return download.run(spans)
+            except BaseException as error:
+                download.file.close()
+                if not isinstance(error, _Altered):
+                    raise
                 if is_last_try:
-                    raise Problem(Reason.PO_TOKEN_REQUIRED, f"403 for format {chosen.itag}") from None
+                    reason = Reason.PO_TOKEN_REQUIRED if error.status == 403 else Reason.BAD_ANSWER
+                    raise Problem(reason, f"HTTP {error.status} for format {chosen.itag}, twice") from None
         raise AssertionError("unreachable")
 
 
-class _Refused(Exception):
-    """403 for an address of media: it has expired, or wants a token."""
+class _Altered(Exception):
+    """An address of media does not hold any more, or never did."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
 
 
 class _Download:
@@ -100,106 +113,118 @@ class _Download:
         self.format, self.session, self.deadline = chosen, sessions[egress], deadline
         self.size = chosen.size
         self.bytes_read = 0
-        self.parts: dict[int, bytes] = {}
+        self.num_requests = 0
+        self.file = tempfile.NamedTemporaryFile(prefix="autorecap-", suffix=f".{chosen.container}")  # noqa: SIM115
 
     def run(self, spans: Sequence[Span]) -> YoutubeAudio:
-        self.parts[0] = self._get(0, HEAD_BYTES)
+        head = self._get(0, HEAD_BYTES)
         assert self.size is not None
-        index = self._index()
+        pieces = {0: head}
+        index = self._index(pieces)
+        rest: Bytes = len(pieces[0]), self.size
+        is_whole = True
         if index is not None:
-            wanted = sorted({i for span in spans for i in index.covering(*_with_margins(span))})
-            ranges = ranges_of(index, wanted)
-            if _cost(ranges) < _cost([(len(self.parts[0]), self.size)]):
-                pieces = self._pieces(index, wanted, ranges)
-                return YoutubeAudio(self.format, self.size, index, pieces=pieces, bytes_read=self.bytes_read)
-        whole = self.parts[0] + self._get(len(self.parts[0]), self.size)
-        return YoutubeAudio(self.format, self.size, None, whole=whole, bytes_read=self.bytes_read)
+            wanted = wanted_of(index, spans)
+            missing = joined(_without(each, rest[0]) for each in wanted if each[1] > rest[0])
+            if cost(missing) < cost([rest]):
+                for each in missing:
+                    self._fetch(*each)
+                self._mark_free(index, [*index.described, *wanted])
+                is_whole = False
+        if is_whole:
+            self._fetch(*rest)
+        self.file.flush()
+        return YoutubeAudio(self.format, self.size, is_whole, self.num_requests, self.bytes_read, self.file)
 
-    def _index(self) -> MediaIndex | None:
+    def _index(self, pieces: dict[int, bytes]) -> Index | None:
+        """The index, if there is one. `pieces[0]` grows where the head is longer than expected."""
         assert self.size is not None
         for _ in range(_MAX_INDEX_READS):
-            try:
-                return read_index(self.parts, self.size)
-            except NoIndex:
-                return None
-            except NeedsMore as more:
-                end = min(self.size, more.end or self.size)
-                start = len(self.parts[0]) if more.start == 0 else more.start
-                if end <= start or end - start > MAX_RANGE_BYTES:
-                    return None
-                data = self._get(start, end)
-                self.parts[more.start] = self.parts.get(more.start, b"") + data
+            found = read_index(pieces, self.size)
+            if not isinstance(found, Wanted):
+                return found
+            data = self._get(found.first, found.end)
+            if found.first == len(pieces[0]):
+                pieces[0] += data
+            else:
+                pieces[found.first] = data
         return None
 
-    def _pieces(self, index: MediaIndex, wanted: Sequence[int], ranges: Sequence[tuple[int, int]]) -> dict[int, bytes]:
-        fetched = {start: self._get(start, end) for start, end in ranges}
-        pieces = {}
-        for i in wanted:
-            piece = index.pieces[i]
-            start = max(start for start in fetched if start <= piece.offset)
-            pieces[i] = fetched[start][piece.offset - start : piece.offset - start + piece.size]
-        return pieces
+    def _mark_free(self, index: Index, kept: list[Bytes]) -> None:
+        """Everything but what is kept becomes free space, also where it was fetched in passing: it may be cut off."""
+        assert self.size is not None
+        self.file.truncate(self.size)
+        at = 0
+        for first, end in [*sorted(kept), (self.size, self.size)]:
+            if first - at >= MIN_FILLER_BYTES:
+                self.file.seek(at)
+                self.file.write(filler(index.kind, first - at))
+            at = max(at, end)
 
-    def _get(self, start: int, end: int) -> bytes:
-        """Bytes [start, end) of the track, in as many requests as that takes. Fewer where it is shorter."""
-        parts = []
-        while start < end:
-            upto = min(end, start + MAX_RANGE_BYTES)
-            parts.append(self._get_range(start, upto))
-            if self.size is not None:
-                end = min(end, self.size)
-            start += len(parts[-1])
-        return b"".join(parts)
+    def _fetch(self, first: int, end: int) -> None:
+        for start in range(first, end, MAX_RANGE_BYTES):
+            self._get(start, min(end, start + MAX_RANGE_BYTES))
 
-    def _get_range(self, start: int, end: int) -> bytes:
+    def _get(self, first: int, end: int) -> bytes:
+        """Bytes [first, end) of the track, which are in the file now, too. Fewer where it is shorter."""
         if time.monotonic() > self.deadline:
             raise Problem(Reason.TIMEOUT, "fetching took longer than media.timeout_s")
-        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        headers = {**self.format.headers, "Range": f"bytes={first}-{end - 1}", "Accept-Encoding": "identity"}
         response = self.session.get(self.format.url, headers=headers)
         status, data = response.status_code, response.content
+        self.num_requests += 1
         self.bytes_read += len(data)
-        if status == 403:
-            raise _Refused
-        if status == 429:
-            raise Problem(Reason.RATE_LIMITED, "429 for media")
-        if status in (404, 410, 416):
-            raise Problem(Reason.BAD_ANSWER, f"HTTP {status} for format {self.format.itag}")
-        if status >= 400 or not data:
-            raise Problem(Reason.NETWORK, f"HTTP {status} and {len(data)} bytes for format {self.format.itag}")
-        if status != 206:  # the whole of it, whatever was asked for
+        if status in _ALTERED:
+            raise _Altered(status)
+        if status >= 500:
+            raise Problem(Reason.NETWORK, f"HTTP {status} for format {self.format.itag}")
+        if status == 200 and first == 0:  # all of it, whatever was asked for
             self.size = len(data)
-            return data[start:end]
-        total = response.headers.get("Content-Range", "").rpartition("/")[2]
-        if total.isdecimal():
-            self.size = int(total)
-        if self.size is None:
-            raise Problem(Reason.BAD_ANSWER, f"format {self.format.itag} does not say how long it is")
-        if len(data) != min(end, self.size) - start:
-            raise Problem(Reason.NETWORK, f"{len(data)} bytes came of {end - start} that were asked for")
+        elif status != 206:
+            raise Problem(Reason.BAD_ANSWER, f"HTTP {status} for bytes of format {self.format.itag}")
+        else:
+            self._check_range(response.headers.get("Content-Range", ""), first)
+            assert self.size is not None
+            if len(data) != min(end, self.size) - first:
+                raise Problem(Reason.NETWORK, f"{len(data)} bytes came of {end - first} that were asked for")
+        self.file.seek(first)
+        self.file.write(data)
         return data
 
+    def _check_range(self, said: str, first: int) -> None:
+        """Content-Range: bytes 0-99/1234. Raises Problem, also where the track is another one than a moment ago."""
+        span, _, total = said.removeprefix("bytes ").partition("/")
+        if total.isdecimal() and len(total) < 16:
+            if self.size is not None and self.bytes_read and self.num_requests > 1 and self.size != int(total):
+                raise Problem(Reason.BAD_ANSWER, f"format {self.format.itag} has {self.size} bytes, then {total}")
+            self.size = int(total)
+        if self.size is None or span.partition("-")[0] != str(first):
+            raise Problem(Reason.BAD_ANSWER, f"Content-Range {said[:60]!r} for bytes from {first}")
 
-def ranges_of(index: MediaIndex, wanted: Sequence[int]) -> list[tuple[int, int]]:
-    """Byte ranges [start, end) that hold these pieces: neighbours in one, small holes fetched along."""
-    ranges: list[tuple[int, int]] = []
-    for i in wanted:
-        start, end = index.pieces[i].offset, index.pieces[i].offset + index.pieces[i].size
-        if ranges and start - ranges[-1][1] <= REQUEST_COST_BYTES:
-            ranges[-1] = (ranges[-1][0], end)
+
+def wanted_of(index: Index, spans: Iterable[Span]) -> list[Bytes]:
+    """Bytes of the fragments that the spans need, and of the first, from which the clock of the file runs."""
+    found = {index.fragments[0]}
+    for start_ms, end_ms in spans:
+        found.update(index.covering(start_ms - READ_BEFORE_MS, end_ms + READ_AFTER_MS))
+    return sorted((each.first, each.end) for each in found)
+
+
+def joined(ranges: Iterable[Bytes]) -> list[Bytes]:
+    """Ranges in order, as few as are worth their requests: what lies between two that are close is fetched along."""
+    out: list[Bytes] = []
+    for first, end in ranges:
+        if out and first - out[-1][1] <= REQUEST_BYTES:
+            out[-1] = out[-1][0], end
         else:
-            ranges.append((start, end))
-    return ranges
+            out.append((first, end))
+    return out
 
 
-def _cost(ranges: Sequence[tuple[int, int]]) -> int:
-    return sum(
-        max(0, end - start) + REQUEST_COST_BYTES * -(-max(0, end - start) // MAX_RANGE_BYTES) for start, end in ranges
-    )
+def cost(ranges: Iterable[Bytes]) -> int:
+    """In bytes, with what the requests are worth."""
+    return sum(end - first + REQUEST_BYTES * -(-(end - first) // MAX_RANGE_BYTES) for first, end in ranges)
 
 
-def _with_margins(span: Span) -> tuple[int, int]:
-    return span[0] - _LEAD_MS, span[1] + _OVERHANG_MS
-
-
-def _length_ms(index: MediaIndex, piece: int) -> float:
-    return index.pieces[piece].end_ms - index.pieces[piece].start_ms
+def _without(span: Bytes, before: int) -> Bytes:
+    return max(span[0], before), span[1]

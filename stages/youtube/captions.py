@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import requests
-from youtube_transcript_api import IpBlocked, YouTubeTranscriptApi
+from youtube_transcript_api import YouTubeTranscriptApi
 
 from stages.reasons import Reason
 from stages.transcripts.choice import Track, by_preference
@@ -20,9 +20,10 @@ from stages.transcripts.cue_text import is_blank
 from stages.transcripts.read import MAX_BYTES, read_transcript
 from stages.transcripts.transcript import Transcript, TranscriptError
 from stages.youtube.config import API, YoutubeConfig
+from stages.youtube.errors import problem_of
 from stages.youtube.player import CaptionTrack, VideoMeta, parse_player
 from stages.youtube.problem import Problem
-from stages.youtube.session import Sessions, is_web_address
+from stages.youtube.session import Sessions
 from stages.youtube.ytdlp import YtDlp
 
 _PLAYER = "/youtubei/v1/player"
@@ -61,7 +62,8 @@ class CaptionsClient:
                 meta = ask(video_id, egress)
                 note(meta)
                 return self._chosen(meta, video_id, egress)
-            except Problem as problem:
+            except Exception as error:  # of two libraries: `problem_of` knows them
+                problem = problem_of(error)
                 if problem.reason not in _ASK_OTHERWISE:
                     raise
                 tried = tried or problem
@@ -71,10 +73,8 @@ class CaptionsClient:
     def _by_api(self, video_id: str, egress: str) -> VideoMeta:
         session = self.sessions[egress]
         answers: list[Any] = []
-        statuses: list[int] = []
 
         def listen(response: requests.Response, *_: Any, **__: Any) -> None:
-            statuses.append(response.status_code)
             if urlsplit(response.url).path == _PLAYER and response.ok:
                 answer = response.json()
                 answers.append(answer)
@@ -83,10 +83,6 @@ class CaptionsClient:
         session.hooks["response"] = [listen]
         try:
             YouTubeTranscriptApi(http_client=session).list(video_id)
-        except IpBlocked:  # both a 429 and a captcha, to the library
-            if statuses[-1:] == [429]:
-                raise Problem(Reason.RATE_LIMITED, "429 for the page of the video") from None
-            raise Problem(Reason.IP_BLOCKED, "a captcha in place of the page of the video") from None
         except Exception:
             if answers and parse_player(answers[-1]).is_live:
                 raise Problem(Reason.LIVE, "it is being broadcast") from None
@@ -96,7 +92,7 @@ class CaptionsClient:
         return parse_player(answers[-1])
 
     def _by_ytdlp(self, video_id: str, egress: str) -> VideoMeta:
-        return YtDlp(self.config, self.sessions.turns[egress]).meta(video_id)
+        return YtDlp(self.config, self.sessions.turns[egress], self.sessions[egress]).meta(video_id)
 
     def _chosen(self, meta: VideoMeta, video_id: str, egress: str) -> Captions:
         if meta.is_live:
@@ -137,11 +133,7 @@ class CaptionsClient:
     def _download(self, url: str, egress: str) -> bytes:
         if _LOCKED in url:
             raise Problem(Reason.PO_TOKEN_REQUIRED, "these captions want a PO token")
-        if not is_web_address(url):
-            raise Problem(Reason.BAD_ANSWER, f"captions at {url[:100]}")
         response = self.sessions[egress].get(url)
-        if response.status_code == 429:
-            raise Problem(Reason.RATE_LIMITED, "429 for captions")
         if response.status_code >= 400:
             raise Problem(Reason.NETWORK, f"HTTP {response.status_code} for captions")
         if len(response.content) > MAX_BYTES:

@@ -19,7 +19,7 @@ class TooSlow(requests.exceptions.Timeout):
 
 BY_CLASS: tuple[tuple[type[Exception], Reason], ...] = (
     # youtube-transcript-api; a subclass before its base
-    (api.IpBlocked, Reason.IP_BLOCKED),  # a 429 is told apart below
+    (api.IpBlocked, Reason.IP_BLOCKED),  # a captcha; a 429 never gets as far as the library
     (api.RequestBlocked, Reason.BOT_CHECK),
     (api.AgeRestricted, Reason.AGE_RESTRICTED),
     (api.VideoUnavailable, Reason.DELETED),
@@ -120,5 +120,6 @@ def _of_ytdlp(error: YoutubeDLError) -> Problem:
 
 def _words(error: Exception) -> str:
     if isinstance(error, api.RequestBlocked):  # its words are a page of advice
-        return "asked to sign in, to confirm that it is no bot"
+        is_captcha = isinstance(error, api.IpBlocked)
+        return "a captcha in place of the page" if is_captcha else "asked to sign in, to confirm that it is no bot"
     return getattr(error, "CAUSE_MESSAGE", "") or f"{type(error).__name__}: {error}"

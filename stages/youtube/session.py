@@ -23,8 +23,10 @@ from stages.youtube.errors import TooSlow
 from stages.youtube.problem import Problem
 
 YOUTUBE = "https://www.youtube.com"
+_HOSTS = ("youtube.com", "googlevideo.com", "google.com", "youtube-nocookie.com")
+"""Of pages, of media, of sign-in and captchas. Addresses come from outside, and by redirection: no other is asked."""
 MAX_ANSWER_BYTES = 64 * 2**20
-"""Of an answer without a stated length: a watch page has one million, hours of captions ten."""
+"""A watch page has one million, hours of captions ten, a range of media eight."""
 _CHUNK_BYTES = 1 << 16
 _TOO_MANY = 429
 
@@ -66,10 +68,15 @@ class PoliteAdapter(HTTPAdapter):
         self.turns = turns
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """The answer, read to its end. Raises Parked, and what requests raises."""
+        """The answer, read to its end.
+
+        Raises Parked, Problem for a 429 or a strange address, and what requests raises.
+        """
         config = self.turns.config
-        self.turns.wait()
         assert request.url is not None
+        if not may_be_asked(request.url, config.base_url):
+            raise Problem(Reason.BAD_ANSWER, f"{request.url[:100]} is no address of YouTube")
+        self.turns.wait()
         request.url = self.turns.address(request.url)
         deadline = time.monotonic() + config.request_timeout_s
         kwargs |= {"stream": True, "timeout": config.connect_timeout_s}
@@ -79,6 +86,8 @@ class PoliteAdapter(HTTPAdapter):
         finally:
             response.close()
         self.turns.note(response.status_code, response.headers.get("Retry-After"))
+        if response.status_code == _TOO_MANY:  # whichever library asked: each would say it in another way
+            raise Problem(Reason.RATE_LIMITED, f"HTTP 429 for {urlsplit(request.url).path[:60]}")
         return response
 
 
@@ -130,10 +139,16 @@ def retry_after_s(header: str | None) -> float | None:
         return None
 
 
-def is_web_address(url: str) -> bool:
-    """Whether a url that came from outside may be asked: http or https, with a host."""
-    parts = urlsplit(url)
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+def may_be_asked(url: str, base_url: str) -> bool:
+    """Whether it is an address of YouTube; http only where `base_url`, which stands in for it in tests, is as well."""
+    try:
+        parts, base = urlsplit(url), urlsplit(base_url)
+        host = (parts.hostname or "").lower()
+        if (parts.scheme, host) == (base.scheme, base.hostname):
+            return True
+        return parts.scheme == "https" and any(host == known or host.endswith(f".{known}") for known in _HOSTS)
+    except ValueError:
+        return False
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:
@@ -145,7 +160,7 @@ def _read(response: requests.Response, deadline: float) -> bytes:
             size += len(part)
             if time.monotonic() > deadline:
                 raise TooSlow("the answer took longer than youtube.request_timeout_s")
-            if size > MAX_ANSWER_BYTES and "Content-Length" not in response.headers:
+            if size > MAX_ANSWER_BYTES:
                 raise requests.exceptions.ContentDecodingError(f"more than {MAX_ANSWER_BYTES} bytes")
     except ReadTimeoutError as error:
         raise requests.exceptions.ReadTimeout(error) from error

@@ -4,14 +4,16 @@ Nothing is downloaded by it, nothing is written, no configuration file, cache or
 what yt-dlp loads by itself where it is installed.
 """
 
-import time
+import io
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import requests
 from yt_dlp import YoutubeDL
 from yt_dlp.networking.common import Request, Response
-from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import YoutubeDLError
 
 from stages.reasons import Reason
@@ -21,7 +23,7 @@ from stages.youtube.errors import problem_of, reason_of_words, without_prefix
 from stages.youtube.ids import watch_url
 from stages.youtube.player import MAX_DESCRIPTION_CHARS, CaptionTrack, VideoMeta
 from stages.youtube.problem import Problem
-from stages.youtube.session import YOUTUBE, Turns
+from stages.youtube.session import Turns, may_be_asked
 
 _CAPTIONS = "json3"
 
@@ -29,8 +31,8 @@ _CAPTIONS = "json3"
 class YtDlp:
     """Asks as yt-dlp does, by one egress."""
 
-    def __init__(self, config: YoutubeConfig, turns: Turns) -> None:
-        self.config, self.turns = config, turns
+    def __init__(self, config: YoutubeConfig, turns: Turns, session: requests.Session) -> None:
+        self.config, self.turns, self.session = config, turns, session
 
     def extract(self, video_id: str) -> dict[str, Any]:
         """yt-dlp's description of the video: formats with addresses, captions, title. Raises Problem."""
@@ -38,7 +40,7 @@ class YtDlp:
 
     def _extract(self, video_id: str, talk: "_Talk") -> dict[str, Any]:
         try:
-            with _PoliteYoutubeDL(self._parameters(talk), self.turns) as client:
+            with _PoliteYoutubeDL(self._parameters(talk), self.session, self.config) as client:
                 info = client.extract_info(watch_url(video_id), download=False, ie_key="Youtube")
         except YoutubeDLError as error:
             raise _with_warnings(problem_of(error), talk.warnings) from error
@@ -85,10 +87,15 @@ class YtDlp:
             "writeautomaticsub": True,
             "socket_timeout": self.config.connect_timeout_s,
             "proxy": self.turns.egress.proxy,  # "": none, whatever the environment says
-            "cookiefile": self.turns.egress.cookies or None,
+            "cookiefile": self._cookies(),
             "extractor_args": self._extractor_args(),
             "extractor_retries": 0,  # tries are counted in one place
         }
+
+    def _cookies(self) -> io.StringIO | None:
+        """A copy: yt-dlp writes what it was sent into the file that it has read."""
+        path = self.turns.egress.cookies
+        return io.StringIO(Path(path).read_text(encoding="utf-8", errors="replace")) if path else None
 
     def _extractor_args(self) -> dict[str, dict[str, list[str]]]:
         """In yt-dlp's own shape. What is skipped costs requests and holds nothing that is wanted."""
@@ -107,25 +114,29 @@ class YtDlp:
 
 
 class _PoliteYoutubeDL(YoutubeDL):
-    """yt-dlp whose every request has its turn, and goes where `youtube.base_url` says."""
+    """yt-dlp whose requests to YouTube go through our session: with its turns, limits, cookies and way out."""
 
-    def __init__(self, parameters: Mapping[str, Any], turns: Turns) -> None:
-        self._turns = turns
-        self._deadline = time.monotonic() + turns.config.request_timeout_s
+    def __init__(self, parameters: Mapping[str, Any], session: requests.Session, config: YoutubeConfig) -> None:
+        self._session, self._config = session, config
         super().__init__(dict(parameters), auto_init=True)
 
     def urlopen(self, req: Request | str) -> Response:
-        request = Request(req) if isinstance(req, str) else req.copy()
-        self._turns.wait()
-        if request.url.startswith(f"{YOUTUBE}/"):
-            request.url = self._turns.address(request.url)
-            request.headers.pop("Host", None)
+        request = Request(req) if isinstance(req, str) else req
+        if not may_be_asked(request.url, self._config.base_url):
+            return super().urlopen(request)  # such as a provider of PO tokens on this machine
         try:
-            response = super().urlopen(request)
-        except HTTPError as error:
-            self._turns.note(error.status, error.response.headers.get("Retry-After"))
-            raise
-        self._turns.note(response.status, None)
+            answer = self._session.request(
+                request.method,
+                request.url,
+                data=request.data,
+                headers={**self.params["http_headers"], **request.headers},
+                cookies=self.cookiejar,
+            )
+        except requests.exceptions.RequestException as error:
+            raise TransportError(cause=error) from error
+        response = Response(io.BytesIO(answer.content), answer.url, answer.headers, answer.status_code, answer.reason)
+        if not answer.ok:
+            raise HTTPError(response)
         return response
 
 
