@@ -27,8 +27,8 @@ STILL_THERE = (0.6, 1.0)
 TRANSCRIPT_REQUESTS = (3.0, 3.0)  # watch page, player, timed text
 MEDIA_REQUESTS = (3.0, 6.0)  # the player again, the container's index, the spans
 PAGE_BYTES = (150_000.0, 400_000.0)  # of the three answers, compressed
-CAPTION_GPU_S = (0.03, 0.28)
-"""Per clip. The paper's released code takes 0.28 s for ten seconds of audio, one clip at a time; batches take less."""
+CAPTION_S = 0.28
+"""Per clip, on a GPU: what the paper states for ten seconds of audio, one clip at a time. Batches take less."""
 FLAC_SHARE = (0.4, 0.7)  # of 16-bit PCM
 ENOUGH_VIDEOS = 200
 """So many videos of its own, and a dataset's shares count instead of the paper's."""
@@ -86,6 +86,8 @@ class Shares:
     clips: Range  # cut
     kept: Range
     kept_s: Range  # of one kept clip
+    caption_s: Range  # of a captioner, for one clip
+    bytes_read: Range | None = None  # by one video; None: to be put together from what is assumed of its parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,7 @@ class Estimate:
     kept: Range
     kept_hours: Range
     gpu_hours: Range
+    caption_s: Range
     stored_gb: Range
     cost: Range | None
 
@@ -135,7 +138,7 @@ class Estimate:
             yield f"  requests: {self.requests}, at {self.requests_per_s:g} a second {_duration(self.hours)}"
             yield f"  traffic: {self.traffic_gb} GB"
         yield f"  clips: {self.clips} cut, {self.kept} kept, {self.kept_hours} hours of audio"
-        yield f"  captions: {self.gpu_hours} GPU-hours"
+        yield f"  captions: {self.gpu_hours} GPU-hours, at {self.caption_s} s a clip"
         yield f"  storage: {self.stored_gb} GB"
         if w.num_too_long:
             yield (
@@ -162,8 +165,11 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
     if work.online_given:
         audio_s = audio_s + Range.of(work.clip_s) * there
     audio_bytes = audio_s * (config.youtube.min_audio_kbps * 125.0) * Range(1.0, 2.0)  # the cheapest may be dearer
-    traffic_gb = (online * Range.of(PAGE_BYTES) + audio_bytes) * 1e-9
-    gpu_hours = heard * Range.of(CAPTION_GPU_S) * (1 / 3600)
+    traffic = online * Range.of(PAGE_BYTES) + audio_bytes
+    if shares.bytes_read and not work.online_given:
+        traffic = online * shares.bytes_read
+    traffic_gb = traffic * 1e-9
+    gpu_hours = heard * shares.caption_s * (1 / 3600)
     stored_gb = kept_s * Range.of(FLAC_SHARE) * (2.0 * config.media.sample_rate_hz * 1e-9)
     cost = [
         amount * price
@@ -186,6 +192,7 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
         kept,
         kept_s * (1 / 3600),
         gpu_hours,
+        shares.caption_s,
         stored_gb,
         sum(cost[1:], cost[0]) if cost else None,
     )
@@ -204,6 +211,7 @@ def of_paper() -> Shares:
         there * (WITH_GAPS * CLIPS_PER_VIDEO),
         there * (WITH_GAPS * CLIPS_PER_VIDEO * KEPT_SHARE),
         Range.of(KEPT_S),
+        Range.of(CAPTION_S),
     )
 
 
@@ -212,7 +220,11 @@ def measured(url: str) -> Shares | None:
     row = DatasetView(url).rows(
         "select count(*) as n, avg((status <> 'failed')::int) as there, avg((num_gaps > 0)::int) as gaps, "
         "avg(num_clips) as clips, stddev_samp(num_clips) as clips_sd, avg(num_kept) as kept, "
-        "stddev_samp(num_kept) as kept_sd, sum(kept_ms) / 1000 / nullif(sum(num_kept), 0) as kept_s "
+        "stddev_samp(num_kept) as kept_sd, sum(kept_ms) / 1000 / nullif(sum(num_kept), 0) as kept_s, "
+        "avg(bytes_read) as bytes, stddev_samp(bytes_read) as bytes_sd, "
+        # `seconds` is per video; what was left out, or silent, was not captioned
+        "sum(seconds['captions']) / nullif(sum(num_clips - num_left_out - num_silent) "
+        "filter (seconds['captions'] is not null), 0) as caption_s "
         "from videos where status <> 'retry'"
     )[0]
     n = row["n"]
@@ -235,6 +247,8 @@ def measured(url: str) -> Shares | None:
         near(row["clips"], row["clips_sd"]),
         near(row["kept"], row["kept_sd"]),
         Range.of(float(row["kept_s"] or KEPT_S)),
+        Range.of(float(row["caption_s"] or CAPTION_S)),
+        near(row["bytes"], row["bytes_sd"]) if row["bytes"] else None,
     )
 
 

@@ -4,10 +4,12 @@ Tens of millions of ids are sorted out by DuckDB in a file, within a memory limi
 """
 
 import json
+import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,24 @@ from stages.sources.lists import Mentions, Thresholds, VideoList
 from stages.text import printable
 from stages.youtube.ids import watch_url
 
-MEMORY_MB = 2_000
+MEMORY_MB = min(2_000, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2_000_000)
+"""For sorting; reading takes some hundred MB beside it."""
 MAX_LISTS = 120
 _BATCH_ROWS = 65_536
 _PLACE_BITS = 40  # rows of one list: more than there are videos in the world
 _DAMAGED_PER_FILE = 100_000
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What DuckDB raises where its files find no room, as an error with a next step."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise ForeseenError(
+            f"the lists cannot be sorted out: {error}. It takes up to 1 GB in {tempfile.gettempdir()} for 10 million "
+            "rows: make room, or name another place in TMPDIR"
+        ) from error
 
 
 @dataclass
@@ -83,9 +98,14 @@ class Gathered:
             "caption varchar, clap_score double, original_caption varchar, tags varchar[]);"
             "create table excluded (id varchar); create table planned (id varchar)"
         )
+        self.sql.execute("set enable_progress_bar = false")
         self.tallies: list[Tally] = []
         self.names: list[str] = []  # of the lists, in the order of their first mention
         self.has_clips = False
+
+    def close(self) -> None:
+        self.sql.close()
+        self.folder.cleanup()
 
     # --- reading
 
@@ -201,9 +221,9 @@ class Gathered:
             yield self._rows(table, clips)
 
     def _stream(self, query: str) -> Iterator[pa.Table]:
-        cursor = self.sql.cursor()
-        for batch in cursor.sql(query).to_arrow_reader(_BATCH_ROWS):
-            yield pa.Table.from_batches([batch])
+        with explained():
+            for batch in self.sql.cursor().sql(query).to_arrow_reader(_BATCH_ROWS):
+                yield pa.Table.from_batches([batch])
 
     def _rows(self, table: pa.Table, clips: "_Clips | None") -> pa.Table:
         num = len(table)
@@ -224,7 +244,8 @@ class Gathered:
             "sidecars": pa.ListArray.from_arrays(pa.array(np.zeros(num + 1, np.int32)), pa.array([], pa.string())),
             "clips": no_clips if listed is None else listed,
         }
-        return pa.table([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+        unknown = {f.name: pa.nulls(num, f.type) for f in PLAN_SCHEMA if f.name not in columns}
+        return pa.table([{**columns, **unknown}[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
 
     def _sources(self, masks: pa.ChunkedArray) -> pa.Array:
         """The names of the lists, joined by commas: few combinations, so each is put together once."""
@@ -350,7 +371,7 @@ def found(gathered: Gathered, state: State, started: float) -> Found:
         "clip_ms": clip_ms,
         "seconds": round(seconds, 1),
     }
-    return Found(state, gathered.num_new, gathered.tables, lines, report, gathered.damaged_files)
+    return Found(state, gathered.num_new, gathered.tables, lines, report, gathered.damaged_files, gathered.close)
 
 
 def _line(tally: Tally) -> str:

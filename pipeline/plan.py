@@ -22,6 +22,17 @@ PLAN_CLIP_TYPE = pa.struct(
         for name in ("start_ms", "end_ms", "caption", "video_caption", "clap_score", "original_caption", "tags")
     ]
 )
+SEGMENTED = (
+    "description",
+    "duration_ms",
+    "transcript_kind",
+    "transcript_language",
+    "num_cues",
+    "num_gaps",
+    "gap_ms",
+    "num_clips",
+)
+"""Columns that a video has once it is segmented; null in rows that come from elsewhere."""
 PLAN_SCHEMA = pa.schema(
     [
         *(
@@ -29,6 +40,7 @@ PLAN_SCHEMA = pa.schema(
             for name in ("row", "video_id", "original_name", "source", "title", "media", "given", "info", "sidecars")
         ),
         ("clips", pa.list_(PLAN_CLIP_TYPE)),  # those that the source brings; most rows have none
+        *(VIDEO_SCHEMA.field(name) for name in SEGMENTED),
     ]
 )
 _ROWS_PER_FILE = 1_000_000
@@ -45,6 +57,7 @@ class Found:
     lines: Sequence[str] = ()  # what was found, for people: printable
     report: dict[str, Any] = field(default_factory=dict)  # the same for JSON
     notes: Callable[[], Iterable[tuple[str, bytes]]] = lambda: ()  # files for `runs/`, such as damaged rows: for people
+    close: Callable[[], None] = lambda: None  # what was found may lie on disk; nothing can be read from it afterwards
 
 
 class Source(Protocol):
@@ -91,7 +104,7 @@ def append_plan(log: Log, videos: Sequence[Video]) -> None:
 
 
 def append_found(log: Log, found: Found, committed: Callable[[int], None] = lambda rows: None) -> int:
-    """Give what was found the next row numbers and commit it; returns how many rows that were.
+    """Give what was found the next row numbers, commit it and close it; returns how many rows that were.
 
     What another driver has planned since is left out. `committed` is told the number of rows after every commit.
     """
@@ -112,6 +125,7 @@ def append_found(log: Log, found: Found, committed: Callable[[int], None] = lamb
             _append(log, table)
             total += len(table)
             committed(total)
+    found.close()
     return total
 
 
