@@ -23,6 +23,7 @@ from pipeline.dataset.store import Store, open_store
 from pipeline.dataset.writer import Proposal, Writer
 from pipeline.demo.corpus import CORPUS, synthesise_corpus
 from pipeline.pools import POOLS, stages_of
+from pipeline.sources import FolderSource
 from stages.records import from_table
 from stages.stage import run_stages
 
@@ -72,7 +73,7 @@ def make_videos(folder: Path, copies: int) -> str:
 
 def build(videos: str, out: str, config: BuildConfig, flow: type) -> tuple[list[str], float]:
     """The names of the shards, which are hashes of their bytes, and the seconds from planning to the last commit."""
-    job = prepare(videos, out, config)
+    job = prepare(FolderSource(videos), out, config)
     started = time.perf_counter()
     run(job, flow(config, job.store), _silent)
     names = read_state(open_store(out)).names("shards")

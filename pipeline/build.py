@@ -13,20 +13,22 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.config import BuildConfig, ConfigError, explain_difference, fingerprint, identity
-from pipeline.dataset.log import DESCRIPTION, DatasetError, Log, State, read_state
+from pipeline.dataset.log import DESCRIPTION, DatasetError, Log, State, describe, read_state
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import Store, open_store
 from pipeline.dataset.writer import Proposal, WriteFailed
 from pipeline.errors import BAD_USAGE, DONE, FINISHED_WITH_FAILURES, INTERRUPTED, REFUSED, ForeseenError
 from pipeline.events import RunEvents, library_versions
-from pipeline.plan import append_plan, new_videos, read_rows
+from pipeline.plan import Found, Source, append_found, read_rows
+from pipeline.segments import KIND as SEGMENTS
 from stages.ffmpeg import ffmpeg_exe
 from stages.reasons import Status
-from stages.records import Video
-from stages.sources import Folder, SourceError, read_folder
+from stages.sources import SourceError
 
-KIND = "clips"
+CLIPS = "clips"
 _LEAST_FREE_BYTES = 16_000_000
+_REFUSED_ALONE_S = 30.0
+"""Until a video is tried again whose egress refused it while another one was open."""
 
 
 class Refused(ForeseenError):
@@ -47,16 +49,20 @@ class Job:
 
     store: Store
     config: BuildConfig
+    kind: str
     settings: dict[str, Any]
-    folder: Folder
+    source: Source | None
+    found: Found | None  # what the source holds that is not in the plan yet
     state: State
-    new: list[Video]  # not in the plan yet
-    other: list[Video]  # their id is in the plan, for another media file
     accept_settings: bool
 
     @property
+    def num_new(self) -> int:
+        return self.found.num_new if self.found else 0
+
+    @property
     def has_work(self) -> bool:
-        return bool(self.new) or bool(len(self.state.unfinished(time.time())))
+        return bool(self.num_new) or bool(len(self.state.unfinished(time.time())))
 
     def check(self, state: State) -> None:
         """Raises Refused when the dataset was built with other settings, unless they are accepted."""
@@ -76,39 +82,52 @@ class Outcome:
     seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)  # videos that are done, by status, and their clips
     waiting: int = 0  # videos that a later run will try again
+    parked: int = 0  # videos that wait for an egress to open, and until when (Unix time)
+    parked_until: float | None = None
     exit_code: int = DONE
 
     def failed_share(self) -> float:
         return (self.counts[Status.FAILED] + self.waiting) / max(1, self.counts["videos"] + self.waiting)
 
 
-def prepare(videos: str, out: str, config: BuildConfig, *, accept_settings: bool = False) -> Job:
+def prepare(
+    source: Source | None, out: str, config: BuildConfig, *, kind: str = CLIPS, accept_settings: bool = False
+) -> Job:
     """Check everything that can be checked before the work, and find what there is to do.
 
+    `source`: what to plan from; None: the plan holds all. `kind`: of the dataset, clips or segments.
     Raises ConfigError, StoreError, DatasetError, or Refused when the dataset was built with other settings
     and `accept_settings` is not given.
     """
-    try:
-        folder = read_folder(videos)
-    except SourceError as error:
-        raise ConfigError(str(error)) from error
     store = open_store(out)
     state = State()
-    settings = identity(config)
+    settings = identity(config, until_segments=kind == SEGMENTS)
     if store.is_empty():
-        pass
+        if source is None:
+            raise ConfigError(f"{store.url} is empty: name what to build from, --videos or --lists, or plan it first")
     elif not store.exists(DESCRIPTION):
         raise DatasetError(
             f"{store.url} is not empty and not a dataset (it has no {DESCRIPTION}): name a new directory, or the one "
             "that an earlier build wrote"
         )
     else:
+        _check_kind(store, kind)
         state = read_state(store)
-    new, other = new_videos(store, state, folder.videos)
-    job = Job(store, config, settings, folder, state, new, other, accept_settings)
+    try:
+        found = source.find(store, state) if source else None
+    except SourceError as error:
+        raise ConfigError(str(error)) from error
+    job = Job(store, config, kind, settings, source, found, state, accept_settings)
     job.check(state)
     _check_machine(store)
     return job
+
+
+def _check_kind(store: Store, kind: str) -> None:
+    there = describe(store)["kind"]
+    if there != kind:
+        told = "add --until segments, or name another --out" if there == SEGMENTS else "name another --out"
+        raise Refused(f"{store.url} is a dataset of {there}, and this build makes {kind}: {told}")
 
 
 def _check_machine(store: Store) -> None:
@@ -126,25 +145,48 @@ def _check_machine(store: Store) -> None:
         raise ConfigError(f"{store.url} cannot be written to: {error.strerror}") from error
 
 
-def run(job: Job, flow: Flow, report: Callable[[Outcome, int], None]) -> Outcome:
-    """Do the job. `report(outcome so far, videos of this run)` is called after every commit.
+def run(
+    job: Job,
+    flow: Flow,
+    report: Callable[[Outcome, int], None],
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Outcome:
+    """Do the job. `report(outcome so far, videos of this run)` is called after every commit, and before a wait.
 
     Raises Fenced when another driver has taken over, and WriteFailed when the store cannot take a shard.
     """
     started = time.monotonic()
     hashed = fingerprint(job.settings)
-    log = Log.begin(job.store, kind=KIND, fingerprint=hashed, settings=job.settings, check=job.check)
+    log = Log.begin(job.store, kind=job.kind, fingerprint=hashed, settings=job.settings, check=job.check)
     events = RunEvents(job.store, log.state.epoch)
-    events.add("start", epoch=log.state.epoch, config=asdict(job.config), new=len(job.new), versions=library_versions())
+    events.add("start", epoch=log.state.epoch, config=asdict(job.config), new=job.num_new, versions=library_versions())
     job.store.sweep()
     outcome = Outcome()
     try:
-        new, _ = new_videos(job.store, log.state, job.folder.videos)  # another driver may have planned since
-        append_plan(log, new)
-        total = len(log.state.unfinished(time.time()))
+        if job.found is not None:
+            append_found(log, job.found)
+        total = len(log.state.unfinished(clock()))
         report(outcome, total)
-        while rows := log.state.unfinished(time.time()).first(_pass_videos(job.config)):
+        parked = _Parked()
+        while True:
+            parked.release(clock())
+            rows = (log.state.unfinished(clock()) - parked.rows).first(_pass_videos(job.config))
+            if not rows.ranges:
+                if parked.until is None:
+                    break
+                outcome.parked, outcome.parked_until = len(parked.rows), parked.until
+                events.add("parked", videos=outcome.parked, until=parked.until)
+                events.flush()
+                report(outcome, total)
+                sleep(max(0.0, parked.until - clock()))
+                outcome.parked, outcome.parked_until = 0, None
+                continue
             for proposal in flow.run(list(read_rows(job.store, log.state, rows))):
+                parked.add(proposal, clock())
+                if not (proposal.add or proposal.done or proposal.retry):
+                    continue
                 _check_visible(job.store, proposal)
                 log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
                 outcome.counts.update(proposal.summary)
@@ -152,7 +194,8 @@ def run(job: Job, flow: Flow, report: Callable[[Outcome, int], None]) -> Outcome
                 outcome.waiting = len(log.state.retry)
                 events.add("commit", seq=log.state.next_seq - 1, **proposal.summary)
                 report(outcome, total)
-            if lost := rows - log.state.done - RowSet.of_rows(log.state.retry):
+            handled = log.state.done | RowSet.of_rows(log.state.retry) | parked.rows
+            if lost := rows - handled:
                 raise RuntimeError(f"{len(lost)} videos went in and never came out, from plan row {lost.ranges[0][0]}")
         if outcome.failed_share() > job.config.max_failed_share:
             outcome.exit_code = FINISHED_WITH_FAILURES
@@ -172,6 +215,31 @@ def run(job: Job, flow: Flow, report: Callable[[Outcome, int], None]) -> Outcome
         )
         events.flush()
     return outcome
+
+
+class _Parked:
+    """Rows that nobody may ask for now. The log does not know of them: they have not been tried."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[float, RowSet]] = []  # until when, which rows
+
+    def add(self, proposal: Proposal, now: float) -> None:
+        if proposal.parked:
+            until = proposal.parked_until or now + _REFUSED_ALONE_S
+            self._waiting.append((until, RowSet(proposal.parked)))
+
+    def release(self, now: float) -> None:
+        """Forget those whose time has come."""
+        self._waiting = [(until, rows) for until, rows in self._waiting if until > now]
+
+    @property
+    def rows(self) -> RowSet:
+        return RowSet.of(piece for _, rows in self._waiting for piece in rows.ranges)
+
+    @property
+    def until(self) -> float | None:
+        """When the first of them may be asked for again; None where there is none."""
+        return min((until for until, _ in self._waiting), default=None)
 
 
 def _pass_videos(config: BuildConfig) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.dataset.store import Store, StoreError
 from stages.ffmpeg import ffmpeg_exe
+from stages.text import redacted
 
 _FLUSH_S = 10
 _LINES_PER_FILE = 5_000  # a file is written again with every flush
@@ -30,7 +31,8 @@ class RunEvents:
         store.put("lease.json", json.dumps(lease).encode())
 
     def add(self, event: str, **fields: Any) -> None:
-        self.lines.append(json.dumps({"time": round(time.time(), 3), "event": event, **fields}, default=str))
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, default=str)
+        self.lines.append(redacted(line))
         if time.monotonic() - self.flushed > _FLUSH_S:
             self.flush()
 

@@ -1,6 +1,7 @@
 """The flow of videos over a cluster: the stages as four pools of workers, streamed by Ray Data.
 
     fetch -> media -> judge -> bundles of N videos -> write        (what each pool does: pipeline/pools.py)
+    fetch -> bundles of N videos -> write                          (a dataset of segments)
 
 `preserve_order` makes a shard the next N unfinished rows of the plan, whoever was fastest. This is the one file of
 `pipeline` that knows Ray.
@@ -24,6 +25,8 @@ from pipeline.dataset.store import Store
 from pipeline.dataset.writer import Proposal, WriteFailed, Writer
 from pipeline.errors import FINISHED_WITH_FAILURES, ForeseenError
 from pipeline.pools import POOLS, stages_of
+from pipeline.segments import SegmentsWriter
+from stages.budget import Budget
 from stages.records import Video, from_table, to_table
 from stages.scores import resolved
 from stages.stage import SickWorker, run_stages
@@ -61,10 +64,10 @@ class Progress:
 class StageWorker:
     """A worker of one pool: its stages, built once, called for every block."""
 
-    def __init__(self, pool: str, config: BuildConfig, progress: Any) -> None:
+    def __init__(self, pool: str, config: BuildConfig, progress: Any, budget: Budget | None) -> None:
         self.pool = pool
         self.progress = progress
-        self.stages = stages_of(pool, config)
+        self.stages = stages_of(pool, config, budget)
         self.has_worked = False
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -88,8 +91,8 @@ class StageWorker:
 class WriteWorker:
     """Writes one bundle. A full disk is an answer, not a crash: Ray would try it again and again."""
 
-    def __init__(self, config: BuildConfig, store: Store) -> None:
-        self.writer = Writer(config.writer, store)
+    def __init__(self, config: BuildConfig, store: Store, writer: type[Writer]) -> None:
+        self.writer = writer(config.writer, store)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         try:
@@ -101,10 +104,15 @@ class WriteWorker:
 class Graph:
     """Runs passes on the cluster that this process is connected to."""
 
-    def __init__(self, config: BuildConfig, store: Store) -> None:
+    def __init__(
+        self, config: BuildConfig, store: Store, budget: Budget | None = None, *, until_segments: bool = False
+    ) -> None:
+        """`budget`: of requests to YouTube, shared by all workers; None: each worker has one of its own."""
         check_room(config, ray.cluster_resources())
-        self.config = replace(config, scores=resolved(config.scores, config.captions))
-        self.store = store
+        self.config = config if until_segments else replace(config, scores=resolved(config.scores, config.captions))
+        self.store, self.budget = store, budget
+        self.pools = POOLS[:1] if until_segments else POOLS
+        self.writer = SegmentsWriter if until_segments else Writer
         self.progress: Any = ray.remote(num_cpus=0)(Progress).remote()
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
@@ -114,14 +122,16 @@ class Graph:
 
     def run(self, rows: Sequence[pa.Table]) -> Iterator[Proposal]:
         """One pass: rows of the plan go in, what the driver should commit comes out, in order. Raises WriteFailed."""
-        size = self.config.pools.block_videos
-        blocks = [table.slice(first, size) for table in rows for first in range(0, len(table), size)]
+        size, fetched = self.config.pools.block_videos, self.config.pools.fetch_videos
+        blocks = [table.slice(first, fetched) for table in rows for first in range(0, len(table), fetched)]
         videos: ray.data.Dataset = ray.data.from_arrow(blocks)
-        for pool in POOLS:
-            arguments = {"pool": pool, "config": self.config, "progress": self.progress}
+        for pool in self.pools:
+            arguments = {"pool": pool, "config": self.config, "progress": self.progress, "budget": self.budget}
             videos = self._map(videos, StageWorker, arguments, getattr(self.config.pools, pool))
+            if pool == POOLS[0] and len(self.pools) > 1 and fetched != size:  # audio comes next: smaller blocks
+                videos = videos.repartition(target_num_rows_per_block=size, strict=True)
         bundles = videos.repartition(target_num_rows_per_block=self.config.writer.videos_per_shard, strict=True)
-        arguments = {"config": self.config, "store": self.store}
+        arguments = {"config": self.config, "store": self.store, "writer": self.writer}
         try:
             for row in self._map(bundles, WriteWorker, arguments, self.config.pools.write).iter_rows():
                 if row["error"]:

@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.dataset.log import State
 from pipeline.dataset.store import Store
-from pipeline.gather import Gathered, found
+from pipeline.gather import Gathered, explained, found
 from pipeline.plan import Found, Source, new_videos, plan_table
+from pipeline.segments import SegmentsSource, is_segments
 from stages.local import portable
 from stages.records import TO_THE_END, Clip, Video, safe_video_id
 from stages.sources import CaptionedAudio, SourceError, locate, read_audio_list, read_folder
@@ -60,13 +62,14 @@ class ListSource:
         opened = [_open(argument) for argument in self.lists]  # all of them, before the first is read
         excluded = [_open(argument) for argument in self.exclude]
         gathered = Gathered()
-        for source in excluded:
-            gathered.exclude(source)
-        for source in opened:
-            gathered.add(source, times=self.times, thresholds=self.thresholds, progress=self.progress)
-        gathered.compare(store, state)
-        gathered.sort_out()
-        return found(gathered, state, started)
+        with explained():
+            for source in excluded:
+                gathered.exclude(source)
+            for source in opened:
+                gathered.add(source, times=self.times, thresholds=self.thresholds, progress=self.progress)
+            gathered.compare(store, state)
+            gathered.sort_out()
+            return found(gathered, state, started)
 
 
 def _open(argument: str) -> VideoList:
@@ -177,7 +180,13 @@ class Together:
             [line for part in parts for line in part.lines],
             {"kind": "several", "sources": [part.report for part in parts], "new": sum(part.num_new for part in parts)},
             lambda: (note for part in parts for note in part.notes()),
+            lambda: _close(parts),
         )
+
+
+def _close(parts: Sequence[Found]) -> None:
+    for part in parts:
+        part.close()
 
 
 def of_arguments(
@@ -204,6 +213,19 @@ def of_arguments(
     if not sources:
         raise SourceError("no list is named: give at least one, such as eval_segments.csv")
     return sources[0] if len(sources) == 1 else Together(sources)
+
+
+def of_build(videos: str | None, lists: Sequence[str], **options: Any) -> Source | None:
+    """What a build is told to plan from: a folder or a dataset of segments, lists, or both; None for neither.
+
+    `options`: those of `of_arguments`. Raises SourceError.
+    """
+    sources: list[Source] = []
+    if videos is not None:
+        sources.append(SegmentsSource(videos) if is_segments(videos) else FolderSource(videos))
+    if lists or options.get("released"):
+        sources.append(of_arguments(lists, **options))
+    return Together(sources) if len(sources) > 1 else next(iter(sources), None)
 
 
 def _set_and_folder(argument: str) -> tuple[str, str] | None:

@@ -93,7 +93,7 @@ class Segmentation:
 
 
 class Segments:
-    """Turns the cues of each video into clips without audio, and drops the cues. Clips that are given stay."""
+    """Turns the cues of each video into clips without audio, and drops the cues. Clips that are there stay."""
 
     name = "segments"
 
@@ -104,6 +104,8 @@ class Segments:
         return [_given(video) if video.given else self._segment(video) for video in videos]
 
     def _segment(self, video: Video) -> Video:
+        if video.clips:  # out of a dataset of segments
+            return video
         found = segment(video.cues, video.duration_ms, self.config)
         if found.reason:
             return video.ended(found.reason, found.detail)

@@ -1,6 +1,14 @@
 """Text from outside, made fit to be shown: in a log, a ledger or a terminal."""
 
+import re
 import unicodedata
+
+_SECRET = re.compile(r"(?<=//)[^/@\s\"]*(?=@)|(?<=po_token=)[^;\"\s]*")
+
+
+def redacted(text: str) -> str:
+    """The text without the user and password of addresses in it, and without PO tokens."""
+    return _SECRET.sub("***", text)
 
 
 def printable(text: str, limit: int = 300) -> str:

@@ -20,6 +20,7 @@ from pipeline.dataset.view import DatasetView
 from pipeline.dataset.writer import ledger_row
 from pipeline.demo.corpus import CORPUS, synthesise_corpus
 from pipeline.demo.sounds import SAMPLE_RATE_HZ, synthesise
+from pipeline.sources import FolderSource
 from stages.captions import Captions, CaptionsConfig
 from stages.merge import Merge
 from stages.records import Clip, Verdict, Video, from_table, to_table
@@ -217,7 +218,7 @@ def test_a_build_stores_scores_and_gives_the_same_bytes_however_videos_are_group
     config = load_config(None, [f"captions.model={captioner}", "writer.videos_per_shard=3"])
 
     def built(out: Path, group: int) -> DatasetView:
-        job = prepare(str(videos), str(out), config)
+        job = prepare(FolderSource(str(videos)), str(out), config)
         flow = PlainFlow(config, job.store, block=group)
         run(job, flow, lambda outcome, total: None)
         return DatasetView(str(out))
@@ -241,7 +242,7 @@ def test_a_build_without_scores_says_so_once_at_its_start(captioner, tmp_path, c
 
     def said(model: Path, *overrides: str) -> int:
         config = load_config(None, [f"captions.model={model}", *overrides])
-        announce(prepare(str(videos), str(tmp_path / "out"), config))
+        announce(prepare(FolderSource(str(videos)), str(tmp_path / "out"), config))
         return capsys.readouterr().err.count("clap_score stays empty")
 
     bare = without_branch(captioner, tmp_path)

@@ -26,6 +26,7 @@ from pipeline.build import prepare, run
 from pipeline.config import ConfigError, fingerprint, identity, load_config
 from pipeline.dataset.view import DatasetView
 from pipeline.demo.corpus import CORPUS, encode, synthesise_corpus
+from pipeline.sources import FolderSource
 from stages.ffmpeg import MediaError, ffmpeg_exe, frames
 from stages.media import Media, MediaConfig
 from stages.records import Clip, Verdict, Video, from_table, to_table
@@ -163,7 +164,7 @@ def test_a_caption_follows_the_picture_and_not_its_neighbours(model, film):
 def test_the_whole_way_a_picture_is_captioned_and_stored(model, tmp_path):
     synthesise_corpus(tmp_path / "videos", [v for v in CORPUS if v.name in ("backyardDog", "rainOnRoof1")])
     config = load_config(None, [f"video_captions.model={model}", "video_captions.max_new_tokens=6"])
-    job = prepare(str(tmp_path / "videos"), str(tmp_path / "out"), config)
+    job = prepare(FolderSource(str(tmp_path / "videos")), str(tmp_path / "out"), config)
     run(job, PlainFlow(config, job.store), lambda outcome, total: None)
     view = DatasetView(str(tmp_path / "out"))
     captions = {c["video_id"]: view.clip(c["key"]).meta["video_caption"] for c in view.rows("select * from clips")}

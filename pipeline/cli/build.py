@@ -11,6 +11,7 @@ import typer
 
 from pipeline.cli.config import ConfigFile, Overrides
 from pipeline.cli.errors import answered
+from pipeline.cli.plan import ClipTimes, Exclude, MinClap, MinSeconds, Released
 from pipeline.errors import DONE
 
 if TYPE_CHECKING:
@@ -23,8 +24,24 @@ _STILL_ALIVE_S = 30.0  # a log gets a line at least this often, also when nothin
 
 
 def build(
-    videos: Annotated[str, typer.Option(help="The folder: ID.<media>, ID.info.json, ID.<language>.<format>.")],
     out: Annotated[str, typer.Option(help="The dataset: a local directory or s3://bucket/prefix.")],
+    videos: Annotated[
+        str | None,
+        typer.Option(help="A folder: ID.<media>, ID.info.json, ID.<language>.<format>; or a dataset of segments."),
+    ] = None,
+    lists: Annotated[
+        list[str] | None,
+        typer.Option(help="A list of online videos, as for `autorecap plan`, which see. May be given again."),
+    ] = None,
+    exclude: Exclude = None,
+    clip_times: ClipTimes = False,
+    from_released: Released = None,
+    min_clap: MinClap = None,
+    min_seconds: MinSeconds = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="segments: stop before any audio is fetched. --out becomes a dataset of segments."),
+    ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     accept_settings: Annotated[
@@ -36,9 +53,10 @@ def build(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Build a dataset from a folder of videos, or go on with one.
+    """Build a dataset from a folder of videos or from lists of online ones, or go on with one.
 
-    A second run plans what is new in the folder and does what an interrupted run left; with nothing to do it says so.
+    What is new in the folder or the lists is planned, then everything that is planned and not done is done; with
+    nothing to do it says so. Without --videos and --lists: what is planned already.
 
     Exit code: 0 done; 1 more than max_failed_share of the videos failed, or the store is full; 2 bad usage; 3 refused
     (other settings, or another build has taken over); 130 interrupted.
@@ -49,17 +67,36 @@ def build(
 
       autorecap build --videos videos/ --out s3://bucket/dataset --config configs/autorecap-xl.yaml
 
-      autorecap build --videos videos/ --out dataset/ --set captions.num_beams=3
+      autorecap build --lists eval_segments.csv --lists vggsound.csv --out dataset/
+
+      autorecap build --from-released AutoReCapXL.json --min-clap 0.4 --out rehydrated/
+
+      autorecap build --lists ids.txt --out raw/ --until segments; autorecap build --videos raw/ --out dataset/
     """
     with answered():
-        from pipeline.build import prepare
-        from pipeline.config import load_config
+        from pipeline.build import CLIPS, SEGMENTS, prepare
+        from pipeline.config import ConfigError, load_config
+        from pipeline.sources import Thresholds, of_build
+        from stages.sources import SourceError
 
+        if until not in (None, SEGMENTS):
+            raise ConfigError(f"--until is {until!r}: segments is all that it can be")
         settings = load_config(config, set_ or [])
-        job = prepare(videos, out, settings, accept_settings=accept_settings)
+        try:
+            source = of_build(
+                videos,
+                lists or [],
+                exclude=exclude or [],
+                times=clip_times,
+                released=from_released or [],
+                thresholds=Thresholds(min_clap=min_clap, min_seconds=min_seconds),
+            )
+        except SourceError as error:
+            raise ConfigError(str(error)) from error
+        job = prepare(source, out, settings, kind=until or CLIPS, accept_settings=accept_settings)
         _announce(job)
         if not job.has_work:
-            _say("nothing to do: every video of the folder is in the dataset" + _waiting(len(job.state.retry)))
+            _say("nothing to do: every video that is planned is done" + _waiting(len(job.state.retry)))
             if as_json:
                 print(json.dumps({"videos": 0, "exit_code": DONE}))
             return
@@ -69,8 +106,9 @@ def build(
 
 
 def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
+    from cluster.budget import SharedBudget
     from cluster.start import cluster_address, connected, wait_for_room
-    from pipeline.build import run
+    from pipeline.build import SEGMENTS, run
     from pipeline.graph import Graph
 
     signal.signal(signal.SIGTERM, _interrupt)  # what `ray job stop` and schedulers send
@@ -78,7 +116,8 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
     _say(f"connecting to Ray at {cluster}" if cluster else "starting Ray")
     with connected(address):
         wait_for_room(settings.pools, settings.pools.wait_for_nodes_s, _say)
-        graph = Graph(settings, job.store)
+        budget = SharedBudget(settings.youtube.budget, list(settings.youtube.ways_out()))
+        graph = Graph(settings, job.store, budget, until_segments=job.kind == SEGMENTS)
         with _Progress(graph) as progress:
             return run(job, graph, progress.committed)
 
@@ -88,19 +127,10 @@ def _interrupt(*_: Any) -> None:
 
 
 def _announce(job: "Job") -> None:
-    folder = job.folder
-    _say(f"{len(folder.videos)} videos in the folder, {len(job.new)} of them new to {job.store.url}")
-    for names, what in (
-        ([video.video_id for video in job.other], "have an id that the dataset holds for another file: not read again"),
-        (folder.unfinished, "unfinished downloads are left alone"),
-        (folder.without_media, "transcripts have no video beside them"),
-        (folder.second_media, "second media files of a video are not read"),
-    ):
-        if names:
-            from stages.text import printable
-
-            shown = ", ".join(printable(name, 60) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-            _say(f"{len(names)} {what}: {shown}")
+    for line in job.found.lines if job.found else [f"{job.state.num_rows} videos planned in {job.store.url}"]:
+        _say(line)
+    if "captions.model" not in job.settings:  # no model has a part in it
+        return
     if job.config.scores.text_model and job.settings["scores.text_model"] == "none":
         _say(
             "clap_score stays empty: the captioner's folder has no clap_text, the text branch of its CLAP; name one as "
@@ -158,6 +188,10 @@ class _Progress:
         rate = counts["videos"] / outcome.seconds if outcome.seconds else 0
         left = f", {_duration((total - counts['videos']) / rate)} left" if rate and total > counts["videos"] else ""
         self.state = f"{counts['videos']} of {total} videos committed, {counts['clips']} clips kept{left}"
+        if outcome.parked_until is not None:
+            at = time.strftime("%H:%M:%S", time.localtime(outcome.parked_until))
+            wait = _duration(max(0.0, outcome.parked_until - time.time()))
+            self.state += f"; {outcome.parked} wait for an egress until {at} ({wait}): Ctrl-C stops, nothing is lost"
         self._show()
 
     def _watch(self) -> None:

@@ -75,11 +75,8 @@ LEDGER_SCHEMA = pa.schema(
 
 _WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code, Reason.UPCOMING.code}
 """A folder that is not mounted must not use up the tries of its videos."""
-_NOT_CHARGED = {reason.code for reason in Reason if reason.parks}
-"""Whoever asked was refused: the video has not been tried."""
+_PARKING = {reason.code for reason in Reason if reason.parks}
 _LONGEST_WAIT_S = 86_400
-_UNKNOWN_PARK_S = 30
-"""Until a video is tried again that was refused by one egress, while another is open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +103,10 @@ class Proposal:
     done: tuple[tuple[int, int], ...]
     retry: tuple[Retry, ...]
     summary: dict[str, int]  # for progress: videos that are done, by status, and their clips
+    parked: tuple[tuple[int, int], ...] = ()
+    """Rows that were not tried, as whoever asks for them is refused. Nothing is written of them; they stay unfinished.
+    """
+    parked_until: float | None = None  # Unix time, where it is known
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -118,6 +119,8 @@ class Proposal:
             done=tuple((first, end) for first, end in fields["done"]),
             retry=tuple(Retry(**entry) for entry in fields["retry"]),
             summary=fields["summary"],
+            parked=tuple((first, end) for first, end in fields["parked"]),
+            parked_until=fields["parked_until"],
         )
 
 
@@ -144,7 +147,29 @@ class Writer:
             raise WriteFailed(f"{error}: what was written is not what is read back; check the disk") from error
 
     def _write(self, videos: Sequence[Video]) -> Proposal:
-        videos = [self._given_up(video) for video in videos]
+        parked = [video for video in videos if video.status is Status.RETRY and video.reason in _PARKING]
+        rows_parked = RowSet.of_rows(video.row for video in parked)
+        videos = [self._given_up(video) for video in videos if video.row not in rows_parked]
+        add, num_clips = self._write_clips(videos)
+        retry = tuple(self._retry(video) for video in videos if video.status is Status.RETRY)
+        if videos:
+            ledger = pa.Table.from_pylist([ledger_row(video) for video in videos], LEDGER_SCHEMA)
+            add.append(self.publish_table("ledger", ledger, {"videos": len(videos)}))
+        again = {entry.row for entry in retry}
+        done = tuple((video.row, video.row + 1) for video in videos if video.row not in again)
+        summary = Counter(str(video.status) for video in videos if video.row not in again)
+        summary.update(videos=len(videos) - len(again), clips=num_clips)
+        return Proposal(
+            add=tuple(add),
+            done=RowSet.of(done).ranges,
+            retry=retry,
+            summary=dict(summary),
+            parked=rows_parked.ranges,
+            parked_until=min((video.not_before for video in parked if video.not_before is not None), default=None),
+        )
+
+    def _write_clips(self, videos: Sequence[Video]) -> tuple[list[File], int]:
+        """The files that hold the clips of the videos, and how many clips these are."""
         add: list[File] = []
         index: list[dict[str, Any]] = []
         for samples in _shards(videos, self.config.max_shard_bytes):
@@ -152,15 +177,8 @@ class Writer:
             add += files
             index += rows
         if index:
-            add.append(self._publish_table("index", pa.Table.from_pylist(index, INDEX_SCHEMA), {"clips": len(index)}))
-        retry = tuple(self._retry(video) for video in videos if video.status is Status.RETRY)
-        ledger = pa.Table.from_pylist([ledger_row(video) for video in videos], LEDGER_SCHEMA)
-        add.append(self._publish_table("ledger", ledger, {"videos": len(videos)}))
-        again = {entry.row for entry in retry}
-        done = tuple((video.row, video.row + 1) for video in videos if video.row not in again)
-        summary = Counter(str(video.status) for video in videos if video.row not in again)
-        summary.update(videos=len(videos) - len(again), clips=len(index))
-        return Proposal(add=tuple(add), done=RowSet.of(done).ranges, retry=retry, summary=dict(summary))
+            add.append(self.publish_table("index", pa.Table.from_pylist(index, INDEX_SCHEMA), {"clips": len(index)}))
+        return add, len(index)
 
     def _write_shard(self, samples: Iterator[Sample]) -> tuple[list[File], list[dict[str, Any]]]:
         with self.store.scratch() as path:
@@ -177,7 +195,7 @@ class Writer:
             File(name=name + ".idx", sha256=hashlib.sha256(idx).hexdigest(), bytes=len(idx)),
         ], rows
 
-    def _publish_table(self, folder: str, table: pa.Table, counts: dict[str, int]) -> File:
+    def publish_table(self, folder: str, table: pa.Table, counts: dict[str, int]) -> File:
         data = parquet_bytes(table)
         digest = hashlib.sha256(data).hexdigest()
         name = f"{folder}/{digest[:32]}.parquet"
@@ -191,8 +209,7 @@ class Writer:
     def _given_up(self, video: Video) -> Video:
         """The video as failed, if it was tried often enough. What is merely not there is waited for without end."""
         tries = video.attempt + 1
-        is_free = video.reason in _WAITED_FOR | _NOT_CHARGED
-        if video.status is not Status.RETRY or is_free or tries < self.config.max_attempts:
+        if video.status is not Status.RETRY or video.reason in _WAITED_FOR or tries < self.config.max_attempts:
             return video
         return replace(video, status=Status.FAILED, detail=f"given up after {tries} tries; {video.detail}")
 
@@ -200,10 +217,7 @@ class Writer:
         wait_s = min(self.config.retry_after_s * 2**video.attempt, _LONGEST_WAIT_S)
         if video.reason in _WAITED_FOR:
             wait_s = max(wait_s, 60)  # or one run would ask for ever
-        attempt, now = video.attempt + 1, int(time.time())
-        if video.reason in _NOT_CHARGED:
-            attempt, wait_s = video.attempt, 0 if video.not_before is not None else _UNKNOWN_PARK_S
-        return Retry(video.row, attempt, max(now + wait_s, int(video.not_before or 0) + 1))
+        return Retry(video.row, video.attempt + 1, int(time.time()) + wait_s)
 
 
 class WriteFailed(ForeseenError):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Transcripts:
     """Gives every video the cues of its best transcript: from the files beside it, or from YouTube.
 
-    Videos that come with their clips pass by.
+    Videos that come with their clips, or from segments that were stored before, pass by.
     """
 
     name = "transcripts"
@@ -38,7 +38,7 @@ class Transcripts:
         return self.youtube.map(self._transcribe, videos)
 
     def _transcribe(self, video: Video) -> Video:
-        if video.given:
+        if video.given or video.clips:
             return video
         if not is_youtube(video):
             return self._read(video)

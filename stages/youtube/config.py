@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 from stages.budget import BudgetConfig, Egress
 from stages.settings import check, setting
+from stages.text import redacted
 
 DIRECT = "direct"
 """As an egress: this machine's own address."""
 API, YTDLP = "api", "ytdlp"
 """Routes to a transcript: youtube-transcript-api, and yt-dlp."""
 _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
-_PASSWORD = re.compile(r"//[^/@\s]*@")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +112,3 @@ def _name(address: str) -> str:
         return DIRECT
     url = urlsplit(address)
     return f"{url.scheme}://{url.hostname}" + (f":{url.port}" if url.port else "")
-
-
-def redacted(text: str) -> str:
-    """The text without user and password of addresses in it."""
-    return _PASSWORD.sub("//***@", text)

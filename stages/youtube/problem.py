@@ -1,8 +1,7 @@
 """Why something could not be had from YouTube."""
 
 from stages.reasons import Reason
-from stages.text import printable
-from stages.youtube.config import redacted
+from stages.text import printable, redacted
 
 
 class Problem(Exception):

@@ -1,0 +1,78 @@
+"""One budget of requests for a whole cluster: an actor that keeps it, and what workers hold in its place.
+
+A request costs one call that is waited for (`take`, under a millisecond on the actor's node) and one that is not
+(`answered`). The actor decides nothing that takes time: it reserves, and whoever asked does the waiting.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from stages.budget import BudgetConfig, LocalBudget, Parked
+
+_ASK_TIMEOUT_S = 120.0  # longer than the actor's node may take to be replaced
+
+
+class _Keeper:
+    """The actor. One that was restarted does not know what was parked, and begins slowly."""
+
+    def __init__(self, config: BudgetConfig, egresses: Sequence[str]) -> None:
+        self.budget = LocalBudget(config, egresses)
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            for name in egresses:
+                self.budget.slow_down(name, None)
+
+    def take(self, egress: str) -> float | tuple[float, str]:
+        """The seconds to wait, or until when it is parked and why: an exception would cost a traceback each time."""
+        try:
+            return self.budget.take(egress)
+        except Parked as parked:
+            return parked.until, parked.reason
+
+    def open(self) -> tuple[str, ...]:
+        return self.budget.open()
+
+    def answered(self, egress: str) -> None:
+        self.budget.answered(egress)
+
+    def slow_down(self, egress: str, retry_after_s: float | None) -> None:
+        self.budget.slow_down(egress, retry_after_s)
+
+    def park(self, egress: str, reason: str, seconds: float | None) -> None:
+        self.budget.park(egress, reason, seconds)
+
+    def parked_until(self) -> float | None:
+        return self.budget.parked_until()
+
+
+class SharedBudget:
+    """`stages.budget.Budget` through the actor. Can be sent to workers. It lives as long as the driver."""
+
+    def __init__(self, config: BudgetConfig, egresses: Sequence[str]) -> None:
+        keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)
+        self._keeper: Any = keeper.remote(config, list(egresses))
+
+    def take(self, egress: str) -> float:
+        answer = self._ask(self._keeper.take.remote(egress))
+        if isinstance(answer, tuple):
+            raise Parked(*answer)
+        return answer
+
+    def open(self) -> tuple[str, ...]:
+        return self._ask(self._keeper.open.remote())
+
+    def answered(self, egress: str) -> None:
+        self._keeper.answered.remote(egress)
+
+    def slow_down(self, egress: str, retry_after_s: float | None) -> None:
+        self._ask(self._keeper.slow_down.remote(egress, retry_after_s))  # before the next request asks for its turn
+
+    def park(self, egress: str, reason: str, seconds: float | None = None) -> None:
+        self._ask(self._keeper.park.remote(egress, reason, seconds))
+
+    def parked_until(self) -> float | None:
+        return self._ask(self._keeper.parked_until.remote())
+
+    def _ask(self, answer: Any) -> Any:
+        return ray.get(answer, timeout=_ASK_TIMEOUT_S)
