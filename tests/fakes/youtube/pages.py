@@ -16,7 +16,7 @@ PAGE_BYTES = 1_000_000
 """Of a watch page. It says next to nothing that is needed, and is most of what goes over the wire."""
 
 BOT = "Sign in to confirm you\N{RIGHT SINGLE QUOTATION MARK}re not a bot"
-_REFUSED: dict[str, tuple[str, str]] = {
+REFUSED: dict[str, tuple[str, str]] = {
     "private": ("LOGIN_REQUIRED", "This video is private"),
     "deleted": ("ERROR", "This video is unavailable"),
     "terminated": ("ERROR", "This video is no longer available because the YouTube account was terminated."),
@@ -60,7 +60,7 @@ def watch_page(video_id: str, video: FakeVideo) -> bytes:
     return _filler(1) + gzip.compress(own.encode(), 1) + _filler(2)
 
 
-def player(video_id: str, video: FakeVideo, base: str) -> dict[str, Any]:
+def player(video_id: str, video: FakeVideo, base: str, befalls: str) -> dict[str, Any]:
     """The player's answer to one of the apps."""
     details = {
         "videoId": video_id,
@@ -71,8 +71,8 @@ def player(video_id: str, video: FakeVideo, base: str) -> dict[str, Any]:
         "author": "Somebody",
         "channelId": "UC" + "a" * 22,
     }
-    if video.mishap in _REFUSED and video.happens(*_REFUSED):
-        status, reason = _REFUSED[video.mishap]
+    if befalls in REFUSED:
+        status, reason = REFUSED[befalls]
         return {"playabilityStatus": {"status": status, "reason": reason}, "videoDetails": details}
     answer: dict[str, Any] = {"playabilityStatus": {"status": "OK"}, "videoDetails": details}
     if video.mishap == "live":
@@ -98,7 +98,7 @@ def _formats(video_id: str, video: FakeVideo, base: str) -> list[dict[str, Any]]
     return [
         {
             "itag": int(itag),
-            "url": f"{base}/videoplayback?{urlencode({'id': video_id, 'itag': itag})}",
+            "url": f"{_media_base(video, base)}/videoplayback?{urlencode({'id': video_id, 'itag': itag})}",
             "contentLength": str(Path(path).stat().st_size if path else 320_000),
             "approxDurationMs": str(video.duration_ms),
             "audioChannels": 1,
@@ -107,6 +107,10 @@ def _formats(video_id: str, video: FakeVideo, base: str) -> list[dict[str, Any]]
         }
         for itag, path in files.items()
     ]
+
+
+def _media_base(video: FakeVideo, base: str) -> str:
+    return "http://169.254.169.254" if video.mishap == "media_elsewhere" else base
 
 
 def _tracks(video_id: str, video: FakeVideo, base: str) -> list[dict[str, Any]]:

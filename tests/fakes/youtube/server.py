@@ -28,7 +28,6 @@ class Seen:
     door: int  # the port by which it came: each stands for an egress that uses it as its proxy
     cookie: str = ""
     range: str = ""
-    sent: int = 0  # bytes of media
 
 
 @dataclass
@@ -37,8 +36,9 @@ class FakeYouTube:
 
     videos: Mapping[str, FakeVideo]
     latency_s: float = 0.0
-    refusal: Callable[[Seen], str] = lambda seen: ""  # a mishap for whoever asks, such as "429", whatever the video
+    refusal: Callable[[Seen], str] = lambda seen: ""  # a mishap for whoever asks, such as "429", "captcha", "bot"
     requests: list[Seen] = field(default_factory=list)
+    media_bytes: dict[str, int] = field(default_factory=dict)  # sent, by video
     doors: list[int] = field(default_factory=list)
     unknown: Callable[[str], FakeVideo] = lambda video_id: FakeVideo(mishap="deleted")
 
@@ -67,8 +67,8 @@ class FakeYouTube:
 
     # --- what all have in common
 
-    async def _enter(self, request: web.Request, kind: str, video_id: str) -> tuple[FakeVideo, web.Response | None]:
-        """The video, and an answer that stands in for what was asked."""
+    async def _enter(self, request: web.Request, kind: str, video_id: str) -> tuple[FakeVideo, str]:
+        """The video, and what befalls this request: a mishap of whoever asks, or of the video. Answers some of them."""
         door = request.transport.get_extra_info("sockname")[1] if request.transport else 0
         cookie, wanted = request.headers.get("Cookie", ""), request.headers.get("Range", "")
         seen = Seen(time.monotonic(), kind, video_id, door, cookie, wanted)
@@ -76,30 +76,26 @@ class FakeYouTube:
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         video = self.video(video_id)
-        refused = self.refusal(seen)
-        if refused == "429" or (kind == "watch" and video.happens("429")):
-            return video, web.Response(status=429, text="Too Many Requests")
-        if refused == "429_retry_after" or (kind == "watch" and video.happens("429_retry_after")):
-            return video, web.Response(status=429, text="Too Many Requests", headers={"Retry-After": "1"})
-        if refused == "captcha" or (kind == "watch" and video.happens("captcha")):
-            return video, web.Response(body=pages.CAPTCHA, content_type="text/html")
-        if refused == "reset" or (kind == "timedtext" and video.happens("reset")):
-            assert request.transport is not None
-            request.transport.abort()
-            raise asyncio.CancelledError
-        if kind == "player" and video.happens("error_500"):
-            return video, web.Response(status=500, text="Internal Server Error")
-        return video, None
+        befalls = self.refusal(seen) or _of_video(video, kind)
+        if befalls in ("429", "429_retry_after"):
+            headers = {"Retry-After": "1"} if befalls == "429_retry_after" else {}
+            raise web.HTTPTooManyRequests(headers=headers)
+        if befalls == "captcha":
+            raise _Instead(pages.CAPTCHA)
+        if befalls == "error_500":
+            raise web.HTTPInternalServerError
+        if befalls in ("reset", "media_reset"):
+            _hang_up(request)
+        return video, befalls
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         video_id = request.query.get("v", "")
-        video, answer = await self._enter(request, "watch", video_id)
-        if answer:
-            return answer
-        if video.mishap == "consent" and "CONSENT=YES" not in request.headers.get("Cookie", ""):
+        video, befalls = await self._enter(request, "watch", video_id)
+        if befalls == "consent" and "CONSENT=YES" not in request.headers.get("Cookie", ""):
             return web.Response(body=pages.CONSENT, content_type="text/html")
         page = pages.watch_page(video_id, video)
-        return web.Response(body=page, content_type="text/html", headers={"Content-Encoding": "gzip"})
+        headers = {"Content-Encoding": "gzip", "Content-Type": "text/html; charset=utf-8"}
+        return web.Response(body=page, headers=headers)
 
     async def _player(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -107,60 +103,92 @@ class FakeYouTube:
         except ValueError:
             return web.Response(status=400)
         video_id = str(asked.get("videoId", ""))
-        video, answer = await self._enter(request, "player", video_id)
-        if answer:
-            return answer
-        seen = self.requests[-1] if self.requests else None
-        said = pages.player(video_id, video, self.url)
-        if seen is not None and self.refusal(seen) == "bot":
-            said = {"playabilityStatus": {"status": "LOGIN_REQUIRED", "reason": pages.BOT}}
-        return web.json_response(said)
+        video, befalls = await self._enter(request, "player", video_id)
+        return web.json_response(pages.player(video_id, video, self.url, befalls))
 
     async def _timed_text(self, request: web.Request) -> web.StreamResponse:
         video_id, language = request.query.get("v", ""), request.query.get("lang", "")
-        video, answer = await self._enter(request, "timedtext", video_id)
-        if answer:
-            return answer
+        video, befalls = await self._enter(request, "timedtext", video_id)
         auto = request.query.get("kind") == "asr"
         tracks = video.auto if auto else video.manual
         cues = tracks.get(language) or next(iter(tracks.values()), [])
         body, content_type = pages.timed_text(cues, request.query.get("fmt", ""), auto=auto)
-        if video.mishap == "po_token" or video.happens("empty"):
+        if video.mishap == "po_token" or befalls == "empty":
             return web.Response(body=b"", content_type="text/html")
-        if video.happens("truncated"):
+        if befalls == "truncated":
             return web.Response(body=body[: len(body) // 2], content_type=content_type)
-        if video.happens("html"):
+        if befalls == "html":
             return web.Response(body=b"<!DOCTYPE html><html><body>Sorry</body></html>", content_type="text/html")
-        if video.happens("drip"):
+        if befalls == "drip":
             return await _send(request, body, content_type, pause_s=_DRIP_S)
-        if video.happens("wrong_length"):
+        if befalls == "wrong_length":
             return await _send(request, body[: len(body) // 2], content_type, promised=len(body))
         return web.Response(body=body, content_type=content_type)
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
         video_id = request.query.get("id", "")
-        video, answer = await self._enter(request, "media", video_id)
-        if answer:
-            return answer
+        video, befalls = await self._enter(request, "media", video_id)
         path = video.media.get(request.query.get("itag", ""))
-        if path is None:
-            return web.Response(status=403)
-        first, end = _range_of(request, Path(path).stat().st_size)
-        index = next(i for i in range(len(self.requests) - 1, -1, -1) if self.requests[i].video_id == video_id)
-        seen = self.requests[index]
-        self.requests[index] = Seen(seen.at, seen.kind, video_id, seen.door, seen.cookie, seen.range, end - first)
+        if path is None or befalls == "expired":
+            raise web.HTTPForbidden
+        size = Path(path).stat().st_size
+        is_range = "Range" in request.headers and befalls != "media_whole"
+        first, end = _range_of(request, size) if is_range else (0, size)
         with Path(path).open("rb") as file:
             file.seek(first)
             body = file.read(end - first)
+        if befalls == "media_short":
+            body = body[: len(body) // 2]
+        self.media_bytes[video_id] = self.media_bytes.get(video_id, 0) + len(body)
         headers = {"Accept-Ranges": "bytes"}
-        if "Range" in request.headers:
-            headers["Content-Range"] = f"bytes {first}-{end - 1}/{Path(path).stat().st_size}"
-        status = 206 if "Range" in request.headers else 200
+        if is_range:
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
+        status = 206 if is_range else 200
         return web.Response(status=status, body=body, headers=headers, content_type="application/octet-stream")
 
     async def _other(self, request: web.Request) -> web.StreamResponse:
-        _, answer = await self._enter(request, "other", "")
-        return answer or web.Response(status=404)
+        await self._enter(request, "other", "")
+        raise web.HTTPNotFound
+
+
+_AT: dict[str, tuple[str, ...]] = {
+    "watch": ("429", "429_retry_after", "captcha", "consent"),
+    "player": ("error_500", *pages.REFUSED),
+    "timedtext": ("reset", "empty", "truncated", "html", "drip", "wrong_length"),
+    "media": ("expired", "media_reset", "media_short", "media_whole"),
+    "other": (),
+}
+"""Which request a mishap of a video befalls. What is not here belongs to what the video is."""
+
+
+def _of_video(video: FakeVideo, kind: str) -> str:
+    return video.mishap if video.happens(*_AT[kind]) else ""
+
+
+class _Instead(web.HTTPOk):
+    """Another page than the one that was asked for."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__(body=page, content_type="text/html")
+
+
+def _hang_up(request: web.Request) -> None:
+    assert request.transport is not None
+    request.transport.abort()
+    raise asyncio.CancelledError
+
+
+def faster_than(per_s: float, burst: int = 10) -> Callable[[Seen], str]:
+    """A refusal of every door that asks more often than this: 429."""
+    allowance: dict[int, tuple[float, float]] = {}
+
+    def refuse(seen: Seen) -> str:
+        left, at = allowance.get(seen.door, (float(burst), seen.at))
+        left = min(burst, left + (seen.at - at) * per_s)
+        allowance[seen.door] = (left - 1 if left >= 1 else left, seen.at)
+        return "" if left >= 1 else "429"
+
+    return refuse
 
 
 def _range_of(request: web.Request, size: int) -> tuple[int, int]:

@@ -32,6 +32,12 @@ MISHAPS = {
     "wrong_length": "captions that are shorter than announced",
     "error_500": "a server error",
     "html": "a page of HTML in place of captions",
+    # what befalls media
+    "expired": "the address of its audio is refused with 403",
+    "media_reset": "a connection that is reset in place of its audio",
+    "media_short": "fewer bytes of its audio than were asked for",
+    "media_whole": "all of its audio, whatever range was asked for",
+    "media_elsewhere": "its audio lies at addresses that are not YouTube's",
 }
 """Name and meaning. Each stands for ever, or for the first `FakeVideo.times` requests that meet it."""
 
