@@ -6,7 +6,7 @@ Until the dataset has videos enough of its own in the ledger, the paper's funnel
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -62,13 +62,14 @@ class Work:
     """What a plan still holds."""
 
     online: int = 0  # videos whose transcript decides
-    online_given: int = 0  # videos that are fetched for the clips that they came with
+    online_given: int = 0  # videos that are fetched for clips that are known: given, or of a dataset of segments
     local: int = 0  # videos that are there, with a transcript beside them
     local_given: int = 0
-    clips: int = 0  # given
+    clips: int = 0  # known
     clips_to_caption: int = 0  # of those
+    clips_to_filter: int = 0  # of those
     num_too_long: int = 0  # videos that bring more than media.max_clip_s_per_video
-    clip_s: float = 0.0  # given
+    clip_s: float = 0.0  # known
 
     @property
     def videos(self) -> int:
@@ -125,9 +126,9 @@ class Estimate:
         w = self.work
         parts = (
             (w.online, "to be searched for gaps online"),
-            (w.online_given, "online with their clips"),
+            (w.online_given, "online whose clips are known"),
             (w.local, "here"),
-            (w.local_given, "here with their clips"),
+            (w.local_given, "here whose clips are known"),
         )
         yield f"to do: {w.videos} videos ({', '.join(f'{count} {what}' for count, what in parts if count) or 'none'})"
         if not w.videos:
@@ -158,8 +159,13 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
     rate = config.youtube.budget.requests_per_s * len(config.youtube.egresses)
     there = shares.there if work.online_given else Range.of(1.0)
     clips = searched * shares.clips + Range.of(work.clips) * there
-    kept = searched * shares.kept + Range.of(work.clips) * there
-    kept_s = searched * shares.kept * shares.kept_s + Range.of(work.clip_s) * there
+    filtered = work.clips_to_filter / max(1, work.clips)
+    passing = (
+        Range.of(1 - filtered)
+        + Range(shares.kept.low / shares.clips.low, shares.kept.high / shares.clips.high) * filtered
+    )
+    kept = searched * shares.kept + Range.of(work.clips) * there * passing
+    kept_s = searched * shares.kept * shares.kept_s + Range.of(work.clip_s) * there * passing
     heard = searched * shares.clips + Range.of(work.clips_to_caption) * there
     audio_s = online * shares.clips * shares.kept_s
     if work.online_given:
@@ -254,7 +260,7 @@ def measured(url: str) -> Shares | None:
 
 def work_left(store: Store, state: State, config: BuildConfig) -> Work:
     """What the plan's unfinished rows are, one file at a time."""
-    total = np.zeros(8)
+    total = np.zeros(9)
     unfinished = state.unfinished(time.time())
     first = 0
     for name in state.names("plan"):
@@ -266,17 +272,18 @@ def work_left(store: Store, state: State, config: BuildConfig) -> Work:
                 to_do[a - first : b - first] = True
             total += _work_in(read_parquet(store, name), to_do, config.media.max_clip_s_per_video)
         first = end
-    online, online_given, local, local_given, clips, to_caption, too_long = (int(count) for count in total[:7])
-    return Work(online, online_given, local, local_given, clips, to_caption, too_long, float(total[7]))
+    counts = {field.name: int(count) for field, count in zip(fields(Work), total, strict=True)}
+    return Work(**counts | {"clip_s": float(total[-1])})  # type: ignore[arg-type]
 
 
 def _work_in(table: pa.Table, to_do: np.ndarray, max_clip_s: float) -> np.ndarray:
     """The fields of `Work` for the rows of one file that are to be done."""
     online = pc.starts_with(table["media"], watch_url("")).to_numpy()
     if "given" not in table.schema.names:  # written before sources could bring clips
-        return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), 0, 0, 0, 0, 0.0])
+        return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), 0, 0, 0, 0, 0, 0.0])
     given = table["given"].to_numpy()
-    listed = table["clips"].filter(pa.array(to_do & given)).combine_chunks()
+    known = pc.greater(pc.list_value_length(table["clips"]), 0).to_numpy()
+    listed = table["clips"].filter(pa.array(to_do & known)).combine_chunks()
     clips = listed.flatten()
     length_ms = pc.max_element_wise(pc.subtract(clips.field("end_ms"), clips.field("start_ms")), 0).to_numpy()
     offsets = np.cumsum(np.append(0, pc.list_value_length(listed).to_numpy()))
@@ -284,12 +291,13 @@ def _work_in(table: pa.Table, to_do: np.ndarray, max_clip_s: float) -> np.ndarra
     per_video_ms = total_ms[offsets[1:]] - total_ms[offsets[:-1]]
     return np.array(
         [
-            (to_do & online & ~given).sum(),
-            (to_do & online & given).sum(),
-            (to_do & ~online & ~given).sum(),
-            (to_do & ~online & given).sum(),
+            (to_do & online & ~known).sum(),
+            (to_do & online & known).sum(),
+            (to_do & ~online & ~known).sum(),
+            (to_do & ~online & known).sum(),
             len(clips),
             pc.sum(pc.equal(clips.field("caption"), "")).as_py() or 0,
+            pc.sum(pc.list_value_length(table["clips"].filter(pa.array(to_do & known & ~given)))).as_py() or 0,
             (per_video_ms > max_clip_s * 1000).sum(),
             length_ms.sum() / 1000,
         ]

@@ -129,8 +129,10 @@ def append_found(log: Log, found: Found, committed: Callable[[int], None] = lamb
     return total
 
 
-def plan_from(source: Source, out: str, committed: Callable[[int], None] = lambda rows: None) -> Found:
-    """Put what a source holds into the plan of the dataset at `out`, which is made if there is none.
+def plan_from(
+    source: Source, out: str, *, kind: str = "clips", committed: Callable[[int], None] = lambda rows: None
+) -> Found:
+    """Put what a source holds into the plan of the dataset at `out`, which is made, of this kind, if there is none.
 
     The settings of a dataset stay what they are: a plan does not depend on them. Raises ForeseenError, SourceError.
     """
@@ -144,7 +146,7 @@ def plan_from(source: Source, out: str, committed: Callable[[int], None] = lambd
             )
         state = read_state(store)
     found = source.find(store, state)
-    log = Log.begin(store, kind="clips", fingerprint=state.fingerprint, settings=state.settings)
+    log = Log.begin(store, kind=kind, fingerprint=state.fingerprint, settings=state.settings)
     append_found(log, found, committed)
     return found
 

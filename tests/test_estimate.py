@@ -29,7 +29,7 @@ def test_the_paper_s_list_gives_the_paper_s_figures_at_the_upper_end():
 def test_hours_follow_the_requests_and_the_budget_of_all_egresses():
     one = estimate(Work(online=7_200), CONFIG, of_paper(), Prices())
     assert one.requests_per_s == 2 and one.hours.high == pytest.approx(one.requests.high / 7_200)
-    three = load_config(None, ["youtube.egresses=[direct, 'socks5h://a:1', 'socks5h://b:1']"])
+    three = load_config(None, ["youtube.egresses=[direct, 'http://a:1', 'http://b:1']"])
     assert estimate(Work(online=7_200), three, of_paper(), Prices()).hours.high == pytest.approx(one.hours.high / 3)
 
 
@@ -41,6 +41,16 @@ def test_released_clips_cost_no_captions_and_local_files_no_requests():
     assert audio_set.requests == Range(0, 0) and audio_set.kept == Range(10, 10)
     assert audio_set.gpu_hours.high == pytest.approx(10 * 0.28 / 3600)
     assert not any("requests" in line or "assumed" in line for line in audio_set.lines())
+
+
+def test_of_segments_found_before_a_share_passes_the_filter():
+    told = estimate(
+        Work(online_given=10, clips=60, clips_to_caption=60, clips_to_filter=60, clip_s=480),
+        CONFIG,
+        of_paper(),
+        Prices(),
+    )
+    assert told.clips.high == 60 and told.kept.high == pytest.approx(60 * 57 / 327.3)
 
 
 def test_the_cost_counts_what_a_price_is_given_for():
@@ -60,12 +70,14 @@ def test_what_is_left_is_told_by_kind_without_what_is_done(tmp_path):
         Video(row=-1, video_id="c", media="c.ogg"),
         Video(row=-1, video_id="d", media="d.ogg", given=True, clips=(Clip(start_ms=0, end_ms=TO_THE_END),)),
         Video(row=-1, video_id="e", media="e.ogg"),
+        Video(row=-1, video_id="f", media=watch_url("kJQP7kiw5Fk"), clips=(Clip(start_ms=0, end_ms=9_000),)),
     ]
     append_plan(log, videos[:3])
     append_plan(log, videos[3:])
     log.commit(done=[(2, 3)])
     work = work_left(log.store, read_state(log.store), CONFIG)
-    assert work == Work(1, 1, 1, 1, clips=3, clips_to_caption=2, num_too_long=1, clip_s=2_000)
+    known = {"clips": 4, "clips_to_caption": 3, "clips_to_filter": 1, "num_too_long": 1, "clip_s": 2_009}
+    assert work == Work(online=1, online_given=2, local=1, local_given=1, **known)
     told = estimate(work, CONFIG, of_paper(), Prices())
     assert any("max_clip_s_per_video" in line for line in told.lines())
 

@@ -47,6 +47,9 @@ def plan(
     from_released: Released = None,
     min_clap: MinClap = None,
     min_seconds: MinSeconds = None,
+    until: Annotated[
+        str | None, typer.Option(help="segments: make a dataset for `autorecap build --until segments`.")
+    ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     gpu_price: Annotated[float | None, typer.Option(min=0, help="Price of a GPU-hour, for the cost.")] = None,
@@ -76,8 +79,12 @@ def plan(
       autorecap plan sb_final.json@SoundBible_flac --out soundbible/
     """
     with answered():
-        from pipeline.config import load_config
+        from pipeline.build import CLIPS, SEGMENTS
+        from pipeline.config import ConfigError, load_config
         from pipeline.estimate import Prices
+
+        if until not in (None, SEGMENTS):
+            raise ConfigError(f"--until is {until!r}: segments is all that it can be")
 
         settings = load_config(config, set_ or [])
         found = None
@@ -85,6 +92,7 @@ def plan(
             found = _planned(
                 out,
                 lists or [],
+                kind=until or CLIPS,
                 exclude=exclude or [],
                 times=clip_times,
                 released=from_released or [],
@@ -99,6 +107,7 @@ def _planned(
     out: str,
     lists: list[str],
     *,
+    kind: str,
     min_clap: float | None,
     min_seconds: float | None,
     **options: Any,
@@ -113,7 +122,7 @@ def _planned(
     thresholds = Thresholds(min_clap=min_clap, min_seconds=min_seconds)
     try:
         source = of_arguments(lists, thresholds=thresholds, progress=progress.read, **options)
-        return plan_from(source, out, progress.committed)
+        return plan_from(source, out, kind=kind, committed=progress.committed)
     except SourceError as error:
         raise ConfigError(str(error)) from error
     finally:
