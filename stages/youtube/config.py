@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,7 +56,7 @@ class YoutubeConfig:
     min_audio_kbps: int = setting(
         64,
         "The cheapest audio with at least this many kbit/s, and the stored sample rate, is fetched; if there is none, "
-        "the best. Opus at 64 is transparent for most ambient sound, and a third of the bytes of the best.",
+        "the best. That is Opus at about 70, which holds all frequencies, in half the bytes of the best.",
         results=True,
     )
     base_url: str = setting("https://www.youtube.com", "Where YouTube is; another one for tests.")
@@ -68,11 +69,14 @@ class YoutubeConfig:
                 f"youtube.egresses holds {redacted(egress)!r}: write direct, or scheme://host:port with one of "
                 f"{', '.join(_SCHEMES)}",
             )
-        check(len(set(self.egresses)) == len(self.egresses), "youtube.egresses names one of them twice")
+        if any(egress.startswith("socks") for egress in self.egresses):
+            check(find_spec("socks") is not None, "youtube.egresses names a SOCKS proxy: pip install pysocks")
         check(
             len(self.cookies) in (0, len(self.egresses)),
             f"youtube.cookies has {len(self.cookies)} files for {len(self.egresses)} egresses: one each, '' for none",
         )
+        ways = set(zip(self.egresses, self.cookies or ("",) * len(self.egresses), strict=True))
+        check(len(ways) == len(self.egresses), "youtube.egresses names one of them twice with the same cookies")
         for path in self.cookies:
             check(not path or Path(path).is_file(), f"youtube.cookies names {path}: there is no such file")
         for name in ("in_flight", "media_in_flight", "min_audio_kbps"):

@@ -32,6 +32,7 @@ class Egresses:
     ) -> None:
         """`limit_s`: how long one action may try."""
         self.budget, self.limit_s, self.clock, self.sleep = budget, limit_s, clock, sleep
+        self._last_refusal = Reason.RATE_LIMITED  # that this process has met: why egresses are parked, as far as known
 
     def attempt(self, action: Callable[[str], Value]) -> Value:
         """What `action(egress)` gives. Raises Problem: the last one, with `not_before` where egresses were parked.
@@ -42,8 +43,9 @@ class Egresses:
         deadline = self.clock() + self.limit_s
         strikes: dict[str, int] = {}
         tries = 0
+        problem: Problem | None = None
         while True:
-            egress = self._open_egress()
+            egress = self._open_egress(problem)
             try:
                 return action(egress)
             except Parked:
@@ -51,6 +53,7 @@ class Egresses:
             except Exception as error:  # of two libraries: `problem_of` knows them
                 problem = problem_of(error)
             if problem.reason.parks:
+                self._last_refusal = problem.reason
                 strikes[egress] = strikes.get(egress, 0) + 1
                 if problem.reason is not Reason.RATE_LIMITED or strikes[egress] >= _STRIKES:
                     self.budget.park(egress, problem.reason.code)
@@ -63,10 +66,12 @@ class Egresses:
                 raise problem from None
             self.sleep(_FIRST_PAUSE_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))  # noqa: S311  no secret
 
-    def _open_egress(self) -> str:
-        """The least loaded one. Raises Problem where all are parked."""
+    def _open_egress(self, problem: Problem | None) -> str:
+        """The least loaded one. Raises Problem where all are parked: the one just met, if there is one."""
         names = self.budget.open()
         if names:
             return names[0]
-        until = self.budget.parked_until()
-        raise Problem(Reason.RATE_LIMITED, "every egress is parked", not_before=until)
+        reason, detail = self._last_refusal, "every egress is parked"
+        if problem is not None and problem.reason.parks:
+            reason, detail = problem.reason, problem.detail
+        raise Problem(reason, detail, not_before=self.budget.parked_until())

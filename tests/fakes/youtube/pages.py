@@ -34,7 +34,7 @@ _ITAGS: dict[str, dict[str, Any]] = {
     "251": {"mimeType": 'audio/webm; codecs="opus"', "bitrate": 140_000, "audioSampleRate": "48000"},
     "160": {"mimeType": 'video/mp4; codecs="avc1.4d400c"', "bitrate": 90_000, "width": 256, "height": 144, "fps": 25},
 }
-CAPTCHA = b'<html><body><form action="index" method="post"><div class="g-recaptcha"></div></form></body></html>'
+CAPTCHA = '<html><body><form action="index" method="post"><div class="g-recaptcha"></div></form></body></html>'
 CONSENT = (
     b'<html><form action="https://consent.youtube.com/s" method="POST">'
     b'<input type="hidden" name="v" value="cb.20260101-00-p0.en+FX+000"></form></html>'
@@ -78,7 +78,7 @@ def player(video_id: str, video: FakeVideo, base: str, befalls: str) -> dict[str
     if video.mishap == "live":
         details["isLive"] = True
     answer["streamingData"] = {"expiresInSeconds": "21540", "adaptiveFormats": _formats(video_id, video, base)}
-    if tracks := _tracks(video_id, video, base):
+    if tracks := _tracks(video_id, video):
         answer["captions"] = {
             "playerCaptionsTracklistRenderer": {
                 "captionTracks": tracks,
@@ -113,7 +113,7 @@ def _media_base(video: FakeVideo, base: str) -> str:
     return "http://169.254.169.254" if video.mishap == "media_elsewhere" else base
 
 
-def _tracks(video_id: str, video: FakeVideo, base: str) -> list[dict[str, Any]]:
+def _tracks(video_id: str, video: FakeVideo) -> list[dict[str, Any]]:
     if video.mishap == "no_captions":
         return []
     tracks = []
@@ -124,7 +124,7 @@ def _tracks(video_id: str, video: FakeVideo, base: str) -> list[dict[str, Any]]:
             token = "&exp=xpe" if video.mishap == "po_token" else ""
             tracks.append(
                 {
-                    "baseUrl": f"{base}/api/timedtext?{urlencode(query)}{token}&fmt=srv3",
+                    "baseUrl": f"https://www.youtube.com/api/timedtext?{urlencode(query)}{token}&fmt=srv3",
                     "name": {"runs": [{"text": f"{code} {kind}".strip()}]},
                     "languageCode": code,
                     "isTranslatable": True,

@@ -81,7 +81,7 @@ class FakeYouTube:
             headers = {"Retry-After": "1"} if befalls == "429_retry_after" else {}
             raise web.HTTPTooManyRequests(headers=headers)
         if befalls == "captcha":
-            raise _Instead(pages.CAPTCHA)
+            raise _Captcha
         if befalls == "error_500":
             raise web.HTTPInternalServerError
         if befalls in ("reset", "media_reset"):
@@ -165,11 +165,11 @@ def _of_video(video: FakeVideo, kind: str) -> str:
     return video.mishap if video.happens(*_AT[kind]) else ""
 
 
-class _Instead(web.HTTPOk):
-    """Another page than the one that was asked for."""
+class _Captcha(web.HTTPOk):
+    """A page that wants a puzzle solved, in place of the one that was asked for."""
 
-    def __init__(self, page: bytes) -> None:
-        super().__init__(body=page, content_type="text/html")
+    def __init__(self) -> None:
+        super().__init__(text=pages.CAPTCHA, content_type="text/html")
 
 
 def _hang_up(request: web.Request) -> None:
