@@ -20,6 +20,7 @@ from stages.records import Clip, Span, Verdict, Video
 from stages.settings import check, setting
 from stages.text import printable
 from stages.youtube.ids import is_youtube
+from stages.youtube.player import VideoMeta, described
 from stages.youtube.problem import Problem
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class FileAudio:
     path: Path
     bytes_read: int  # to get it here
     bytes_saved: int = 0
+    meta: VideoMeta | None = None
 
     def decode(self, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
         """See `stages.ffmpeg.decode`."""
@@ -118,7 +120,9 @@ class Media:
             return video.ended(problem.reason, f"{name}: {problem.detail}", not_before=problem.not_before)
         past_end = sum(clip.verdict is Verdict.PAST_END for clip in clips)
         if clips and past_end == len(clips):
-            return video.ended(Reason.UNDECODABLE, f"{name}: no audio could be decoded in any gap")
+            return video.ended(Reason.UNDECODABLE, f"{name}: no audio could be decoded in any clip")
+        if video.given and audio.meta:  # no transcript was asked for, with which it comes otherwise
+            video = described(video, audio.meta)
         return replace(
             video,
             clips=(*clips, *left_out),

@@ -16,6 +16,7 @@ from pipeline.demo.sounds import SAMPLE_RATE_HZ, synthesise
 from pipeline.plan import append_plan, plan_from, read_rows
 from pipeline.sources import of_arguments
 from stages.captions import Captions, CaptionsConfig
+from stages.ffmpeg import decode
 from stages.keywords import Keywords, KeywordsConfig
 from stages.media import Media, MediaConfig
 from stages.merge import Merge
@@ -24,6 +25,8 @@ from stages.records import TO_THE_END, Clip, Verdict, Video, from_table, to_tabl
 from stages.scores import ScoresConfig
 from stages.segments import Segments, SegmentsConfig
 from stages.transcripts import Transcripts, TranscriptsConfig
+from tests.fakes.youtube import FakeVideo, running
+from tests.fakes.youtube.media import synthesise as synthesise_media
 from tests.plain_flow import PlainFlow
 
 CONFIG = load_config(None, ["writer.videos_per_shard=8"])
@@ -128,6 +131,36 @@ def test_released_clips_are_cut_and_written_and_nothing_else_is_done_to_them(tmp
     (tmp_path / "clip.flac").write_bytes(view.clip(key).flac)
     cut = soundfile.read(tmp_path / "clip.flac", dtype="int16")[0]
     assert np.array_equal(cut, samples[5 * SAMPLE_RATE_HZ : 8 * SAMPLE_RATE_HZ])
+
+
+def test_released_clips_and_clip_times_are_fetched_from_youtube_and_no_transcript_is(tmp_path):
+    """By the real client libraries, from the fake."""
+    first, second, gone = "-aaaaaaaaa_", "bbbbbbbbbbb", "ccccccccccc"
+    media = {"251": synthesise_media(tmp_path / "media", "251", 60)}
+    released = tmp_path / "released.json"
+    intervals = [{"start": 12.5, "end": 15, "text": "A man speaks", "CLAP_SIM": 0.02}]
+    lines = [json.dumps({name: {"intervals": intervals}}) for name in (first, gone)]
+    released.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    vggsound = tmp_path / "vggsound.csv"
+    vggsound.write_text(f"{second},40,waterfall burbling,train\n")
+    out = str(tmp_path / "out")
+    plan_from(of_arguments([str(vggsound)], times=True, released=[str(released)]), out)
+    videos = {name: FakeVideo(title=f"Noise {name}", duration_ms=60_000, media=media) for name in (first, second)}
+    with running(videos | {gone: FakeVideo(mishap="private")}) as fake:
+        settings = ["writer.videos_per_shard=8", f"youtube.base_url={fake.url}", "youtube.budget.requests_per_s=1000"]
+        view = build(out, load_config(None, settings))
+        assert not fake.asked("timedtext") and not fake.asked("watch")
+    clips = {row["video_id"]: row for row in view.rows("select * from clips")}
+    given, heard = clips[first], clips[second]
+    assert (given["start_ms"], given["end_ms"], given["caption"]) == (12_500, 15_000, "A man speaks")
+    assert (given["clap_score"], given["source"], given["title"]) == (0.02, "autorecap", f"Noise {first}")
+    assert (heard["start_ms"], heard["end_ms"], heard["tags"]) == (40_000, 50_000, ["waterfall burbling"])
+    assert heard["caption"] and heard["title"] == f"Noise {second}"
+    (tmp_path / "clip.flac").write_bytes(view.clip(given["key"]).flac)
+    whole = np.frombuffer(decode(str(media["251"]), 12_500, 15_000, 32_000, 60)[0], "<i2")
+    assert np.array_equal(soundfile.read(tmp_path / "clip.flac", dtype="int16")[0], whole)
+    (lost,) = view.rows("select video_id, reason from videos where status <> 'ok'")
+    assert lost == {"video_id": gone, "reason": "private"}
 
 
 GIVEN = Video(row=0, video_id="v", media="v.flac", given=True, duration_ms=30_000)

@@ -10,7 +10,7 @@ is no index, the whole track is fetched.
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from stages.ffmpeg import READ_AFTER_MS, READ_BEFORE_MS, decode
@@ -19,9 +19,10 @@ from stages.records import Span
 from stages.youtube.config import YoutubeConfig
 from stages.youtube.formats import AudioFormat, choose
 from stages.youtube.fragments import MIN_FILLER_BYTES, Index, Wanted, filler, read_index
+from stages.youtube.player import VideoMeta
 from stages.youtube.problem import Problem
 from stages.youtube.session import Sessions
-from stages.youtube.ytdlp import YtDlp
+from stages.youtube.ytdlp import YtDlp, meta_of
 
 Bytes = tuple[int, int]
 """[first, end) of a file."""
@@ -47,6 +48,9 @@ class YoutubeAudio:
     num_requests: int
     bytes_read: int
     file: "IO[bytes] | Any" = field(repr=False)
+    meta: VideoMeta = field(
+        default_factory=VideoMeta
+    )  # what came along: of a video whose clips are given, all there is
 
     @property
     def bytes_saved(self) -> int:
@@ -87,7 +91,7 @@ class AudioClient:
             chosen = choose(info, self.config.min_audio_kbps, self.sample_rate_hz, self.config.base_url)
             download = _Download(chosen, self.sessions, egress, deadline)
             try:
-                return download.run(spans)
+                return replace(download.run(spans), meta=meta_of(info))
             except BaseException as error:
                 download.file.close()
                 if not isinstance(error, _Altered):

@@ -12,7 +12,7 @@ from stages.youtube.audio import AudioClient, YoutubeAudio
 from stages.youtube.captions import Captions, CaptionsClient
 from stages.youtube.config import YoutubeConfig
 from stages.youtube.egresses import Egresses
-from stages.youtube.player import VideoMeta
+from stages.youtube.player import VideoMeta, described
 from stages.youtube.problem import Problem
 from stages.youtube.session import Sessions
 
@@ -52,10 +52,10 @@ class Youtube:
         try:
             captions = self.egresses.attempt(fetch)
         except Problem as problem:
-            return ended(_described(video, found[-1]), problem)
+            return ended(described(video, found[-1]), problem)
         track, transcript = captions.track, captions.transcript
         return replace(
-            _described(video, captions.meta),
+            described(video, captions.meta),
             cues=transcript.cues,
             num_cues=len(transcript.cues),
             transcript_kind="auto" if transcript.is_auto else track.kind,
@@ -71,12 +71,3 @@ class Youtube:
 def ended(video: Video, problem: Problem) -> Video:
     """The video with the reason why it could not be had."""
     return video.ended(problem.reason, problem.detail, not_before=problem.not_before)
-
-
-def _described(video: Video, meta: VideoMeta) -> Video:
-    return replace(
-        video,
-        title=meta.title or video.title,
-        description=meta.description or video.description,
-        duration_ms=meta.duration_ms if video.duration_ms is None else video.duration_ms,
-    )

@@ -1,9 +1,10 @@
 """What the player's answer says of a video: the transcript client asks for it anyway, and it holds title and length."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from stages.records import Video
 from stages.transcripts.info import MAX_DURATION_MS, MAX_TITLE_CHARS, clean
 
 MAX_DESCRIPTION_CHARS = 2_000
@@ -28,6 +29,16 @@ class VideoMeta:
     duration_ms: int | None = None
     is_live: bool = False  # goes on now
     tracks: tuple[CaptionTrack, ...] = ()
+
+
+def described(video: Video, meta: VideoMeta) -> Video:
+    """The video with what is known of it besides."""
+    return replace(
+        video,
+        title=meta.title or video.title,
+        description=meta.description or video.description,
+        duration_ms=meta.duration_ms if video.duration_ms is None else video.duration_ms,
+    )
 
 
 def parse_player(answer: Any) -> VideoMeta:

@@ -7,6 +7,7 @@ what yt-dlp loads by itself where it is installed.
 import io
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,8 @@ class YtDlp:
         """Title, duration and captions. Raises Problem, also where captions exist that want a PO token."""
         talk = _Talk()
         info = self._extract(video_id, talk)
-        duration = info.get("duration")
-        duration_ms = round(duration * 1000) if isinstance(duration, int | float) else 0
-        meta = VideoMeta(
-            title=clean(info.get("title"), MAX_TITLE_CHARS).replace("\n", " "),
-            description=clean(info.get("description"), MAX_DESCRIPTION_CHARS),
-            duration_ms=duration_ms if 0 < duration_ms <= MAX_DURATION_MS else None,
+        meta = replace(
+            meta_of(info),
             tracks=tuple(
                 CaptionTrack(url=entry["url"], language=language, is_auto=is_auto, is_translatable=False)
                 for is_auto, listed in ((False, info.get("subtitles")), (True, info.get("automatic_captions")))
@@ -138,6 +135,17 @@ class _PoliteYoutubeDL(YoutubeDL):
         if not answer.ok:
             raise HTTPError(response)
         return response
+
+
+def meta_of(info: Mapping[str, Any]) -> VideoMeta:
+    """Title, description and duration in yt-dlp's description of a video."""
+    duration = info.get("duration")
+    duration_ms = round(duration * 1000) if isinstance(duration, int | float) else 0
+    return VideoMeta(
+        title=clean(info.get("title"), MAX_TITLE_CHARS).replace("\n", " "),
+        description=clean(info.get("description"), MAX_DESCRIPTION_CHARS),
+        duration_ms=duration_ms if 0 < duration_ms <= MAX_DURATION_MS else None,
+    )
 
 
 class _Talk:
