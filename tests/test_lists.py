@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,10 @@ def test_files_that_are_no_list_are_refused_with_what_they_are(tmp_path):
         open_list(str(tmp_path / "nothing"))
     with pytest.raises(SourceError, match="is a folder"):
         open_list(str(tmp_path))
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "wb"), pytest.raises(SourceError, match="is a pipe"):
+        open_list(f"/dev/fd/{read_end}")
+    os.close(read_end)
 
 
 def test_released_lines_come_with_captions_scores_and_a_null_score_stays(tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stages.sources.errors import SourceError
-from stages.sources.lists.lines import opened
+from stages.sources.lists.lines import opened, path_shown
 from stages.text import printable
 from stages.youtube.ids import ID, video_id_of
 
@@ -89,7 +89,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 def detect(path: str, name: str = "") -> Layout:
     """How to read the list. `name`: the format, where the user says it. Raises SourceError that says what was found."""
     if name and name not in FORMATS:
-        raise SourceError(f"{printable(name)}={printable(path)}: no such format; known are {', '.join(FORMATS)}")
+        raise SourceError(f"{printable(name)}={path_shown(path)}: no such format; known are {', '.join(FORMATS)}")
     with opened(path) as file:
         data = _peeked(file)
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
@@ -105,7 +105,7 @@ def detect(path: str, name: str = "") -> Layout:
         forced = FORMATS[name]
         if forced.is_json != found.is_json:
             raise SourceError(
-                f"{printable(path)}: {'JSON' if found.is_json else 'no JSON'} found, {name} is "
+                f"{path_shown(path)}: {'JSON' if found.is_json else 'no JSON'} found, {name} is "
                 f"{'JSON' if forced.is_json else 'no JSON'}: leave {name}= out to have the format told by its content"
             )
         forced_rows = replace(forced, has_header=found.has_header)
@@ -132,6 +132,11 @@ def _peeked(file: Any) -> bytes:
     return b"".join(pieces)[:_HEAD_BYTES]
 
 
+def _no_list(path: str) -> SourceError:
+    shown = path_shown(path)
+    return SourceError(f"{shown} is an audio set: name the folder of its files as well, {shown}@FOLDER")
+
+
 # --- JSON
 
 
@@ -151,9 +156,7 @@ def _of_json(lines: Sequence[str], text: str, path: str) -> Layout:
     ):
         if mark in text[:_HEAD_BYTES]:
             if layout is None:
-                raise SourceError(
-                    f"{printable(path)} is an audio set: name the folder of its files as well, {printable(path)}@FOLDER"
-                )
+                raise _no_list(path)
             return replace(layout, whole=True)
     return _BLACKLIST
 
@@ -179,16 +182,14 @@ def _of_object(item: dict[str, Any]) -> Layout | None:
 
 def _of_rows(lines: Sequence[str], path: str, name: str) -> Layout:
     if not lines:
-        raise SourceError(f"{printable(path)} holds no row: name a list of video ids")
+        raise SourceError(f"{path_shown(path)} holds no row: name a list of video ids")
     separator = "\t" if sum("\t" in line for line in lines) * 2 > len(lines) else ","
     rows = [split_row(line, separator) for line in lines]
     header = [cell.strip().lstrip("\ufeff").lower().replace(" ", "_") for cell in rows[0]]
     if "audiocap_id" in header and "youtube_id" in header:
         return _by_names(_AUDIOCAPS, header, "caption")
     if "file_name" in header and not set(header) & set(_ID_NAMES):
-        raise SourceError(
-            f"{printable(path)} is an audio set: name the folder of its files as well, {printable(path)}@FOLDER"
-        )
+        raise _no_list(path)
     known = next((column for column in _ID_NAMES if column in header), None)
     if known:
         return _of_header(header, rows[1:], known, separator)
@@ -217,7 +218,7 @@ def _of_header(header: list[str], rows: Sequence[list[str]], known: str, separat
     if header in (["video_id"], ["", "video_id"]):
         return replace(_YTTEMPORAL, has_header=True, id_column=at, separator=separator)
     layout = _by_names(replace(_IDS, separator=separator), header, "", known)
-    return layout if layout.has_times else replace(layout, end_column=None)
+    return layout if layout.end_column is not None else replace(layout, start_column=None)
 
 
 def _by_names(layout: Layout, header: list[str], text: str, known: str = "youtube_id") -> Layout:
@@ -254,8 +255,8 @@ def _of_shape(rows: Sequence[list[str]], path: str, name: str) -> Layout:
         if name:
             return FORMATS[name]
         raise SourceError(
-            f"{printable(path)}: no video id in its first {len(rows)} rows ({some}). A list holds ids of 11 characters "
-            "or addresses of YouTube, or is one of: " + ", ".join(FORMATS)
+            f"{path_shown(path)}: no video id in its first {len(rows)} rows ({some}). A list holds ids of 11 "
+            f"characters or addresses of YouTube, or is one of: {', '.join(FORMATS)}"
         )
     layout = votes.most_common(1)[0][0]
     assert layout is not None

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from stages.sources.errors import SourceError
 from stages.sources.lists.formats import Layout, parsed
-from stages.sources.lists.lines import Block, opened
+from stages.sources.lists.lines import Block, opened, path_shown
 from stages.sources.lists.mentions import CLIPS, MENTIONS, Damaged, Mentions, Thresholds
 from stages.text import printable
 from stages.youtube.ids import ID, video_id_of
@@ -196,7 +196,7 @@ def whole(path: str, layout: Layout, thresholds: Thresholds | None) -> Iterator[
 
     Raises SourceError where it is damaged, since nothing then tells its rows apart, or too large to be read at once.
     """
-    shown = printable(path)
+    shown = path_shown(path)
     with opened(path) as file:
         data = file.read(MAX_WHOLE_BYTES + 1)
     if len(data) > MAX_WHOLE_BYTES:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from stages.local import open_bytes
 from stages.sources.errors import SourceError
-from stages.text import printable
+from stages.text import printable, redacted
 
 BLOCK_BYTES = 8_000_000
 LONGEST_LINE = 32_000_000
@@ -119,12 +119,19 @@ def _block(text: bytes, number: int, broken: str) -> Block:
     return Block(data, starts, ends - has_return, number, broken)
 
 
+def path_shown(path: str) -> str:
+    """A path or URL for people, without a password."""
+    return printable(redacted(path))
+
+
 @contextmanager
 def opened(path: str) -> Iterator[Any]:
     """The bytes of a file, here or behind a URL, unpacked if they are gzipped. Raises SourceError."""
-    shown = printable(path)
+    shown = path_shown(path)
     try:
         with open_bytes(path) as raw:
+            if not raw.seekable():  # it is opened twice, to tell its format and to be read
+                raise SourceError(f"{shown} is a pipe: save what it gives to a file")
             file: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
             head = file.peek(4)[:4]
             if head == _ZIP:

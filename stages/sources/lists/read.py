@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from stages.sources.lists import json_rows
 from stages.sources.lists.formats import Layout, detect, split_row
-from stages.sources.lists.lines import Block, blocks, gather
+from stages.sources.lists.lines import Block, blocks, gather, path_shown
 from stages.sources.lists.mentions import CLIPS, Damaged, Mentions, Thresholds
 from stages.text import printable
 from stages.youtube.ids import video_id_of
@@ -49,6 +49,11 @@ class VideoList:
     num_clips: int = 0
     clips_left_out: dict[str, int] = field(default_factory=dict)  # by why
     bytes_read: int = 0
+
+    @property
+    def shown(self) -> str:
+        """Its path for people."""
+        return path_shown(self.path)
 
     def read(self, *, times: bool = False, thresholds: Thresholds | None = None) -> Iterator[Mentions]:
         """Everything that can be made out in the list, block by block. `times`: with the clips that it states.
