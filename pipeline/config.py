@@ -66,20 +66,14 @@ class PoolsConfig:
     media: PoolConfig = setting(_pool(0.5), "media: ffmpeg")
     judge: PoolConfig = setting(_pool(0.75), "all models, and what follows up to encode: the GPU pool")
     write: PoolConfig = setting(_pool(0.25), "writer: shards, index, ledger")
-    fetch_videos: int = setting(
-        64, "Videos that travel together in the fetch pool, where there is no audio yet: as many are asked for at once."
-    )
-    block_videos: int = setting(
-        16, "Videos that travel together from there on. More: less overhead; less: less memory."
-    )
+    block_videos: int = setting(16, "Videos that travel together. More: less overhead; less: less memory.")
     pass_videos: int = setting(262_144, "A build is a sequence of passes over at most so many videos.")
     wait_for_nodes_s: int = setting(
         0, "Seconds to wait at most for nodes that min_workers need; 0: all must be there at the start."
     )
 
     def __post_init__(self) -> None:
-        for name in ("fetch_videos", "block_videos"):
-            check(getattr(self, name) >= 1, f"pools.{name} is {getattr(self, name)}: at least 1")
+        check(self.block_videos >= 1, f"pools.block_videos is {self.block_videos}: at least 1")
         check(self.pass_videos >= 1, f"pools.pass_videos is {self.pass_videos}: at least 1")
         check(self.wait_for_nodes_s >= 0, f"pools.wait_for_nodes_s is {self.wait_for_nodes_s}: 0 seconds or more")
 

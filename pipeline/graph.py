@@ -8,6 +8,7 @@
 """
 
 import logging
+import math
 import os
 import warnings
 from collections import Counter
@@ -122,14 +123,14 @@ class Graph:
 
     def run(self, rows: Sequence[pa.Table]) -> Iterator[Proposal]:
         """One pass: rows of the plan go in, what the driver should commit comes out, in order. Raises WriteFailed."""
-        size, fetched = self.config.pools.block_videos, self.config.pools.fetch_videos
-        blocks = [table.slice(first, fetched) for table in rows for first in range(0, len(table), fetched)]
+        size = self.config.pools.block_videos
+        blocks = [table.slice(first, size) for table in rows for first in range(0, len(table), size)]
         videos: ray.data.Dataset = ray.data.from_arrow(blocks)
         for pool in self.pools:
             arguments = {"pool": pool, "config": self.config, "progress": self.progress, "budget": self.budget}
-            videos = self._map(videos, StageWorker, arguments, getattr(self.config.pools, pool))
-            if pool == POOLS[0] and len(self.pools) > 1 and fetched != size:  # audio comes next: smaller blocks
-                videos = videos.repartition(target_num_rows_per_block=size, strict=True)
+            # Who waits for a network works on several blocks at once: as many videos as may be asked for.
+            blocks_at_once = math.ceil(self.config.youtube.in_flight / size) if pool == "fetch" else 1
+            videos = self._map(videos, StageWorker, arguments, getattr(self.config.pools, pool), blocks_at_once)
         bundles = videos.repartition(target_num_rows_per_block=self.config.writer.videos_per_shard, strict=True)
         arguments = {"config": self.config, "store": self.store, "writer": self.writer}
         try:
@@ -150,7 +151,12 @@ class Graph:
         return ray.get(self.progress.read.remote(), timeout=5)
 
     def _map(
-        self, videos: ray.data.Dataset, worker: type, arguments: dict[str, Any], pool: PoolConfig
+        self,
+        videos: ray.data.Dataset,
+        worker: type,
+        arguments: dict[str, Any],
+        pool: PoolConfig,
+        blocks_at_once: int = 1,
     ) -> ray.data.Dataset:
         # A worker is called for whole blocks; where it has a GPU, Ray Data refuses to go without a number of rows.
         size = self.config.pools.block_videos if pool.gpus else None
@@ -165,7 +171,11 @@ class Graph:
                 max_task_retries=_MAX_TASK_RETRIES,
                 num_cpus=pool.cpus,
                 num_gpus=pool.gpus or None,
-                compute=ray.data.ActorPoolStrategy(min_size=pool.min_workers, max_size=pool.max_workers),
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=pool.min_workers,
+                    max_size=pool.max_workers,
+                    max_concurrent_calls_per_actor=blocks_at_once,
+                ),
             )
 
 
