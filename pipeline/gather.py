@@ -1,6 +1,6 @@
 """Lists of videos, gathered into rows of a plan: each video once, with the lists that name it and the clips they state.
 
-Tens of millions of ids are sorted out by DuckDB in a file, within a memory limit: what does not fit goes to disk.
+Tens of millions of ids are sorted out by DuckDB within a memory limit: what does not fit goes to disk.
 """
 
 import json
@@ -28,8 +28,8 @@ from stages.sources.lists import Mentions, Thresholds, VideoList
 from stages.text import printable
 from stages.youtube.ids import watch_url
 
-MEMORY_MB = min(2_000, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2_000_000)
-"""For sorting; reading takes some hundred MB beside it."""
+MEMORY_MB = min(1_000, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4_000_000)
+"""For sorting; reading and writing take some hundred MB beside it."""
 MAX_LISTS = 120
 _BATCH_ROWS = 65_536
 _PLACE_BITS = 40  # rows of one list: more than there are videos in the world
@@ -85,7 +85,7 @@ class Gathered:
     def __init__(self, memory_mb: int = MEMORY_MB) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="autorecap-plan-")
         self.sql = duckdb.connect(
-            f"{self.folder.name}/ids.duckdb",
+            ":memory:",
             config={
                 "memory_limit": f"{memory_mb}MB",
                 "temp_directory": self.folder.name,
