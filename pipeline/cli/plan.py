@@ -1,6 +1,7 @@
 """`autorecap plan`: lists of videos into the plan of a dataset, and what building it will take."""
 
 import json
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -118,6 +119,7 @@ def _planned(
     from stages.sources import SourceError
     from stages.sources.lists import Thresholds
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that files in TMPDIR go
     progress = _Progress()
     thresholds = Thresholds(min_clap=min_clap, min_seconds=min_seconds)
     try:
