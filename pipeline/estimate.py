@@ -19,6 +19,7 @@ from pipeline.dataset.parquet import read_parquet
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import Store
 from pipeline.dataset.view import DatasetView
+from stages.records import TO_THE_END
 from stages.youtube.ids import watch_url
 
 WITH_GAPS, CLIPS_PER_VIDEO, KEPT_SHARE, KEPT_S = 55.1 / 73, 327.3 / 55.1, 57.0 / 327.3, 7.8
@@ -69,7 +70,8 @@ class Work:
     clips_to_caption: int = 0  # of those
     clips_to_filter: int = 0  # of those
     num_too_long: int = 0  # videos that bring more than media.max_clip_s_per_video
-    clip_s: float = 0.0  # known
+    whole_files: int = 0  # clips that are one, of a length that is not known yet
+    clip_s: float = 0.0  # of the other clips that are known
 
     @property
     def videos(self) -> int:
@@ -141,6 +143,8 @@ class Estimate:
         yield f"  clips: {self.clips} cut, {self.kept} kept, {self.kept_hours} hours of audio"
         yield f"  captions: {self.gpu_hours} GPU-hours, at {self.caption_s} s a clip"
         yield f"  storage: {self.stored_gb} GB"
+        if w.whole_files:
+            yield f"  without the length of {w.whole_files} whole files, which is not known yet"
         if w.num_too_long:
             yield (
                 f"  {w.num_too_long} videos bring more clips than media.max_clip_s_per_video seconds: the rest is left "
@@ -260,7 +264,7 @@ def measured(url: str) -> Shares | None:
 
 def work_left(store: Store, state: State, config: BuildConfig) -> Work:
     """What the plan's unfinished rows are, one file at a time."""
-    total = np.zeros(9)
+    total = np.zeros(len(fields(Work)))
     unfinished = state.unfinished(time.time())
     first = 0
     for name in state.names("plan"):
@@ -280,7 +284,7 @@ def _work_in(table: pa.Table, to_do: np.ndarray, max_clip_s: float) -> np.ndarra
     """The fields of `Work` for the rows of one file that are to be done."""
     online = pc.starts_with(table["media"], watch_url("")).to_numpy()
     if "given" not in table.schema.names:  # written before sources could bring clips
-        return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), 0, 0, 0, 0, 0, 0.0])
+        return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), *[0] * (len(fields(Work)) - 3)])
     given = table["given"].to_numpy()
     known = pc.greater(pc.list_value_length(table["clips"]), 0).to_numpy()
     listed = table["clips"].filter(pa.array(to_do & known)).combine_chunks()
@@ -299,6 +303,7 @@ def _work_in(table: pa.Table, to_do: np.ndarray, max_clip_s: float) -> np.ndarra
             pc.sum(pc.equal(clips.field("caption"), "")).as_py() or 0,
             pc.sum(pc.list_value_length(table["clips"].filter(pa.array(to_do & known & ~given)))).as_py() or 0,
             (per_video_ms > max_clip_s * 1000).sum(),
+            pc.sum(pc.equal(clips.field("end_ms"), TO_THE_END)).as_py() or 0,
             length_ms.sum() / 1000,
         ]
     )

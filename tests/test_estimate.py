@@ -76,7 +76,14 @@ def test_what_is_left_is_told_by_kind_without_what_is_done(tmp_path):
     append_plan(log, videos[3:])
     log.commit(done=[(2, 3)])
     work = work_left(log.store, read_state(log.store), CONFIG)
-    known = {"clips": 4, "clips_to_caption": 3, "clips_to_filter": 1, "num_too_long": 1, "clip_s": 2_009}
+    known = {
+        "clips": 4,
+        "clips_to_caption": 3,
+        "clips_to_filter": 1,
+        "num_too_long": 1,
+        "whole_files": 1,
+        "clip_s": 2_009,
+    }
     assert work == Work(online=1, online_given=2, local=1, local_given=1, **known)
     told = estimate(work, CONFIG, of_paper(), Prices())
     assert any("max_clip_s_per_video" in line for line in told.lines())
