@@ -91,7 +91,7 @@ class AudioSetSource:
         videos: dict[str, Video] = {}
         lines, reports = [], []
         for path, folder in self.sets:
-            listed = read_audio_list(path)
+            listed = read_audio_list(path, skip_damaged=True)
             located = locate(listed, folder)
             banned = self._excluded([clip.youtube_id for clip in located.clips if clip.youtube_id])
             name = _set_name(path)
@@ -133,7 +133,7 @@ class AudioSetSource:
 
     def _skipped(self) -> Iterator[tuple[str, bytes]]:
         for number, (path, folder) in enumerate(self.sets):
-            skipped = locate(read_audio_list(path), folder).skipped
+            skipped = locate(read_audio_list(path, skip_damaged=True), folder).skipped
             if skipped:
                 lines = [json.dumps({"list": printable(path), "what": printable(why)}) for why in skipped]
                 yield f"left-out-{number:03d}.jsonl", ("\n".join(lines) + "\n").encode()

@@ -1,8 +1,12 @@
 """Published lists of captioned audio, and folders with a CSV."""
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages.sources import SourceError, locate, read_audio_list
 
@@ -40,6 +44,32 @@ def test_the_files_of_audiocaps_are_found_however_they_were_named(tmp_path, name
     listed = read_audio_list(write(tmp_path / "val.csv", AUDIOCAPS + "1,abc-_123,30,A dog barks\r\n"))
     (clip,) = locate(listed, touch(tmp_path / "audio", f"part/{name}")).clips
     assert clip.path == str(tmp_path / "audio" / "part" / name)
+
+
+def test_damaged_rows_are_left_out_and_named_where_that_is_wanted(tmp_path):
+    rows = "1,abc-_123,30,A dog\r\n2,abc-_123,soon,A cat\r\n3,abc-_123\r\n4,abc-_123,50,Rain\r\n"
+    found = read_audio_list(write(tmp_path / "val.csv", AUDIOCAPS + rows), skip_damaged=True)
+    assert [clip.captions for clip in found.clips] == [("A dog",), ("Rain",)]
+    assert [why.partition(": ")[0].rpartition(", ")[2] for why in found.skipped] == ["line 3", "line 4"]
+    items = '{"data": [{"id": "1", "caption": "x"}, 7, {"id": null}, {"id": "2", "caption": ["y", "z"]}]}'
+    found = read_audio_list(write(tmp_path / "w.json", items), skip_damaged=True)
+    assert [clip.captions for clip in found.clips] == [("x",), ("y", "z")] and len(found.skipped) == 2
+
+
+def test_lists_may_be_gzipped_and_tags_come_as_lists_or_as_the_text_of_one(tmp_path):
+    items = [
+        {"id": "1", "caption": "x", "tags": "['rain', 'tin roof']"},
+        {"id": "2", "caption": "x", "tags": ["a"], "category": "['Nature']"},
+        {"id": "3", "caption": "x", "tags": "['broken"},
+        {"id": "4", "caption": "x", "tags": "[" * 9_000},
+    ]
+    path = tmp_path / "fsd_final.json.gz"
+    path.write_bytes(gzip.compress(json.dumps({"data": items}).encode()))
+    found = read_audio_list(path)
+    assert [clip.tags for clip in found.clips[:2]] == [("rain", "tin roof"), ("a", "Nature")]
+    with pytest.raises(SourceError, match="damaged"):
+        path.write_bytes(path.read_bytes()[:-20])
+        read_audio_list(path)
 
 
 def test_clotho_has_several_captions_and_odd_file_names(tmp_path):
@@ -139,3 +169,27 @@ def test_published_lists_are_read_whole(shared, name, kind, clips):
     found = read_audio_list(shared / "data" / "lists" / name)
     assert (found.kind, len(found.clips), found.skipped) == (kind, clips, [])
     assert all(clip.captions for clip in found.clips)
+
+
+PIECES = st.one_of(
+    st.sampled_from(
+        [AUDIOCAPS, "1,abc-_123,30,A dog\r\n", "file_name,caption_1\n", "a.wav,x\n", '"', ",", "\n", "\x00"]
+    ),
+    st.sampled_from(
+        ['{"data": [', '{"id": "1", "caption": "x"}', "]}", '{"id": 7, "caption": [1, "y"], "tags": 3}', ","]
+    ),
+    st.text(max_size=4),
+    st.binary(max_size=4),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PIECES, max_size=12), st.sampled_from(["list.csv", "list.json"]))
+def test_whatever_a_list_of_audio_holds_it_is_read_or_refused_in_words(tmp_path_factory, pieces, name):
+    path = tmp_path_factory.mktemp("lists") / name
+    path.write_bytes(b"".join(p if isinstance(p, bytes) else p.encode("utf-8", "surrogatepass") for p in pieces))
+    try:
+        found = read_audio_list(path, skip_damaged=True)
+    except SourceError:
+        return
+    assert all(clip.captions and clip.name for clip in found.clips)

@@ -59,17 +59,20 @@ class AudioList:
     skipped: list[str]
 
 
-def read_audio_list(path: str | Path) -> AudioList:
-    """The clips of a list in any of the four formats. Raises SourceError naming the file, the line and the field."""
+def read_audio_list(path: str | Path, *, skip_damaged: bool = False) -> AudioList:
+    """The clips of a list in any of the four formats. Raises SourceError naming the file, the line and the field.
+
+    `skip_damaged`: rows that cannot be used are left out and named in `skipped`; the file as a whole must be readable.
+    """
     path = Path(path)
     try:
         data = path.read_bytes()
         if data[:2] == _GZIP:
             data = gzip.decompress(data)
         if path.name.lower().removesuffix(".gz").endswith(".json"):
-            return _wavcaps(json.loads(data.decode("utf-8-sig")), path)
+            return _wavcaps(json.loads(data.decode("utf-8-sig")), path, skip_damaged)
         with io.StringIO(data.decode("utf-8-sig"), newline="") as file:
-            return _from_csv(csv.DictReader(file, strict=True), path)
+            return _from_csv(csv.DictReader(file, strict=True), path, skip_damaged)
     except FileNotFoundError:
         raise SourceError(f"{path} does not exist: name the CSV or JSON file that lists the clips") from None
     except UnicodeDecodeError as error:
@@ -136,38 +139,49 @@ def _preference(name: str) -> int:
 # --- CSV
 
 
-def _from_csv(rows: csv.DictReader, path: Path) -> AudioList:
+def _from_csv(rows: csv.DictReader, path: Path, skip_damaged: bool) -> AudioList:
     columns = [name.strip() for name in rows.fieldnames or ()]
     rows.fieldnames = columns
     for kind, needed in _CSV_KINDS:
         if all(name in columns for name in needed):
             read = {"audiocaps": _audiocaps_row, "clotho": _clotho_row, "folder": _folder_row}[kind]
-            return _grouped(kind, _lines(rows, path), read)
+            return _grouped(kind, _lines(rows, path), read, skip_damaged)
     known = "; ".join(f"{kind}: {','.join(needed)}" for kind, needed in _CSV_KINDS)
     raise SourceError(f"{path}: columns {', '.join(columns) or 'none'} found, these expected: {known}")
 
 
-def _lines(rows: csv.DictReader, path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _lines(rows: csv.DictReader, path: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Where each row stands, its fields, and how many there should be."""
     for row in rows:
-        where = f"{path}, line {rows.line_num}"
-        if None in row or None in row.values():
-            raise SourceError(
-                f"{where}: {len(row.get(None) or ()) + sum(v is not None for k, v in row.items() if k)} fields found, "
-                f"{len(rows.fieldnames or ())} expected: put a field that holds a comma into double quotes"
-            )
-        yield where, {name: value.strip() for name, value in row.items()}
+        yield f"{path}, line {rows.line_num}", row, len(rows.fieldnames or ())
+
+
+def _checked(where: str, row: dict[str, Any], num_fields: int) -> dict[str, str]:
+    if None in row or None in row.values():
+        found = len(row.get(None) or ()) + sum(v is not None for k, v in row.items() if k)  # type: ignore[call-overload]
+        raise SourceError(
+            f"{where}: {found} fields found, {num_fields} expected: put a field that holds a comma into double quotes"
+        )
+    return {name: value.strip() for name, value in row.items()}
 
 
 def _grouped(
     kind: str,
-    lines: Iterable[tuple[str, dict[str, str]]],
+    lines: Iterable[tuple[str, dict[str, Any], int]],
     read: Callable[[dict[str, str], str], CaptionedAudio],
+    skip_damaged: bool,
 ) -> AudioList:
     """Rows of one clip become one clip with several captions."""
     clips: dict[str, CaptionedAudio] = {}
     skipped = []
-    for where, row in lines:
-        clip = read(row, where)
+    for where, row, num_fields in lines:
+        try:
+            clip = read(_checked(where, row, num_fields), where)
+        except SourceError as error:
+            if not skip_damaged:
+                raise
+            skipped.append(str(error))
+            continue
         if not clip.captions:
             skipped.append(f"{where}: no caption")
             continue
@@ -228,7 +242,7 @@ def _texts(*texts: str) -> tuple[str, ...]:
 # --- WavCaps
 
 
-def _wavcaps(content: Any, path: Path) -> AudioList:
+def _wavcaps(content: Any, path: Path, skip_damaged: bool) -> AudioList:
     items = content.get("data") if isinstance(content, dict) else None
     if not isinstance(items, list):
         raise SourceError(f'{path}: no WavCaps list: an object with a list "data" is expected')
@@ -236,7 +250,11 @@ def _wavcaps(content: Any, path: Path) -> AudioList:
     for number, item in enumerate(items):
         where = f"{path}, item {number}"
         if not isinstance(item, dict) or not isinstance(item.get("id"), str | int):
-            raise SourceError(f'{where}: an object with an "id" is expected')
+            problem = f'{where}: an object with an "id" is expected'
+            if not skip_damaged:
+                raise SourceError(problem)
+            skipped.append(problem)
+            continue
         name = str(item["id"])
         captions = item.get("caption")
         texts = _texts(*captions) if isinstance(captions, list) else _texts(str(captions or ""))
