@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,11 @@ class AudioSetSource:
     def find(self, store: Store, state: State) -> Found:
         videos: dict[str, Video] = {}
         lines, reports = [], []
+        skipped: dict[str, list[str]] = {}
         for path, folder in self.sets:
             listed = read_audio_list(path, skip_damaged=True)
             located = locate(listed, folder)
+            skipped[path] = located.skipped
             banned = self._excluded([clip.youtube_id for clip in located.clips if clip.youtube_id])
             name = _set_name(path)
             kept = [_video(clip, name) for clip in located.clips if clip.youtube_id not in banned]
@@ -119,7 +121,9 @@ class AudioSetSource:
                 f"{len(other)} have an id that the plan holds for another file: not read again: {some_of(ids)}"
             )
         report = {"kind": "audio sets", "sets": reports, "new": len(new), "new_with_clips": len(new), "clips": len(new)}
-        return Found(state, len(new), lambda: iter([plan_table(new)] if new else []), lines, report, self._skipped)
+        return Found(
+            state, len(new), lambda: iter([plan_table(new)] if new else []), lines, report, lambda: _left_out(skipped)
+        )
 
     def _excluded(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids that a list of `exclude` names: such a list may be long."""
@@ -131,12 +135,13 @@ class AudioSetSource:
             for name in part.videos.filter(pc.is_in(part.videos["id"], value_set=wanted))["id"].to_pylist()
         }
 
-    def _skipped(self) -> Iterator[tuple[str, bytes]]:
-        for number, (path, folder) in enumerate(self.sets):
-            skipped = locate(read_audio_list(path, skip_damaged=True), folder).skipped
-            if skipped:
-                lines = [json.dumps({"list": printable(path), "what": printable(why)}) for why in skipped]
-                yield f"left-out-{number:03d}.jsonl", ("\n".join(lines) + "\n").encode()
+
+def _left_out(skipped: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, bytes]]:
+    """What was left out of each set, as JSON lines."""
+    for number, (path, reasons) in enumerate(skipped.items()):
+        if reasons:
+            lines = [json.dumps({"list": printable(path), "what": printable(why)}) for why in reasons]
+            yield f"left-out-{number:03d}.jsonl", ("\n".join(lines) + "\n").encode()
 
 
 def _video(clip: CaptionedAudio, name: str) -> Video:
