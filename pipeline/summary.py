@@ -63,6 +63,10 @@ def funnel(view: DatasetView) -> list[dict[str, Any]]:
     v = {name: int(value) for name, value in v.items()}
     unnamed = v["low_score"] + v["kept"]  # by no keyword
     failed = v["clips"] - v["left_out"] - v["silent"] - v["joined"] - v["keyword"] - unnamed
+    if view.description["kind"] == "segments":
+        unheard = [("videos handled", v["videos"]), ("with a transcript", v["transcribed"])]
+        unheard += [("with gaps in it", v["with_gaps"]), ("clips cut from gaps", v["clips"])]
+        return [{"step": step, "count": count, "lost": ""} for step, count in unheard]
     steps = [
         ("videos handled", v["videos"], ""),
         ("with a transcript", v["transcribed"], ""),
@@ -117,7 +121,8 @@ def _captions(view: DatasetView) -> dict[str, Any]:
         "from (select unnest(regexp_extract_all(lower(caption), '[\\w'']+')) as word from clips)"
     )[0]["n"]
     top = view.rows(
-        "select caption, count(*) as count from clips group by caption order by count desc, caption limit 10"
+        "select caption, count(*) as count from clips where caption is not null "
+        "group by caption order by count desc, caption limit 10"
     )
     dropped = view.rows(
         "select d.keyword as keyword, count(*) as count from (select unnest(dropped) as d from videos) "

@@ -14,13 +14,19 @@ from stages.stage import Stage, run_stages
 
 class PlainFlow:
     def __init__(
-        self, config: BuildConfig, store: Store, stages: list[Stage] | None = None, *, block: int | None = None
+        self,
+        config: BuildConfig,
+        store: Store,
+        stages: list[Stage] | None = None,
+        *,
+        block: int | None = None,
+        writer: type[Writer] = Writer,
     ) -> None:
         """`block`: so many videos run through the stages together; default: those of one shard."""
         self.stages = [stage for pool in POOLS for stage in stages_of(pool, config)] if stages is None else stages
         self.size = config.writer.videos_per_shard
         self.block = block or self.size
-        self.writer = Writer(config.writer, store)
+        self.writer = writer(config.writer, store)
         self.seen: list[str] = []
 
     def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:

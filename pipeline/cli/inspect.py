@@ -88,10 +88,13 @@ def _show_summary(view: "DatasetView", num_clips: int, as_json: bool) -> None:
     if totals["clips"]:
         print(
             f"\nDurations: {durations['shortest_ms'] / 1000:.2f} to {durations['longest_ms'] / 1000:.2f} s, "
-            f"median {durations['median_ms'] / 1000:.2f} s, mean {durations['mean_ms'] / 1000:.2f} s\n"
-            f"Captions: {captions['mean_words']:.1f} words on average, at most {captions['most_words']}; "
-            f"{captions['distinct']} distinct, {captions['unique_words']} unique words"
+            f"median {durations['median_ms'] / 1000:.2f} s, mean {durations['mean_ms'] / 1000:.2f} s"
         )
+        if captions["distinct"]:  # segments have none yet
+            print(
+                f"Captions: {captions['mean_words']:.1f} words on average, at most {captions['most_words']}; "
+                f"{captions['distinct']} distinct, {captions['unique_words']} unique words"
+            )
         _histogram(durations["per_second"])
     if scores := summary["scores"]["clips"]:
         reached = ", ".join(f"{count} reach {cut}" for cut, count in summary["scores"]["at_least"].items())

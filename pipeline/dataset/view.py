@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.dataset.log import DatasetError, State, describe, read_state
 from pipeline.dataset.parquet import read_parquet
@@ -43,10 +44,14 @@ class DatasetView:
 
     @cached_property
     def sql(self) -> duckdb.DuckDBPyConnection:
-        """A DuckDB connection with the tables `clips` (the index) and `videos` (the ledger, latest row per video)."""
+        """A DuckDB connection with the tables `clips` (the index) and `videos` (the ledger, latest row per video).
+
+        In a dataset of segments `clips` are the spans that were found: what is not known of them yet is null.
+        """
         connection = duckdb.connect()
         connection.execute("set python_enable_replacements = false")  # a query is about tables, not our variables
-        connection.register("index_rows", self._table("index", INDEX_SCHEMA))
+        index = self._segments() if self.description["kind"] == "segments" else self._table("index", INDEX_SCHEMA)
+        connection.register("index_rows", index)
         connection.register("ledger_rows", self._table("ledger", LEDGER_SCHEMA))
         connection.execute("create view clips as select * exclude (commit_order) from index_rows")
         connection.execute(
@@ -71,11 +76,29 @@ class DatasetView:
             hint = f"near: {', '.join(row['key'] for row in near)}" if near else "the dataset has no clips"
             raise NoSuchClip(f"no clip {key!r} in {self.store.url}; {hint}")
         row = found[0]
+        if row["shard"] is None:
+            raise NoSuchClip(f"{key} is a segment and has no audio yet: build a dataset of clips from {self.store.url}")
         flac = self.store.read_range(row["shard"], row["offset"], row["offset"] + row["size"])
         meta = self.store.read_range(row["shard"], row["json_offset"], row["json_offset"] + row["json_size"])
         if len(flac) != row["size"] or not flac.startswith(b"fLaC") or not meta.endswith(b"}"):
             raise DatasetError(f"{self.store.url}/{row['shard']} is damaged at {key}: restore it from a copy")
         return StoredClip(row, json.loads(meta), flac)
+
+    def _segments(self) -> pa.Table:
+        """The spans of a dataset of segments as rows of an index."""
+        known = ("row", "video_id", "title", "source")
+        rows = [_numbered(INDEX_SCHEMA.empty_table(), 0)]
+        for order, name in enumerate(self.state.names("segments")):
+            videos = read_parquet(self.store, name)
+            clips = videos["clips"].combine_chunks()
+            of_video, spans = pc.list_parent_indices(clips), pc.list_flatten(clips)
+            start, end = spans.field("start_ms"), spans.field("end_ms")
+            columns = {name: videos[name].take(of_video) for name in known}
+            parts = [columns["video_id"], *(pc.cast(each, pa.string()) for each in (start, end)), "_"]
+            columns |= {"key": pc.binary_join_element_wise(*parts), "start_ms": start, "end_ms": end}
+            columns |= {"duration_ms": pc.subtract(end, start)}
+            rows.append(_numbered(pa.table(columns), order))
+        return pa.concat_tables(rows, promote_options="default")
 
     def _table(self, folder: str, schema: pa.Schema) -> pa.Table:
         """Every column of the schema; null where a file is older than the column."""
