@@ -32,6 +32,7 @@ MEMORY_MB = min(1_000, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") 
 """For sorting; reading and writing take some hundred MB beside it."""
 MAX_LISTS = 120
 _BATCH_ROWS = 65_536
+_SMALL_LIST_ROWS = 2_000_000
 _PLACE_BITS = 40  # rows of one list: more than there are videos in the world
 _DAMAGED_PER_FILE = 100_000
 
@@ -145,9 +146,10 @@ class Gathered:
         return self._count("select count(*) from excluded") - before
 
     def compare(self, store: Store, state: State) -> None:
-        """Leave out the videos that a plan holds."""
+        """Leave out the videos that a plan holds. Of a large plan only those matter that a small list names."""
+        is_small = self._count("select count(*) from mentions") <= _SMALL_LIST_ROWS
         for table in planned_ids(store, state.names("plan")):
-            self._insert_ids("planned", table["video_id"])
+            self._insert_ids("planned", table["video_id"], "semi join mentions using (id)" if is_small else "")
 
     def _insert(self, table: str, rows: pa.Table, number: int) -> None:
         self.sql.register("rows_read", rows)
@@ -156,9 +158,9 @@ class Gathered:
         self.sql.execute(f"insert into {table} select id, {number}, place{rest} from rows_read")  # noqa: S608
         self.sql.unregister("rows_read")
 
-    def _insert_ids(self, table: str, ids: pa.ChunkedArray) -> None:
+    def _insert_ids(self, table: str, ids: pa.ChunkedArray, which: str = "") -> None:
         self.sql.register("rows_read", pa.table({"id": ids}))
-        self.sql.execute(f"insert into {table} select id from rows_read")  # noqa: S608
+        self.sql.execute(f"insert into {table} select id from rows_read {which}")  # noqa: S608
         self.sql.unregister("rows_read")
 
     @staticmethod
