@@ -26,7 +26,7 @@ def parse_json3(document: dict[str, Any]) -> Transcript:
             continue
         if not isinstance(segs, list):
             raise TranscriptError(f"json3: segs of event {number} is a {type(segs).__name__}, expected a list")
-        segments = [_segment(seg, number) for seg in segs]
+        segments = _segments(segs, number)
         start_ms = to_ms(event.get("tStartMs", 0), unit_ms=1)
         if start_ms is None:
             if not "".join(text for _, text in segments).strip():
@@ -35,9 +35,21 @@ def parse_json3(document: dict[str, Any]) -> Transcript:
                 f"json3: tStartMs of event {number} is {str(event['tStartMs'])[:40]!r}, expected milliseconds"
             )
         appends = bool(event.get("aAppend"))
-        is_auto = is_auto or appends or any("acAsrConf" in seg or "tOffsetMs" in seg for seg in segs)
+        if not is_auto:
+            is_auto = appends or any("acAsrConf" in seg or "tOffsetMs" in seg for seg in segs)
         rows.append(Row(start_ms, to_ms(event.get("dDurationMs"), unit_ms=1), segments, appends))
     return Transcript(to_cues(rows), "json3", is_auto)
+
+
+def _segments(segs: list[Any], number: int) -> list[tuple[int, str]]:
+    try:  # as they should be, without a look at each field: there is one for every word
+        offsets_ms = [seg.get("tOffsetMs", 0) for seg in segs]
+        texts = [seg["utf8"] for seg in segs]
+        if set(map(type, offsets_ms)) <= {int} and set(map(type, texts)) <= {str}:
+            return list(zip(offsets_ms, texts, strict=True))
+    except (AttributeError, KeyError, TypeError):
+        pass
+    return [_segment(seg, number) for seg in segs]
 
 
 def _segment(seg: Any, number: int) -> tuple[int, str]:

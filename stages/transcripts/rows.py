@@ -5,6 +5,7 @@ shows a text until the window's next event, whatever its duration says. Sentence
 placeholder of 3,000 ms although the sentence goes on; taken at its word, speech would count as ambience.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ PLACEHOLDER_MS = 3_000
 MAX_SPOKEN_WORDS_PER_S = 4  # sustained: fast speech. A row with more did not end when its duration says
 MAX_SENTENCE_WORDS = 80  # a row with more is no sentence, but a collapsed track
 SPOKEN_WORD_MS = 400  # at an ordinary pace
+_WORDS = re.compile(r" ?[!-~]+(?:\0 ?[!-~]+)*").fullmatch  # segments of one English word each, as most are
 MAX_WORD_WORDS = 4  # an unspaced segment of up to eight characters may be one word
 
 
@@ -37,7 +39,7 @@ def to_cues(rows: Sequence[Row]) -> tuple[Cue, ...]:
 
 
 def _to_cue(row: Row, is_rolling: bool, starts_ms: Sequence[int]) -> Cue:
-    text = clean_text("".join(segment for _, segment in row.segments))
+    text = clean_text("".join([segment for _, segment in row.segments]))
     words_ms = _word_starts_ms(row)
     duration_ms = row.duration_ms
     if duration_ms and duration_ms > 0 and _is_cut_short(duration_ms, row, text, words_ms, is_rolling):
@@ -54,6 +56,8 @@ def _is_cut_short(duration_ms: int, row: Row, text: str, words_ms: Sequence[int]
     """Whether a row's words go on after its duration."""
     if words_ms and words_ms[-1] >= row.start_ms + duration_ms:
         return True
+    if not is_rolling and duration_ms != PLACEHOLDER_MS:
+        return False
     words = num_words(text)
     if is_blank(text) or words > MAX_SENTENCE_WORDS:
         return False
@@ -64,12 +68,16 @@ def _is_cut_short(duration_ms: int, row: Row, text: str, words_ms: Sequence[int]
 
 def _word_starts_ms(row: Row) -> tuple[int, ...]:
     """When each word starts, or nothing where words are not timed one by one: a segment of several, or no offsets."""
-    starts_ms = []
-    for offset_ms, segment in row.segments:
-        if is_blank(segment):
-            continue
-        if len(segment.split()) > 1 or num_words(segment) > MAX_WORD_WORDS:
-            return ()
-        starts_ms.append(row.start_ms + max(offset_ms, 0))
-    is_timed = len(starts_ms) == 1 or len(set(starts_ms)) > 1
-    return tuple(sorted(starts_ms)) if is_timed else ()
+    if _WORDS("\0".join([segment for _, segment in row.segments])):
+        starts_ms = [row.start_ms + offset_ms if offset_ms > 0 else row.start_ms for offset_ms, _ in row.segments]
+    else:
+        starts_ms = []
+        for offset_ms, segment in row.segments:
+            if is_blank(segment):
+                continue
+            if len(segment.split()) > 1 or num_words(segment) > MAX_WORD_WORDS:
+                return ()
+            starts_ms.append(row.start_ms + max(offset_ms, 0))
+    starts_ms.sort()
+    is_timed = len(starts_ms) == 1 or starts_ms[:1] != starts_ms[-1:]
+    return tuple(starts_ms) if is_timed else ()

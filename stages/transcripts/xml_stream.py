@@ -29,11 +29,13 @@ class _Target:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise TranscriptError(f"XML nested deeper than {MAX_DEPTH} elements, expected a transcript")
-        self.handler.start(_local(tag), {_local(key): value for key, value in attributes.items()})
+        if "}" in tag or any("}" in key for key in attributes):
+            tag, attributes = _local(tag), {_local(key): value for key, value in attributes.items()}
+        self.handler.start(tag, attributes)
 
     def end(self, tag: str) -> None:
         self.depth -= 1
-        self.handler.end(_local(tag))
+        self.handler.end(_local(tag) if "}" in tag else tag)
 
     def close(self) -> None:
         pass

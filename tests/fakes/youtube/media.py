@@ -9,8 +9,9 @@ import numpy as np
 from stages.ffmpeg import ffmpeg_exe
 
 _SHAPES: dict[str, tuple[int, tuple[str, ...]]] = {
-    # itag: sample rate, and what makes ffmpeg write a file of this kind
-    "140": (44_100, ("-c:a", "aac", "-b:a", "128k", "-f", "mp4", "-movflags", "+dash+global_sidx")),
+    # itag: sample rate, and what makes ffmpeg write a file of this kind (delay_moov: with an edit list, which says how
+    # late the codec is)
+    "140": (44_100, ("-c:a", "aac", "-b:a", "128k", "-f", "mp4", "-movflags", "+dash+global_sidx+delay_moov")),
     "249": (48_000, ("-c:a", "libopus", "-b:a", "50k", "-f", "webm", "-cues_to_front", "1")),
     "250": (48_000, ("-c:a", "libopus", "-b:a", "70k", "-f", "webm", "-cues_to_front", "1")),
     "251": (48_000, ("-c:a", "libopus", "-b:a", "140k", "-f", "webm", "-cues_to_front", "1")),

@@ -110,9 +110,7 @@ class FakeYouTube:
         video_id, language = request.query.get("v", ""), request.query.get("lang", "")
         video, befalls = await self._enter(request, "timedtext", video_id)
         auto = request.query.get("kind") == "asr"
-        tracks = video.auto if auto else video.manual
-        cues = tracks.get(language) or next(iter(tracks.values()), [])
-        body, content_type = pages.timed_text(cues, request.query.get("fmt", ""), auto=auto)
+        body, content_type = _captions(video, language, request.query.get("fmt", ""), auto)
         if video.mishap == "po_token" or befalls == "empty":
             return web.Response(body=b"", content_type="text/html")
         if befalls == "truncated":
@@ -159,6 +157,15 @@ _AT: dict[str, tuple[str, ...]] = {
     "other": (),
 }
 """Which request a mishap of a video befalls. What is not here belongs to what the video is."""
+
+
+def _captions(video: FakeVideo, language: str, fmt: str, auto: bool) -> tuple[bytes, str]:
+    key = language, fmt, auto
+    if key not in video.bodies:
+        tracks = video.auto if auto else video.manual
+        cues = tracks.get(language) or next(iter(tracks.values()), [])
+        video.bodies[key] = pages.timed_text(cues, fmt, auto=auto)
+    return video.bodies[key]
 
 
 def _of_video(video: FakeVideo, kind: str) -> str:
