@@ -45,10 +45,16 @@ CONSENT = (
 def _filler(seed: int) -> bytes:
     """Half of a page, gzipped: it looks like the scripts and data of a real one, and shrinks like them."""
     draw = random.Random(seed)
-    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 12))) for _ in range(4_000)]
+    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 12))) for _ in range(400)]
+    shapes = [
+        f'{{"{draw.choice(words)}Renderer":{{"{draw.choice(words)}":{{"simpleText":"%s"}},"{draw.choice(words)}":"%x",'
+        f'"navigationEndpoint":{{"clickTrackingParams":"%x","{draw.choice(words)}":{{"url":"/{draw.choice(words)}"}}}}}}}},'
+        for _ in range(60)
+    ]
     parts, size = [], 0
     while size < PAGE_BYTES // 2:
-        part = f'"{draw.choice(words)}":{{"{draw.choice(words)}":"{draw.getrandbits(32):x} {draw.choice(words)}"}},'
+        text = " ".join(draw.choices(words, k=draw.randint(1, 6)))
+        part = draw.choice(shapes) % (text, draw.getrandbits(48), draw.getrandbits(48))
         parts.append(part)
         size += len(part)
     return gzip.compress("".join(parts).encode(), 6)
