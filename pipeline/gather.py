@@ -102,7 +102,6 @@ class Gathered:
         )
         self.sql.execute("set enable_progress_bar = false")
         self.tallies: list[Tally] = []
-        self.names: list[str] = []  # of the lists, in the order of their first mention
         self.has_clips = False
 
     def close(self) -> None:
@@ -125,8 +124,6 @@ class Gathered:
         tally = Tally(source)
         number = len(self.tallies)
         self.tallies.append(tally)
-        if source.name not in self.names:
-            self.names.append(source.name)
         with Path(self.folder.name, f"damaged-{number}.jsonl").open("w", encoding="utf-8") as file:
             for part in source.read(times=times, thresholds=thresholds):
                 self._insert("mentions", part.videos, number)

@@ -262,6 +262,14 @@ def test_many_clips_come_out_with_their_own_videos_across_batches(tmp_path, out,
         assert [clip.start_ms for clip in video.clips] == expected and video.given == bool(expected)
 
 
+def test_seventy_lists_are_told_apart(tmp_path, out):
+    lists = [f"ids={write(tmp_path / f'l{n}.txt', A, f'{n:011d}')}" for n in range(70)]
+    plan(out, *lists)
+    first, *others = videos_of(out)
+    assert first.source.split(",") == [f"l{n}" for n in range(70)]
+    assert [v.source for v in others] == [f"l{n}" for n in range(70)]
+
+
 def test_an_audio_set_becomes_clips_of_its_files_with_captions_and_tags(tmp_path, out):
     folder = tmp_path / "sounds"
     folder.mkdir()
