@@ -125,8 +125,11 @@ def _with_absolute_paths(config: BuildConfig) -> BuildConfig:
     keywords = config.keywords
     if keywords.file:
         keywords = dataclasses.replace(keywords, file=str(Path(keywords.file).expanduser().absolute()))
+    youtube = config.youtube
+    cookies = tuple(path and str(Path(path).expanduser().absolute()) for path in youtube.cookies)
     return dataclasses.replace(
         config,
+        youtube=dataclasses.replace(youtube, cookies=cookies),
         captions=absolute(config.captions, "model"),
         keywords=keywords,
         scores=absolute(config.scores, "text_model"),

@@ -39,6 +39,7 @@ class FakeYouTube:
     refusal: Callable[[Seen], str] = lambda seen: ""  # a mishap for whoever asks, such as "429", "captcha", "bot"
     requests: list[Seen] = field(default_factory=list)
     media_bytes: dict[str, int] = field(default_factory=dict)  # sent, by video
+    elsewhere: str = ""  # where /redirect leads
     doors: list[int] = field(default_factory=list)
     unknown: Callable[[str], FakeVideo] = lambda video_id: FakeVideo(mishap="deleted")
 
@@ -146,6 +147,8 @@ class FakeYouTube:
 
     async def _other(self, request: web.Request) -> web.StreamResponse:
         await self._enter(request, "other", "")
+        if self.elsewhere and request.path == "/redirect":
+            raise web.HTTPFound(self.elsewhere)
         raise web.HTTPNotFound
 
 
