@@ -171,12 +171,14 @@ def run(
         report(outcome, total)
         parked = _Parked()
         while True:
-            parked.release(clock())
-            rows = (log.state.unfinished(clock()) - parked.rows).first(_pass_videos(job.config))
-            if not rows.ranges:
+            now = clock()
+            parked.release(now)
+            unfinished = log.state.unfinished(now)
+            rows = (unfinished - parked.rows).first(_pass_videos(job.config))
+            if not rows.ranges or parked.is_shut(now):
                 if parked.until is None:
                     break
-                outcome.parked, outcome.parked_until = len(parked.rows), parked.until
+                outcome.parked, outcome.parked_until = len(unfinished), parked.until
                 events.add("parked", videos=outcome.parked, until=parked.until)
                 events.flush()
                 report(outcome, total)
@@ -222,15 +224,21 @@ class _Parked:
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, RowSet]] = []  # until when, which rows
+        self._shut_until = 0.0  # no egress is open before
 
     def add(self, proposal: Proposal, now: float) -> None:
         if proposal.parked:
             until = proposal.parked_until or now + _REFUSED_ALONE_S
             self._waiting.append((until, RowSet(proposal.parked)))
+            self._shut_until = max(self._shut_until, proposal.parked_until or 0.0)
 
     def release(self, now: float) -> None:
         """Forget those whose time has come."""
         self._waiting = [(until, rows) for until, rows in self._waiting if until > now]
+
+    def is_shut(self, now: float) -> bool:
+        """Whether every egress is parked: the videos of another pass would only come back."""
+        return self._shut_until > now
 
     @property
     def rows(self) -> RowSet:
@@ -239,7 +247,8 @@ class _Parked:
     @property
     def until(self) -> float | None:
         """When the first of them may be asked for again; None where there is none."""
-        return min((until for until, _ in self._waiting), default=None)
+        first = min((until for until, _ in self._waiting), default=None)
+        return None if first is None else max(first, self._shut_until)
 
 
 def _pass_videos(config: BuildConfig) -> int:

@@ -82,6 +82,7 @@ class Build:
         self.clock = FakeClock(time.time())
         self.out, self.list = str(tmp_path / "out"), listed(tmp_path, fake.videos)
         self.waits: list[float] = []
+        self.seen: list[str] = []  # videos that have gone through the stages, as often as they have
         ways = list(self.config.youtube.ways_out())
         self.budget = LocalBudget(self.config.youtube.budget, ways, self.clock)
 
@@ -97,6 +98,7 @@ class Build:
         job = prepare(ListSource([self.list]), self.out, self.config, kind=SEGMENTS)
         stages = [Transcripts(rules, youtube), Segments(self.config.segments)]
         flow = PlainFlow(self.config, job.store, stages, writer=SegmentsWriter)
+        flow.seen = self.seen
         return run(job, flow, lambda outcome, total: None, clock=self.clock, sleep=self.sleep)
 
     def ledger(self) -> dict[str, dict]:
@@ -133,6 +135,19 @@ def test_a_block_of_an_hour_parks_the_build_which_then_goes_on_and_charges_nobod
     assert {(row["status"], row["attempt"]) for row in ledger.values()} == {("ok", 0)}
     state = read_state(open_store(build.out))
     assert len(state.done) == 40 and not state.retry, "the log knows nothing of videos that were not tried"
+
+
+def test_while_every_egress_is_parked_no_further_pass_is_begun(tmp_path):
+    """A plan of millions would else go through the workers again and again, each video only to come back."""
+    videos = {f"video{number:06d}": FakeVideo() for number in range(64)}
+    with running(videos) as fake:
+        build = Build(fake, tmp_path, **{"pools.pass_videos": 16, "youtube.budget.park_s": HOUR_S})
+        blocked_at = build.clock.now
+        fake.refusal = lambda seen: "captcha" if build.clock.now < blocked_at + HOUR_S else ""
+        build.run()
+    assert build.waits == [pytest.approx(HOUR_S, abs=60)]
+    assert len(build.seen) == 16 + len(videos), "one pass was refused; then each video once"
+    assert len(build.ledger()) == len(videos)
 
 
 def test_a_build_that_is_stopped_while_it_waits_loses_nothing(tmp_path):
