@@ -26,7 +26,9 @@ from stages.youtube.problem import Problem
 from stages.youtube.session import Sessions
 from stages.youtube.ytdlp import YtDlp
 
-_PLAYER = "/youtubei/v1/player"
+_WATCH, _PLAYER = "/watch", "/youtubei/v1/player"
+_KEY, _CONSENT = b'"INNERTUBE_API_KEY":', b"consent.youtube.com"
+_KEY_BYTES = 200  # of it, and what stands around it
 _ASK_OTHERWISE = (Reason.PO_TOKEN_REQUIRED, Reason.BAD_ANSWER)
 """Another client may be given what this one is refused."""
 _LOCKED = "exp=xpe"  # in the address of captions that come empty without a PO token
@@ -75,7 +77,10 @@ class CaptionsClient:
         answers: list[Any] = []
 
         def listen(response: requests.Response, *_: Any, **__: Any) -> None:
-            if urlsplit(response.url).path == _PLAYER and response.ok:
+            path = urlsplit(response.url).path
+            if path == _WATCH:
+                response._content = _essence(response.content)
+            elif path == _PLAYER and response.ok:
                 answer = response.json()
                 answers.append(answer)
                 response.json = lambda **_: answer  # type: ignore[method-assign]  # it is large: read it once
@@ -139,6 +144,15 @@ class CaptionsClient:
         if len(response.content) > MAX_BYTES:
             raise Problem(Reason.BAD_ANSWER, f"captions of {len(response.content)} bytes")
         return response.content
+
+
+def _essence(page: bytes) -> bytes:
+    """What the library looks for in the page of a video; all of a page that is another one.
+
+    It is a megabyte, and is decoded, unescaped and searched otherwise: a third of the CPU time of a transcript.
+    """
+    at = page.find(_KEY)
+    return page if at < 0 or _CONSENT in page else page[at : at + _KEY_BYTES]
 
 
 def _as_file(url: str, track: CaptionTrack) -> Track:
