@@ -74,8 +74,16 @@ ALONE = Ranks()
 
 @contextmanager
 def ranks(device: str) -> Iterator[Ranks]:
-    """The ranks that torchrun has started (its environment says so), or this process alone."""
+    """The ranks that torchrun has started (its environment says so), or this process alone.
+
+    A launcher that has joined the processes already, as Ray Train does, parts them as well.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        on_gpu = device.startswith("cuda")  # of which the launcher has chosen one
+        local_rank = torch.cuda.current_device() if on_gpu else int(os.environ.get("LOCAL_RANK", "0"))
+        yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank)
+        return
     if count == 1:
         yield ALONE
         return
