@@ -29,6 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.start import connected
 from pipeline.errors import BAD_USAGE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 from pipeline.training import checkpoint
+from pipeline.training.asked import ASKED
 from pipeline.training.ranks import PATIENCE
 from stages.text import printable
 
@@ -86,6 +87,13 @@ class Board:
         self.lines: list[str] = []
         self.ending: tuple[str, int] | None = None
         self.asked_to_stop = False
+        self.starts = 0
+
+    def start(self, count: int) -> None:
+        """The workers have begun: for the first time, or once more."""
+        self.starts += 1
+        if self.starts > 1:
+            self.say(f"the workers were started again: {count} of them")
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -287,6 +295,9 @@ def _work(job: dict[str, Any]) -> Any:
     _, has_ended = ray.get(board.asked.remote())
     if has_ended:  # this is a restart, and there is nothing to restart
         return None
+    context = ray.train.get_context()
+    if context.get_world_rank() == 0:
+        ray.get(board.start.remote(context.get_world_size()))
     try:
         if job["mark"] and not Path(job["mark"]).exists():
             raise LaunchError(
@@ -294,20 +305,46 @@ def _work(job: dict[str, Any]) -> Any:
                 "path that is the same folder on the head and on every node"
             )
         data, options = job["given"]
-        return job["recipe"](
-            job["config"],
-            data,
-            out,
-            resume=bool(_checkpoints(out)),
-            device=job["device"],
-            say=lambda line: board.say.remote(line),
-            **options,
-        )
+        with _listening(board):
+            return job["recipe"](
+                job["config"],
+                data,
+                out,
+                resume=bool(_checkpoints(out)),
+                device=job["device"],
+                say=lambda line: board.say.remote(line),
+                **options,
+            )
     except ForeseenError as error:
         ray.get(board.end.remote(str(error), error.exit_code))
         if error.exit_code == INTERRUPTED:  # all workers end with this one, and the first may still be writing
             return None
         raise  # the others may wait for this one for hours
+
+
+@contextmanager
+def _listening(board: Any) -> Iterator[None]:
+    """Pass on to the loop what the driver asks, and that a machine is about to be taken away: then it saves, since
+    Ray starts the workers again without that machine, from the last checkpoint."""
+    done = threading.Event()
+
+    def hear() -> None:
+        while not done.wait(ASK_S):
+            asked_to_stop, _ = ray.get(board.asked.remote())
+            ASKED.stop = ASKED.stop or asked_to_stop
+
+    def look() -> None:
+        while not done.wait(DRAIN_S):
+            if ray_train.get_preemption_info() is not None:  # the same on all workers, which meet there
+                ASKED.save = True
+                return
+
+    for task in (hear, look):
+        threading.Thread(target=task, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def _checkpoints(out: str) -> list[Path]:
