@@ -9,11 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.autocap import AutoCap
 from models.genau.backbone import Text
-from models.genau.config import SIZES
+from models.genau.config import SIZES, UNetConfig
 from models.genau.fit import Fit
 from models.genau.flops import flops
+from models.genau.recipe import SIZES as GENAU_SIZES
+from models.genau.unet import UNet
+from models.genau.vae import VAE, VAEConfig
+from models.genau.vocoder import Vocoder, VocoderConfig
 from pipeline.training.hardware import GPUS, Hardware
+from pipeline.training.loads import autocap_load, genau_load, vae_load, vocoder_load
 from pipeline.training.loop import LoopConfig
 from pipeline.training.plan import Cluster, Load, PlanError, Reading, cluster_of, count, fake, make_plan
 
@@ -55,6 +61,29 @@ def test_what_is_kept_grows_with_the_batch_and_shrinks_in_bf16() -> None:
     one, four, half = load_of("demo", 1), load_of("demo", 4), load_of("demo", 4, bf16=True)
     assert 3.8 < four.kept_bytes / one.kept_bytes < 4.05
     assert 0.5 < half.kept_bytes / four.kept_bytes < 0.75
+
+
+def test_every_model_has_a_load_of_its_own_size_without_its_memory() -> None:
+    """Released sizes; what is learned is what there is to learn, and half-sized values are kept in bf16."""
+    captioner = AutoCap.from_pretrained(AutoCap.DEMO)
+    with torch.device("meta"):
+        sizes = [
+            sum(p.numel() for p in module.parameters())
+            for module in (VAE(VAEConfig()), Vocoder(VocoderConfig()), UNet(UNetConfig()))
+        ]
+    loads = [
+        vae_load(VAEConfig(), 256, 1, bf16=True),
+        vocoder_load(VocoderConfig(), 52, 1, bf16=True),
+        genau_load(GENAU_SIZES["unet"], 1, bf16=True, from_sound=False),
+        autocap_load(captioner.config, captioner.tokenizer, ("encoders", "bart"), 2, bf16=False),
+    ]
+    assert [load.learned for load in loads[:3]] == sizes
+    assert loads[3].learned == 447_488 and loads[3].frozen > 1_400_000
+    assert all(load.kept_bytes > 1e5 and load.flops > 1e8 for load in loads)
+    sound = genau_load(GENAU_SIZES["demo"], 1, bf16=False, frozen=7)
+    latents = genau_load(GENAU_SIZES["demo"], 1, bf16=False, from_sound=False)
+    assert sound.frozen - latents.frozen == 7 + 4_093_568  # the VAE
+    assert (sound.flops_are, loads[2].flops_are) == ("exact", "counted")
 
 
 def a_load(**changes: Any) -> Load:
