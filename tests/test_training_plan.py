@@ -72,8 +72,8 @@ def test_every_model_has_a_load_of_its_own_size_without_its_memory() -> None:
             for module in (VAE(VAEConfig()), Vocoder(VocoderConfig()), UNet(UNetConfig()))
         ]
     loads = [
-        vae_load(VAEConfig(), 256, 1, bf16=True),
-        vocoder_load(VocoderConfig(), 52, 1, bf16=True),
+        vae_load(VAEConfig(), 64, 1, bf16=True),
+        vocoder_load(VocoderConfig(), 16, 1, bf16=True),
         genau_load(GENAU_SIZES["unet"], 1, bf16=True, from_sound=False),
         autocap_load(captioner.config, captioner.tokenizer, ("encoders", "bart"), 2, bf16=False),
     ]

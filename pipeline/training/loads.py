@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from models.audio import MelConfig
@@ -30,8 +30,12 @@ def genau_load(config: GenAuConfig, samples: int, *, bf16: bool, from_sound: boo
     """
     backbone = config.backbone
     context = backbone.context
-    with fake():
+    with torch.device("meta"):  # costs nothing, while on fake tensors every layer is drawn
         model = Fit(backbone) if isinstance(backbone, FitConfig) else UNet(backbone)
+        if from_sound:
+            frozen += sum(p.numel() for p in VAE(config.vae).parameters())
+    with fake():
+        model.to_empty(device="cpu")
         x_BCT = torch.randn(samples, backbone.channels, backbone.max_frames)
         text = Text(torch.randn(samples, context.summary_width) if context.summary_width else None)
         if context.word_width:
@@ -43,8 +47,6 @@ def genau_load(config: GenAuConfig, samples: int, *, bf16: bool, from_sound: boo
             return (model(x_BCT, ids_B, text, ids_B).eps - x_BCT).square().mean()
 
         load = count(f"GenAu {config.size}", model, loss, samples, bf16=bf16)
-        if from_sound:
-            frozen += _size(VAE(config.vae))
     if isinstance(backbone, FitConfig):
         num_words = CAPTION_TOKENS if context.word_width else 0
         exact = flops(backbone, batch=samples, num_words=num_words, backward=True)
@@ -54,8 +56,10 @@ def genau_load(config: GenAuConfig, samples: int, *, bf16: bool, from_sound: boo
 
 def vae_load(config: VAEConfig, frames: int, samples: int, *, bf16: bool) -> Load:
     """Encoder, a sample of the posterior, decoder, and the L1. `frames`: of the log-mel."""
-    with fake():
+    with torch.device("meta"):
         model = VAE(config)
+    with fake():
+        model.to_empty(device="cpu")
         mel_BMT = torch.randn(samples, config.num_mels, frames)
 
         def loss() -> Tensor:
@@ -67,8 +71,10 @@ def vae_load(config: VAEConfig, frames: int, samples: int, *, bf16: bool) -> Loa
 
 def vocoder_load(config: VocoderConfig, frames: int, samples: int, *, bf16: bool) -> Load:
     """The generator, and the L1 of its log-mel."""
-    with fake():
+    with torch.device("meta"):
         model = Vocoder(config)
+    with fake():
+        model.to_empty(device="cpu")
         mel_BMT = torch.randn(samples, config.num_mels, frames)
 
         def loss() -> Tensor:
@@ -87,11 +93,11 @@ def autocap_load(
     """The captioner on clips of its window with usual captions. `frozen`: as in the settings of its training."""
     from pipeline.training.autocap_task import freeze
 
-    with torch.device("meta"):  # its encoders read values while they are made, which fake tensors have not
+    with torch.device("meta"):
         model = AutoCap(config, tokenizer)
+        freeze(model, frozen)
     with fake():
         model.to_empty(device="cpu")
-        freeze(model, frozen)
         mels = AudioFeatures(*(_mel(samples, config.num_samples, each.mel) for each in (config.htsat, config.clap)))
         metadata_BT = torch.ones(samples, config.max_metadata_tokens, dtype=torch.long)
         labels_BL = torch.ones(samples, CAPTION_TOKENS, dtype=torch.long)
@@ -106,7 +112,3 @@ def autocap_load(
 
 def _mel(samples: int, num_samples: int, mel: MelConfig) -> Tensor:
     return torch.randn(samples, num_samples // mel.hop + 1, mel.num_mels)
-
-
-def _size(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
