@@ -4,6 +4,7 @@ Every model of the project saves and loads by these functions, so each says the 
 damaged, or another model's.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -130,6 +131,15 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) ->
                 f"The weights do not belong to the {CONFIG} beside them: fetch or save the folder again as a whole"
             )
     model.load_state_dict(dict(weights), strict=False)
+
+
+def digest(model: nn.Module, config: Mapping[str, Any]) -> str:
+    """sha256 of a model's settings and of every number in it: what is made by it belongs to no other."""
+    found = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(stored_tensors(model)):
+        values = tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8)
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + values.numpy().tobytes())
+    return found.hexdigest()
 
 
 def stored_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -25,9 +25,10 @@ from models.autocap import AutoCap, ModelFilesError
 from pipeline.errors import BAD_USAGE, INTERRUPTED, ForeseenError
 from pipeline.training import checkpoint, logs
 from pipeline.training.autocap_task import AutoCapTask, AutoCapTaskConfig, validate
-from pipeline.training.clips import AllClips, DataError, open_clips
+from pipeline.training.clips import DataError
 from pipeline.training.examples import ClipExamples, ExamplesConfig, PlainExamples
 from pipeline.training.loop import LoopConfig, Trainer
+from pipeline.training.manifest import DataConfig, Manifest, latent_sets, open_manifest
 from pipeline.training.ranks import Ranks, ranks
 from stages.settings import check, setting
 
@@ -55,6 +56,7 @@ class AutoCapTraining:
     """Everything that a training of AutoCap can be told."""
 
     task: AutoCapTaskConfig = setting(AutoCapTaskConfig, "what learns, and from which loss")
+    data: DataConfig = setting(DataConfig, "how the data is read")
     examples: ExamplesConfig = setting(ExamplesConfig, "how examples are drawn from clips")
     loop: LoopConfig = setting(LoopConfig, "steps, optimiser, schedule")
     run: RunConfig = setting(RunConfig, "checkpoints and validation")
@@ -107,24 +109,24 @@ def train_autocap(
         out = Path(out)
         last = who.agree(_last_checkpoint(out, resume))
         before = checkpoint.read_told(last) if last else {}
-        clips = _open(data, where, before.get("seqs"), who)
+        clips = _open(data, where, before.get("seqs"), config.data, who)
         model = _model(init)
         loop = config.loop.resolved(len(clips))
         told = {
             "data": clips.identity,
-            "seqs": [each.identity.get("seq") for each in clips.sets],
+            "seqs": clips.seqs,
             "init": _digest(model),
             "settings": checkpoint.results(dataclasses.replace(config, loop=loop)),
         }
         if len({json.dumps(each, sort_keys=True) for each in who.gather(told)}) > 1:
             raise RunError("the processes of this run see different data or models: give all of them the same files")
-        examples = ClipExamples(clips, config.examples, model.config.window_s, loop.seed)
+        examples = ClipExamples(clips, config.examples, model.config.window_s, loop.seed, config.data.window)
         task = AutoCapTask(model, examples, config.task, loop.seed)
         complain = say if who.first else lambda text: say(f"process {who.rank}: {text}")
         trainer = Trainer(task, loop, device=device, ranks=who, say=complain)
         if last:
             trainer.load_state_dict(checkpoint.load(last, told, trainer.optimizer.state_dict()))
-        held_out = AllClips([open_clips(each) for each in validation_data]) if who.first else AllClips([])
+        held_out = open_manifest(validation_data) if who.first and validation_data else Manifest([])
         if who.first:
             _introduce(trainer, model, clips, held_out, out, last, config, told, say)
         return _Run(config, trainer, task, held_out, out, told, say).go()
@@ -138,7 +140,7 @@ class _Run:
         config: AutoCapTraining,
         trainer: Trainer,
         task: AutoCapTask,
-        held_out: AllClips,
+        held_out: Manifest,
         out: Path,
         told: dict[str, Any],
         say: Callable[[str], None],
@@ -226,18 +228,14 @@ def _last_checkpoint(out: Path, resume: bool) -> Path | None:
     return found[-1] if found else None
 
 
-def _open(data: Sequence[str], where: str, seqs: list[int | None] | None, who: Ranks) -> AllClips:
+def _open(data: Sequence[str], where: str, seqs: list[int | None] | None, config: DataConfig, who: Ranks) -> Manifest:
     """The clips, on every rank those that the first one sees, and on resume those of the beginning."""
-    if not data:
-        raise DataError("no data: name a dataset, or LIST@FOLDER")
-    if seqs is not None and len(seqs) != len(data):
-        raise RunError(f"the run began with {len(seqs)} sets of data, now there are {len(data)}: name the same ones")
-    if seqs is None:
-        found = [open_clips(each, where) for each in data] if who.first else []
-        seqs = who.agree([clips.identity.get("seq") for clips in found])
-        if who.first:
-            return AllClips(found)
-    return AllClips([open_clips(each, where, seq) for each, seq in zip(data, seqs, strict=True)])
+    found = open_manifest(data, where, seqs, config) if who.first else None
+    seqs = who.agree(found.seqs if found else None)
+    clips = found or open_manifest(data, where, seqs, config)
+    if latent_sets(clips):
+        raise DataError(f"{data[0]} holds latents of GenAu's VAE, which a captioner cannot hear: name the audio")
+    return clips
 
 
 def _model(init: str) -> AutoCap:
@@ -263,8 +261,8 @@ def _digest(model: AutoCap) -> str:
 def _introduce(
     trainer: Trainer,
     model: AutoCap,
-    clips: AllClips,
-    held_out: AllClips,
+    clips: Manifest,
+    held_out: Manifest,
     out: Path,
     last: Path | None,
     config: AutoCapTraining,

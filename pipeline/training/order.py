@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
     number: int  # of the set
     epoch: int  # of that set
-    index: int  # of the clip in it
+    clip: int  # its index in the set
 
 
 class Order:
