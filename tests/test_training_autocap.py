@@ -289,7 +289,7 @@ def test_sigterm_saves_a_checkpoint_and_the_run_says_how_to_go_on(data: str, tmp
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130 and "--resume goes on from there" in errors
     (saved,) = checkpoint.all_in(tmp_path / "run" / "checkpoints")
-    assert json.loads((saved / checkpoint.STATE).read_text())["step"] == int(saved.name[5:])
+    assert json.loads(Path(saved.url, checkpoint.STATE).read_text())["step"] == int(saved.name[5:])
 
 
 def until(condition: Any, child: subprocess.Popen) -> None:

@@ -84,7 +84,7 @@ class AutoCapLoss(nn.Module):
         heard = batch.audio if isinstance(batch.audio, Heard) else self.model.hear(batch.audio)
         logits_BLV = self.model(heard, batch.metadata_ids, batch.metadata_mask, batch.labels)
         loss = caption_loss(logits_BLV.float(), batch.labels, self.label_smoothing)
-        return Scored(loss, int((batch.labels != IGNORE).sum()), {})
+        return Scored(loss, (batch.labels != IGNORE).sum(), {})
 
 
 class AutoCapTask:
@@ -215,8 +215,8 @@ def validate(
                 continue
             on_device = task.to(batch._replace(stripes=None), device)
             scored: Scored = task.module(on_device)
-            weight += scored.weight
-            total += scored.loss.item() * scored.weight
+            weight += float(scored.weight)
+            total += scored.loss.item() * float(scored.weight)
             if shown < num_shown:
                 shown += _show(task.model, on_device, num_shown - shown, say)
     finally:
