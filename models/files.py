@@ -71,6 +71,15 @@ def read_config(path: Path, format_name: str) -> dict[str, Any]:
     return values
 
 
+def format_of(path: Path) -> str | None:
+    """What a config says that it is; None where it says nothing."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("format")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 # --- weights
 
 
@@ -131,6 +140,16 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) ->
                 f"The weights do not belong to the {CONFIG} beside them: fetch or save the folder again as a whole"
             )
     model.load_state_dict(dict(weights), strict=False)
+
+
+def check_finite(module: nn.Module, source: object) -> None:
+    """Raises ModelFilesError, which names the first tensor with NaN or infinity in it."""
+    for name, tensor in stored_tensors(module):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelFilesError(
+                f"{source}: the tensor {name} holds NaN or infinity: the training that wrote it has failed, "
+                "or the file is damaged. Take an earlier checkpoint, or fetch it again"
+            )
 
 
 def digest(model: nn.Module, config: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from pipeline.dataset.latents import LATENT_INDEX, LATENT_LEDGER, LATENTS
 from pipeline.dataset.log import DatasetError, State, describe, read_state
 from pipeline.dataset.parquet import read_parquet
 from pipeline.dataset.shard import INDEX_SCHEMA
@@ -43,12 +44,20 @@ class DatasetView:
 
     @cached_property
     def sql(self) -> duckdb.DuckDBPyConnection:
-        """A DuckDB connection with the tables `clips` (the index) and `videos` (the ledger, latest row per video)."""
+        """A DuckDB connection with the tables `clips` (the index) and `videos` (the ledger, latest row per video).
+
+        Of a dataset of latents the second is `shards`: what became of each shard of the clips.
+        """
         connection = duckdb.connect()
         connection.execute("set python_enable_replacements = false")  # a query is about tables, not our variables
-        connection.register("index_rows", self._table("index", INDEX_SCHEMA))
-        connection.register("ledger_rows", self._table("ledger", LEDGER_SCHEMA))
+        is_latents = self.description["kind"] == LATENTS
+        index, ledger = (LATENT_INDEX, LATENT_LEDGER) if is_latents else (INDEX_SCHEMA, LEDGER_SCHEMA)
+        connection.register("index_rows", self._table("index", index))
+        connection.register("ledger_rows", self._table("ledger", ledger))
         connection.execute("create view clips as select * exclude (commit_order) from index_rows")
+        if is_latents:
+            connection.execute("create view shards as select * exclude (commit_order) from ledger_rows")
+            return connection
         connection.execute(
             "create view videos as select * exclude (commit_order) from ledger_rows "
             "qualify row_number() over (partition by row order by commit_order desc) = 1"

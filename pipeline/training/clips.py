@@ -76,7 +76,7 @@ class Clips(Protocol):
         ...
 
     def prepare(self, shard: int, window: int) -> None:
-        """Fetch what the clips of a shard will need, of which `window` are open at once. It changes nothing but times."""
+        """Fetch what the clips of a shard will need. `window`: so many are open at once. Nothing changes but times."""
         ...
 
     @property

@@ -107,6 +107,20 @@ class StoredClips:
         )
 
     @property
+    def shards(self) -> list[str]:
+        """The shards that chosen clips lie in, sorted."""
+        return [shard for _, shard in self._chosen.shards]
+
+    def first_of(self, shard: int) -> int:
+        """The index of the first clip of a shard."""
+        return int(self._first[shard])
+
+    def index_rows(self, shard: int) -> list[dict[str, Any]]:
+        """All that the index says of the clips of a shard."""
+        rows: list[dict[str, Any]] = self._table(shard, None).to_pylist()
+        return rows
+
+    @property
     def shard_sizes(self) -> NDArray:
         return self._chosen.sizes
 
@@ -166,15 +180,19 @@ class StoredClips:
             raise ValueError("NaN or infinity in its latent")
         return Latent(arrays["mean"][:, part], arrays["logvar"][:, part], arrays.get("summary"), arrays.get("words"))
 
-    def _read_rows(self, number: int) -> _Rows:
+    def _table(self, shard: int, columns: Sequence[str] | None) -> "pa.Table":
+        """The chosen rows of the index that belong to a shard."""
         import pyarrow as pa
 
         from pipeline.dataset.parquet import read_parquet
 
-        index = self._chosen.shards[number][0]
-        first = int(self._first[number])
-        chosen = self._chosen.rows[first : first + int(self.shard_sizes[number])]
-        table = patiently(lambda: read_parquet(self.store, index, _COLUMNS)).take(pa.array(chosen))
+        index = self._chosen.shards[shard][0]
+        first = self.first_of(shard)
+        chosen = self._chosen.rows[first : first + int(self.shard_sizes[shard])]
+        return patiently(lambda: read_parquet(self.store, index, columns)).take(pa.array(chosen))
+
+    def _read_rows(self, shard: int) -> _Rows:
+        table = self._table(shard, _COLUMNS)
         at = {name: table.column(name).to_numpy() for name in ("offset", "size", "json_offset", "json_size")}
         starts = np.minimum(at["offset"], at["json_offset"])
         ends = np.maximum(at["offset"] + at["size"], at["json_offset"] + at["json_size"])
