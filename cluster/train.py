@@ -15,8 +15,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +26,7 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.mirror import mirrored
 from cluster.start import connected
 from pipeline.errors import BAD_USAGE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 from pipeline.training import checkpoint
@@ -61,8 +62,7 @@ class Workers:
 
     least: int = 1
     most: int = 1
-    gpu: bool = False  # one for each
-    cpus: float = 1
+    cpus: float = 1  # for each on CPUs. With GPUs each has one, and no CPU: nodes may give none away
     max_failures: int = 10  # restarts after failures; those after a machine was taken away do not count
     resize_s: float = 60.0  # how often Ray looks whether the cluster has room for more workers
 
@@ -77,7 +77,11 @@ class Workers:
 
     def __str__(self) -> str:
         count = f"{self.least} to {self.most}" if self.least < self.most else f"{self.least}"
-        return f"{count} workers with {'a GPU' if self.gpu else f'{self.cpus:g} CPUs'} each"
+        return f"{count} workers" if self.most > 1 else "one worker"
+
+    def resources(self, on_gpu: bool) -> dict[str, float]:
+        """What Ray sets aside for each."""
+        return {"GPU": 1.0} if on_gpu else {"CPU": self.cpus}
 
 
 class Board:
@@ -124,46 +128,62 @@ def train_on_ray(
     workers: Workers,
     address: str | None = None,
     resume: bool = False,
+    device: str = "auto",
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> Any:
     """`recipe(config, data, out, resume=..., device=..., say=..., **options)` in Ray Train's workers; its outcome.
 
     `recipe`: of `pipeline.training`, `train_autocap` and its like. `out`, and local paths in `data` and `options`, must
-    be seen by every worker under the same name. Raises ForeseenError: what the recipe raises, and LaunchError and
-    WorkersFailedError.
+    be seen by every worker under the same name. `device`: cuda, a GPU for each worker; cpu; or auto, cuda where the
+    cluster has a GPU now. Raises ForeseenError: what the recipe raises, LaunchError, WorkersFailedError.
     """
     out = absolute(str(out), made=True)
     given = [absolute(each) for each in data], {name: _absolute_too(value) for name, value in options.items()}
-    has_begun = bool(_checkpoints(out))
+    checkpoints = config.run.checkpoints_of(out)
+    if _remote(out):  # all but the checkpoints is written to a mirror of it
+        config = replace(config, run=replace(config.run, checkpoints=checkpoints))
+    has_begun = bool(checkpoint.all_in(checkpoints))
     if has_begun and not resume:
         raise LaunchError(f"{out} holds a run that has begun: add --resume to go on, or name another --out")
     if resume and not has_begun:
         raise LaunchError(f"{out} holds no checkpoint to resume: leave --resume out to begin")
     with connected(address), _marked(out) as mark, TemporaryDirectory(prefix="autorecap-") as scratch:
-        _check_room(workers, say)
+        on_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+        resources = workers.resources(on_gpu)
+        say(f"starting {workers} with {', '.join(f'{amount:g} {name}' for name, amount in resources.items())} each")
+        _say_what_is_missing(workers, resources, say)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
-        resources = {"CPU": workers.cpus, **({"GPU": 1} if workers.gpu else {})}
-        job = {"recipe": recipe, "config": config, "given": given, "out": out, "board": board, "mark": mark}
-        job["device"] = "cuda" if workers.gpu else "cpu"
+        job = {
+            "recipe": recipe,
+            "config": config,
+            "given": given,
+            "out": out,
+            "checkpoints": checkpoints,
+            "device": "cuda" if on_gpu else "cpu",
+            "board": board,
+            "mark": mark,
+        }
         trainer = TorchTrainer(
             _work,
             train_loop_config=job,
             scaling_config=ray_train.ScalingConfig(
                 num_workers=(workers.least, workers.most) if workers.least < workers.most else workers.least,
-                use_gpu=workers.gpu,
-                resources_per_worker={name: amount for name, amount in resources.items() if amount},
+                use_gpu=on_gpu,
+                resources_per_worker=resources,
                 elastic_resize_monitor_interval_s=workers.resize_s,
             ),
-            torch_config=TorchConfig(timeout_s=round(PATIENCE.total_seconds())),
+            torch_config=TorchConfig(
+                backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # checkpoints are written over the CPU's
+                timeout_s=round(PATIENCE.total_seconds()),
+            ),
             run_config=ray_train.RunConfig(
                 storage_path=scratch,  # for Ray's own notes, of which nothing must last
                 failure_config=ray_train.FailureConfig(max_failures=workers.max_failures),
                 logging_config=ray_train.LoggingConfig(log_level="ERROR"),
             ),
         )
-        say(f"starting {workers}")
         return _watch(trainer, board, workers, say)
 
 
@@ -239,15 +259,12 @@ def _signals(ask: Callable[[], object], say: Callable[[str], None]) -> Iterator[
             signal.signal(each, handler)
 
 
-def _check_room(workers: Workers, say: Callable[[str], None]) -> None:
-    """Say what a run waits for, since Ray says nothing: nodes may be on their way, or not."""
+def _say_what_is_missing(workers: Workers, resources: dict[str, float], say: Callable[[str], None]) -> None:
+    """Ray waits without a word; nodes may be on their way, or not."""
     there = ray.cluster_resources()
-    for name, each in (("CPU", workers.cpus), ("GPU", float(workers.gpu))):
+    for name, each in resources.items():
         if each * workers.least > there.get(name, 0):
-            say(
-                f"waiting for nodes: {workers.least} workers need {each * workers.least:g} {name}s, "
-                f"{there.get(name, 0):g} are there now"
-            )
+            say(f"waiting for nodes: {each * workers.least:g} {name}s are needed, {there.get(name, 0):g} are there now")
 
 
 @contextmanager
@@ -272,8 +289,10 @@ def absolute(text: str, *, made: bool = False) -> str:
     """
     if _remote(text):
         return text
-    parts = [text] if made else text.split("@")
-    return "@".join(str(Path(part).absolute()) if made or Path(part).exists() else part for part in parts)
+    if made or Path(text).exists():
+        return str(Path(text).absolute())
+    name, named, place = text.rpartition("=")  # NAME:SHARE=LIST@FOLDER
+    return name + named + "@".join(str(Path(p).absolute()) if Path(p).exists() else p for p in place.split("@"))
 
 
 def _absolute_too(value: Any) -> Any:
@@ -291,35 +310,54 @@ def _remote(path: str) -> bool:
 
 def _work(job: dict[str, Any]) -> Any:
     """The recipe, in a process that Ray Train has joined with the others."""
-    board, out = job["board"], job["out"]
+    board = job["board"]
     _, has_ended = ray.get(board.asked.remote())
     if has_ended:  # this is a restart, and there is nothing to restart
         return None
     context = ray.train.get_context()
-    if context.get_world_rank() == 0:
+    first = context.get_world_rank() == 0
+    if first:
         ray.get(board.start.remote(context.get_world_size()))
+
+    def say(line: str) -> None:
+        board.say.remote(line)
+
     try:
-        if job["mark"] and not Path(job["mark"]).exists():
-            raise LaunchError(
-                f"{ray.util.get_node_ip_address()} does not see the run's folder {out}: --out must be s3://... or a "
-                "path that is the same folder on the head and on every node"
-            )
         data, options = job["given"]
-        with _listening(board):
-            return job["recipe"](
+        with _folder(job["out"], job["mark"], first, say) as folder, _listening(board):
+            outcome = job["recipe"](
                 job["config"],
                 data,
-                out,
-                resume=bool(_checkpoints(out)),
+                folder,
+                resume=bool(checkpoint.all_in(job["checkpoints"])),
                 device=job["device"],
-                say=lambda line: board.say.remote(line),
+                say=say,
                 **options,
             )
+        return replace(outcome, model=outcome.model.replace(folder, job["out"], 1))
     except ForeseenError as error:
         ray.get(board.end.remote(str(error), error.exit_code))
         if error.exit_code == INTERRUPTED:  # all workers end with this one, and the first may still be writing
             return None
         raise  # the others may wait for this one for hours
+
+
+@contextmanager
+def _folder(out: str, mark: str, first: bool, say: Callable[[str], None]) -> Iterator[str]:
+    """The run's folder, as this machine sees it."""
+    if not _remote(out):
+        if not Path(mark).exists():
+            raise LaunchError(
+                f"{ray.util.get_node_ip_address()} does not see the run's folder {out}: --out must be s3://... or a "
+                "path that is the same folder on the head and on every node"
+            )
+        yield out
+        return
+    with TemporaryDirectory(prefix="autorecap-") as scratch:
+        folder = Path(scratch, out.rstrip("/").rpartition("/")[2] or "run")
+        folder.mkdir()
+        with mirrored(out, folder, say) if first else nullcontext():
+            yield str(folder)
 
 
 @contextmanager
@@ -345,7 +383,3 @@ def _listening(board: Any) -> Iterator[None]:
         yield
     finally:
         done.set()
-
-
-def _checkpoints(out: str) -> list[Path]:
-    return checkpoint.all_in(Path(out) / "checkpoints")

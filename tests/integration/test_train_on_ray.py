@@ -3,6 +3,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from ray.cluster_utils import Cluster
 
 from cluster.train import LaunchError, Workers, train_on_ray
 from pipeline.demo import sentences
@@ -18,7 +21,7 @@ from pipeline.errors import ForeseenError
 from pipeline.training.autocap_recipe import AutoCapTraining, RunConfig, train_autocap
 from pipeline.training.loop import LoopConfig
 from tests.fakes.ray_head import ray_head
-from tests.ray_recipes import WAIT_AT, train_and_wait
+from tests.ray_recipes import STEP_3, STEP_5, train_and_wait, train_until_told
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -50,15 +53,18 @@ def data(tmp_path_factory: Any) -> str:
     return str(folder / "mine.csv")
 
 
+def settings(save_every: int) -> AutoCapTraining:
+    return AutoCapTraining(
+        loop=LoopConfig(steps=STEPS, batch_size=4, optimizer="adam", log_every=1, threads=1),
+        run=RunConfig(save_every=save_every),
+    )
+
+
 @pytest.fixture
 def train(address: str, data: str) -> Train:
     def run(out: Path, *, recipe: Train = train_autocap, sets: tuple[str, ...] = (data,), **options: Any) -> Any:
-        config = AutoCapTraining(
-            loop=LoopConfig(steps=STEPS, batch_size=4, optimizer="adam", log_every=1, threads=1),
-            run=RunConfig(save_every=2),
-        )
-        options = {"workers": TWO, "say": lambda line: None, "init": "demo"} | options
-        return train_on_ray(recipe, config, list(sets), out, address=address, **options)
+        options = {"workers": TWO, "say": lambda line: None, "init": "demo", "address": address} | options
+        return train_on_ray(recipe, settings(save_every=2), list(sets), out, **options)
 
     return run
 
@@ -86,7 +92,7 @@ def test_a_run_whose_worker_is_killed_ends_as_one_that_was_left_alone(train: Tra
 
     def kill_at_step_3(line: str) -> None:
         said.append(line)
-        if line.startswith(WAIT_AT) and not (out / "go").exists():
+        if line.startswith(STEP_3) and not (out / "go").exists():
             os.kill(int((out / "pid-1").read_text()), signal.SIGKILL)
             (out / "go").touch()
 
@@ -107,3 +113,51 @@ def test_what_the_recipe_refuses_ends_the_run_with_its_sentence(train: Train, da
     assert error.value.exit_code == 2
     with pytest.raises(LaunchError, match="no checkpoint to resume"):
         train(tmp_path / "run", resume=True)
+
+
+def test_a_machine_that_is_about_to_go_costs_no_step_that_was_done_when_it_was_known(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines with a worker each. One is to be taken away: a checkpoint is written at once, which none was due.
+    Gone, it leaves one worker, which goes on from there to the end: one to two workers were asked for."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    said: list[str] = []
+    try:
+        _, leaving = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+
+        def take_away(line: str) -> None:
+            said.append(line)
+            if line.startswith(STEP_3):
+                drain(cluster.address, leaving.node_id)
+            if line.startswith(STEP_5) and leaving in cluster.list_all_nodes():
+                cluster.remove_node(leaving, allow_graceful=False)
+
+        out = tmp_path / "run"
+        workers = Workers(least=1, most=2, resize_s=5)
+        train_on_ray(
+            train_until_told,
+            settings(save_every=1_000),
+            [data],
+            out,
+            workers=workers,
+            address=cluster.address,
+            init="demo",
+            say=take_away,
+        )
+    finally:
+        cluster.shutdown()
+    text = "\n".join(said)
+    assert "on 2 x cpu" in text and "the workers were started again: 1 of them" in text and "on 1 x cpu" in text
+    assert "going on after step 3" in text or "going on after step 4" in text, text
+    assert [step for step, _, _ in losses(out)] == list("123456")
+
+
+def drain(address: str, node_id: str) -> None:
+    """What a cloud's notice ends in, where Ray is told of it."""
+    command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", address, "--node-id", node_id]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    command += ["--deadline-remaining-seconds", "60"]
+    subprocess.run(command, check=True, capture_output=True)
