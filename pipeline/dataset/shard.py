@@ -130,7 +130,17 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[list[dict[str, A
     return rows, struct.pack(f"<{len(starts)}Q", *starts)
 
 
-def verify_shard(path: Path, rows: list[dict[str, Any]], extension: str, decode: Decode) -> None:
+def decode_flac(data: bytes, row: dict[str, Any]) -> None:
+    """Raises ValueError where the payload does not decode to what its row says."""
+    try:
+        num_samples = len(soundfile.read(io.BytesIO(data), dtype="int16")[0])
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"does not decode: {error}") from error
+    if num_samples != row["num_samples"]:
+        raise ValueError(f"decodes to {num_samples} samples, not {row['num_samples']}")
+
+
+def verify_shard(path: Path, rows: list[dict[str, Any]], extension: str = "flac", decode: Decode = decode_flac) -> None:
     """Re-open the tar, read every sample by its index row and compare. Raises ShardError naming the sample."""
     with path.open("rb") as file, tarfile.open(path) as tar:
         members = {member.name: member for member in tar}
@@ -149,16 +159,6 @@ def verify_shard(path: Path, rows: list[dict[str, Any]], extension: str, decode:
                 decode(file.read(row["size"]), row)
             except ValueError as error:
                 raise ShardError(f"{path}: {row['key']} {error}") from error
-
-
-def decode_flac(data: bytes, row: dict[str, Any]) -> None:
-    """Raises ValueError where the payload does not decode to what its row says."""
-    try:
-        num_samples = len(soundfile.read(io.BytesIO(data), dtype="int16")[0])
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"does not decode: {error}") from error
-    if num_samples != row["num_samples"]:
-        raise ValueError(f"decodes to {num_samples} samples, not {row['num_samples']}")
 
 
 def _padded(size: int) -> int:
