@@ -363,7 +363,7 @@ def test_a_resumed_run_refuses_other_data_and_other_weights(data: str, tmp_path:
         run(data=[f"{tmp_path / 'less.csv'}@{folder}"], resume=True)
     with pytest.raises(checkpoint.OtherRunError, match="init"):
         run(init=str(tmp_path / "model"), resume=True)
-    with pytest.raises(RunError, match="began with 1 sets of data, now there are 2"):
+    with pytest.raises(DataError, match="began with 1 sets of data, now there are 2"):
         run(data=[data, data], resume=True)
 
 

@@ -83,7 +83,7 @@ class Trainer:
                 raise ValueError(
                     "loop.sharding is fsdp, which this model does not need: every process can hold it. ddp"
                 )
-            shard(self.module, task.units, self.device)
+            shard(task.units, self.device)
         self.players = tuple(getattr(task, "players", ()))
         self.sides = [_Side(player, config) for player in self.players or (Player("", self.module),)]
         self.trained = [p for side in self.sides for p in side.trained]

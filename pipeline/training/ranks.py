@@ -2,8 +2,8 @@
 
 The loop needs three things of them: who am I, what do all have, and sums of gradients. Gradients are summed after the
 backward pass, each rank's weighted by what it counted, so the sum is that of one process that had the whole batch. It
-is not torch's DistributedDataParallel, which makes means over ranks: those are wrong where ranks have unequal shares, or
-one has no clip that can be read; and it waits for gradients that never come. The price is that the exchange is not
+is not torch's DistributedDataParallel, which makes means over ranks: those are wrong where ranks have unequal shares,
+or one has no clip that can be read; and it waits for gradients that never come. The price is that the exchange is not
 hidden behind the backward pass; that of `fsdp` is.
 """
 

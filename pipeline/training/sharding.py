@@ -16,12 +16,11 @@ from torch.distributed.tensor import DTensor
 SHARDINGS = ("ddp", "fsdp")
 
 
-def shard(module: nn.Module, units: Iterable[nn.Module], device: torch.device) -> None:
-    """Split the weights of `module` over all processes. `units`: parts of it whose weights are gathered together."""
+def shard(units: Iterable[nn.Module], device: torch.device) -> None:
+    """Split weights over all processes. `units`: modules whose weights are gathered together, the outermost last."""
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for unit in units:
         fully_shard(unit, mesh=mesh)
-    fully_shard(module, mesh=mesh)
 
 
 def local(tensor: Tensor) -> Tensor:

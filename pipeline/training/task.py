@@ -48,7 +48,7 @@ class Task(Protocol):
 
     A task with an attribute `players`, a sequence of `Player`, is called once for each of them, in that order, on the
     same batch, as `module(batch, player.name, step)`; the last one's loss is the run's. A task with an attribute
-    `units`, a sequence of modules, can be sharded: see `sharding`.
+    `units`, a sequence of modules, can be sharded: see `sharding.shard`.
     """
 
     module: nn.Module
