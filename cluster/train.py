@@ -198,7 +198,7 @@ def _watch(trainer: TorchTrainer, board: Any, workers: Workers, say: Callable[[s
         try:
             result: Any = trainer.fit()
             found["outcome"] = result.return_value
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the second where Ray is shut down under it
             found["failed"] = error
 
     thread = threading.Thread(target=fit, daemon=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.autocap import AutoCap
+from models.genau.audio import log_mel
 from models.genau.backbone import Text
 from models.genau.config import SIZES, UNetConfig
 from models.genau.fit import Fit
@@ -20,8 +21,10 @@ from models.genau.vae import VAE, VAEConfig
 from models.genau.vocoder import Vocoder, VocoderConfig
 from pipeline.training.hardware import GPUS, Hardware
 from pipeline.training.loads import autocap_load, genau_load, vae_load, vocoder_load
-from pipeline.training.loop import LoopConfig
+from pipeline.training.loop_config import LoopConfig
 from pipeline.training.plan import Cluster, Load, PlanError, Reading, cluster_of, count, fake, make_plan
+from pipeline.training.vae_task import VAETaskConfig
+from pipeline.training.vocoder_task import VocoderTaskConfig
 
 WITHIN = 1.35  # the factor within which a plan's peak is that of a run on a CPU
 
@@ -43,7 +46,7 @@ def step_of(size: str, batch: int) -> tuple[Fit, Any]:
 def load_of(size: str, batch: int, *, bf16: bool = False) -> Load:
     with fake():
         model, loss = step_of(size, batch)
-        return count(size, model, loss, batch, bf16=bf16)
+        return count(size, model, [loss], batch, bf16=bf16)
 
 
 @pytest.mark.parametrize(("size", "batch"), [("demo", 1), ("demo", 3), ("s", 2)])
@@ -72,17 +75,18 @@ def test_every_model_has_a_load_of_its_own_size_without_its_memory() -> None:
             for module in (VAE(VAEConfig()), Vocoder(VocoderConfig()), UNet(UNetConfig()))
         ]
     loads = [
-        vae_load(VAEConfig(), 64, 1, bf16=True),
-        vocoder_load(VocoderConfig(), 16, 1, bf16=True),
+        vae_load(VAEConfig(), VAETaskConfig(seconds=0.64, disc_width=8), 1, bf16=True),
+        vocoder_load(VocoderConfig(), VocoderTaskConfig(segment_frames=16, disc_width=16), 1, bf16=True),
         genau_load(GENAU_SIZES["unet"], 1, bf16=True, from_sound=False),
         autocap_load(captioner.config, captioner.tokenizer, ("encoders", "bart"), 2, bf16=False),
     ]
-    assert [load.learned for load in loads[:3]] == sizes
+    for load, size in zip(loads, sizes, strict=False):
+        assert size <= load.learned < 1.05 * size  # and small discriminators
     assert loads[3].learned == 447_488 and loads[3].frozen > 1_400_000
     assert all(load.kept_bytes > 1e5 and load.flops > 1e8 for load in loads)
-    sound = genau_load(GENAU_SIZES["demo"], 1, bf16=False, frozen=7)
-    latents = genau_load(GENAU_SIZES["demo"], 1, bf16=False, from_sound=False)
-    assert sound.frozen - latents.frozen == 7 + 4_093_568  # the VAE
+    sound, latents = (genau_load(GENAU_SIZES["demo"], 1, bf16=False, from_sound=given) for given in (True, False))
+    assert sound.frozen - latents.frozen == 4_093_568 + 532_544  # the VAE, and text encoders
+    assert torch.equal(log_mel(torch.ones(1, 2_560)), log_mel(torch.ones(1, 2_560)))  # its tables are real ones
     assert (sound.flops_are, loads[2].flops_are) == ("exact", "counted")
 
 
@@ -99,7 +103,7 @@ H100 = Cluster(hardware=GPUS["h100"], count=8, mfu=0.5, usd_per_hour=2.0)
 
 
 def test_the_numbers_follow_from_one_another() -> None:
-    plan = make_plan(a_load(), loop(), H100, Reading(samples=6_400, bytes=6_400 * 1_000), ema=True)
+    plan = make_plan(a_load(), loop(ema_decay=0.999), H100, Reading(samples=6_400, bytes=6_400 * 1_000))
     assert (plan["weights"], plan["gradients"], plan["optimiser"]) == (0.004, 0.004, 0.008)
     assert plan["moving average"] == plan["exchange of gradients"] == 0.004
     assert plan["clips a second"] == pytest.approx(8 * 0.5 * 989)
@@ -110,7 +114,7 @@ def test_the_numbers_follow_from_one_another() -> None:
 
 
 def test_sharding_parts_weights_and_needs_no_exchange_in_one_piece() -> None:
-    whole, parts = (make_plan(a_load(), loop(), H100, sharded=sharded) for sharded in (False, True))
+    whole, parts = (make_plan(a_load(), loop(sharding=each), H100) for each in ("ddp", "fsdp"))
     assert parts["optimiser"] == whole["optimiser"] / 8
     with pytest.raises(StopIteration):
         parts["exchange of gradients"]

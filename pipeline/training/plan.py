@@ -8,7 +8,7 @@ Each number says where it comes from:
     assumed     a guess that an option replaces
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import ForeseenError
 from pipeline.training.hardware import GPUS, Hardware, cpu
-from pipeline.training.loop import LoopConfig
+from pipeline.training.loop_config import LoopConfig
+from pipeline.training.ranks import BUCKET
 
 MFU = 0.4
 """Assumed share of the peak. Runs log what they reach."""
@@ -106,10 +107,33 @@ def fake() -> Iterator[None]:
         yield
 
 
-def count(model: str, module: nn.Module, run: Callable[[], torch.Tensor], samples: int, *, bf16: bool) -> Load:
-    """The load of `run`, which makes the loss of a micro-batch by `module`. Both were made within `fake`."""
-    kept: dict[int, torch.UntypedStorage] = {}  # storages, so that views count once; kept alive, so that ids are theirs
+def count(
+    model: str, module: nn.Module, turns: Sequence[Callable[[], torch.Tensor]], samples: int, *, bf16: bool
+) -> Load:
+    """The load of a micro-batch. `turns`: of each player, what makes its loss by `module`; of fake tensors."""
     own = {p.untyped_storage()._cdata for p in (*module.parameters(), *module.buffers())}
+    module.train()
+    learned = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    every = sum(t.numel() for t in (*module.parameters(), *module.buffers()))
+    # Fused attention is not counted on a CPU; written out it is, and its products are the same.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        for turn in turns:
+            with _autocast(bf16):
+                loss = turn()
+            loss.backward()
+    return Load(
+        model=model,
+        learned=learned,
+        frozen=every - learned,
+        samples=samples,
+        kept_bytes=max(_kept_bytes(turn, own, bf16) for turn in turns),
+        flops=counter.get_total_flops(),
+    )
+
+
+def _kept_bytes(turn: Callable[[], torch.Tensor], own: Container[int], bf16: bool) -> int:
+    """Bytes of the tensors that the backward pass will need. `own`: storages that are there anyway."""
+    kept: dict[int, torch.UntypedStorage] = {}  # storages, so that views count once; kept alive, so that ids are theirs
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -117,26 +141,9 @@ def count(model: str, module: nn.Module, run: Callable[[], torch.Tensor], sample
             kept[storage._cdata] = storage
         return tensor
 
-    module.train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), _autocast(bf16):
-        run()
-    kept_bytes = sum(storage.nbytes() for storage in kept.values())
-    kept.clear()
-    # Fused attention is not counted on a CPU; written out it is, and its products are the same.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        with _autocast(bf16):
-            loss = run()
-        loss.backward()
-    learned = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    every = sum(t.numel() for t in (*module.parameters(), *module.buffers()))
-    return Load(
-        model=model,
-        learned=learned,
-        frozen=every - learned,
-        samples=samples,
-        kept_bytes=kept_bytes,
-        flops=counter.get_total_flops(),
-    )
+        turn()
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _autocast(bf16: bool) -> torch.autocast:
@@ -151,23 +158,21 @@ def make_plan(
     loop: LoopConfig,
     cluster: Cluster,
     reading: Reading | None = None,
-    *,
-    ema: bool = False,
-    sharded: bool = False,
 ) -> Plan:
     """The plan of a run of `loop` (resolved: its steps are numbers) on a cluster."""
     return Plan(
         f"{load.model}: {load.learned:,} parameters learn, {load.frozen:,} are frozen; on {cluster.count} x "
         f"{cluster.hardware.name}",
         {
-            "Memory of each" if cluster.count > 1 else "Memory": _memory(load, loop, cluster, ema=ema, sharded=sharded),
+            "Memory of each" if cluster.count > 1 else "Memory": _memory(load, loop, cluster),
             "Speed": _speed(load, cluster),
             "The run": _run(load, loop, cluster, reading),
         },
     )
 
 
-def _memory(load: Load, loop: LoopConfig, cluster: Cluster, *, ema: bool, sharded: bool) -> list[Line]:
+def _memory(load: Load, loop: LoopConfig, cluster: Cluster) -> list[Line]:
+    sharded = loop.sharding == "fsdp" and cluster.count > 1
     parts = cluster.count if sharded else 1
     weights = 4 * load.learned / parts
     how = f"exact: fp32, a share of 1/{parts}" if sharded else "exact: fp32"
@@ -177,12 +182,12 @@ def _memory(load: Load, loop: LoopConfig, cluster: Cluster, *, ema: bool, sharde
         _bytes("gradients", weights, how),
         _bytes("optimiser", MOMENTS * weights, f"{how}, {MOMENTS} numbers per weight"),
     ]
-    if ema:
+    if loop.ema_decay:
         found.append(_bytes("moving average", weights, how))
     if load.frozen:
         found.append(_bytes("frozen", 4 * load.frozen, "exact: fp32, whole"))
     if cluster.count > 1 and not sharded:
-        found.append(_bytes("exchange of gradients", weights, "exact: one copy in a piece"))
+        found.append(_bytes("exchange of gradients", min(weights, 4 * BUCKET), "exact: in buckets"))
     own_step = _LAMB_STEP if loop.optimizer == "lamb" else 0.0
     own_step = min(own_step, 2 * weights) + _STEP_SHARE[loop.optimizer] * weights
     passing = load.kept_bytes * PASSING
