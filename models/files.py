@@ -4,6 +4,7 @@ Every model of the project saves and loads by these functions, so each says the 
 damaged, or another model's.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,15 @@ def read_config(path: Path, format_name: str) -> dict[str, Any]:
     return values
 
 
+def format_of(path: Path) -> str | None:
+    """What a config says that it is; None where it says nothing."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("format")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 # --- weights
 
 
@@ -130,6 +140,25 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) ->
                 f"The weights do not belong to the {CONFIG} beside them: fetch or save the folder again as a whole"
             )
     model.load_state_dict(dict(weights), strict=False)
+
+
+def check_finite(module: nn.Module, source: object) -> None:
+    """Raises ModelFilesError, which names the first tensor with NaN or infinity in it."""
+    for name, tensor in stored_tensors(module):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelFilesError(
+                f"{source}: the tensor {name} holds NaN or infinity: the training that wrote it has failed, "
+                "or the file is damaged. Take an earlier checkpoint, or fetch it again"
+            )
+
+
+def digest(model: nn.Module, config: Mapping[str, Any]) -> str:
+    """sha256 of a model's settings and of every number in it: what is made by it belongs to no other."""
+    found = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(stored_tensors(model)):
+        values = tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8)
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + values.numpy().tobytes())
+    return found.hexdigest()
 
 
 def stored_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -49,8 +49,9 @@ def test_an_address_where_nothing_answers_is_refused_at_once(address):
         pass
 
 
-def test_cluster_yaml_fits_rays_schema_and_its_mounts_exist():
-    config = prepare_config(yaml.safe_load((PROJECT / "cluster.yaml").read_text()))
+@pytest.mark.parametrize("file", ["cluster.yaml", "cluster/train-gpu.yaml"])
+def test_cluster_files_fit_rays_schema_and_their_mounts_exist(file):
+    config = prepare_config(yaml.safe_load((PROJECT / file).read_text()))
     validate_config(config)
     for remote, local in config["file_mounts"].items():
         assert remote.startswith(f"/home/{config['auth']['ssh_user']}/")

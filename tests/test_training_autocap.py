@@ -25,9 +25,9 @@ from pipeline.training import checkpoint
 from pipeline.training.augment import SpecAugmentConfig, disturb, draw_stripes, mask_stripes, mix_prepared
 from pipeline.training.autocap_recipe import AutoCapTraining, RunConfig, RunError, train_autocap
 from pipeline.training.autocap_task import AutoCapTask, AutoCapTaskConfig
-from pipeline.training.clips import open_clips
 from pipeline.training.examples import ClipExamples, Example, ExamplesConfig
 from pipeline.training.loop import LoopConfig, Trainer, TrainingStoppedError
+from pipeline.training.manifest import open_clips
 
 KINDS = ("rain", "siren", "dog", "clock")
 STAGES = {1: ("encoders", "bart"), 2: ("encoders", "embeddings")}
@@ -289,7 +289,7 @@ def test_sigterm_saves_a_checkpoint_and_the_run_says_how_to_go_on(data: str, tmp
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130 and "--resume goes on from there" in errors
     (saved,) = checkpoint.all_in(tmp_path / "run" / "checkpoints")
-    assert json.loads((saved / checkpoint.STATE).read_text())["step"] == int(saved.name[5:])
+    assert json.loads(Path(saved.url, checkpoint.STATE).read_text())["step"] == int(saved.name[5:])
 
 
 def until(condition: Any, child: subprocess.Popen) -> None:
@@ -363,7 +363,7 @@ def test_a_resumed_run_refuses_other_data_and_other_weights(data: str, tmp_path:
         run(data=[f"{tmp_path / 'less.csv'}@{folder}"], resume=True)
     with pytest.raises(checkpoint.OtherRunError, match="init"):
         run(init=str(tmp_path / "model"), resume=True)
-    with pytest.raises(RunError, match="began with 1 sets of data, now there are 2"):
+    with pytest.raises(DataError, match="began with 1 sets of data, now there are 2"):
         run(data=[data, data], resume=True)
 
 

@@ -13,8 +13,9 @@ from pipeline.dataset.store import open_store
 from pipeline.dataset.view import BadQuery
 from pipeline.dataset.writer import Writer, WriterConfig
 from pipeline.training.augment import mixed_caption
-from pipeline.training.clips import AllClips, DataError, UnreadableClipError, open_clips
+from pipeline.training.clips import DataError, UnreadableClipError
 from pipeline.training.examples import ClipExamples, ExamplesConfig, PlainExamples
+from pipeline.training.manifest import Manifest, open_clips
 from stages.encode import Encode
 from stages.records import Clip, Verdict, Video
 
@@ -69,7 +70,7 @@ def test_the_clip_of_a_whole_video_is_its_span(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(listed: Path) -> None:
     (listed / "a.wav").write_bytes(b"no audio")
     (listed / "b.wav").unlink()
-    clips = AllClips([open_clips(str(listed / "mine.csv"))])
+    clips = Manifest([open_clips(str(listed / "mine.csv"))])
     with pytest.raises(DataError, match="does not exist"):
         open_clips(str(listed / "other.csv"))
     with pytest.raises(UnreadableClipError, match=r"^a\.wav: .*Error"):
@@ -139,7 +140,7 @@ def test_a_clip_whose_shard_is_gone_is_named(dataset: tuple[str, Growing]) -> No
 
 def test_sets_stand_one_after_the_other(listed: Path) -> None:
     one = open_clips(str(listed / "mine.csv"))
-    both = AllClips([one, one])
+    both = Manifest([one, one])
     assert [both[i].name for i in range(len(both))] == ["a.wav", "b.wav", "c.wav"] * 2
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.training import checkpoint
@@ -18,6 +19,8 @@ from pipeline.training.loop import LoopConfig, Scored, Trainer, TrainingStoppedE
 from pipeline.training.optim import OPTIMIZERS, learning_rate, parameter_groups
 from pipeline.training.order import sample_at
 from pipeline.training.ranks import Ranks
+from pipeline.training.tensor_files import INDEX
+from tests.fakes.s3 import s3_server
 
 
 class Rows(NamedTuple):
@@ -130,7 +133,7 @@ def test_a_compiled_module_learns_the_same() -> None:
     for compiled, found in lines.items():
         trainer = Trainer(Numbers(noisy=False), config(compiled=compiled))
         trainer.run(found.append)
-        assert "layers.0.weight" in trainer.state_dict()["module"]
+        assert "layers.0.weight" in trainer.module.state_dict()
     assert [line["loss"] for line in lines[True]] == pytest.approx([line["loss"] for line in lines[False]], rel=1e-4)
 
 
@@ -140,6 +143,8 @@ def test_epochs_become_steps_of_the_data_at_hand() -> None:
     assert LoopConfig(steps=7, epochs=3).resolved(205).steps == 7
     with pytest.raises(ValueError, match="resolved"):
         Trainer(Numbers(), LoopConfig())
+    with pytest.raises(ValueError, match="there are 5 processes"):
+        Trainer(Numbers(), config(), ranks=Ranks(0, 5))
 
 
 # --- guards
@@ -257,47 +262,92 @@ def test_long_gradients_are_shortened() -> None:
 # --- resume
 
 
+def saved(folder: Path, trainer: Trainer, told: dict[str, Any], keep: int = 1) -> checkpoint.Checkpoint:
+    saver = checkpoint.Saver(folder, trainer.ranks, keep)
+    found = saver.save(trainer, told)
+    saver.wait()
+    return found
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, optimizer: str) -> None:
-    whole = Trainer(Numbers(), config(optimizer=optimizer))
+    settings = config(optimizer=optimizer, ema_decay=0.9)
+    whole = Trainer(Numbers(), settings)
     whole.run(silent)
-    first = Trainer(Numbers(), config(optimizer=optimizer))
+    first = Trainer(Numbers(), settings)
     first.run(silent, until=5)
-    path = checkpoint.save(tmp_path, first.state_dict(), {"seed": 0}, keep=1)
+    saver = checkpoint.Saver(tmp_path, first.ranks, 1)
+    path = saver.save(first, {"seed": 0})
+    first.run(silent, until=8)  # what is being written is the state as it was
+    saver.wait()
     torch.manual_seed(123)
-    second = Trainer(Numbers(), config(optimizer=optimizer))
-    second.load_state_dict(checkpoint.load(path, {"seed": 0}, second.optimizer.state_dict()))
+    second = Trainer(Numbers(), settings)
+    checkpoint.load(path, {"seed": 0}, second)
+    assert second.step == 5
     second.run(silent)
     assert second.step == 12
-    assert same(weights(whole), weights(second))
+    assert same(list(whole.tensors().values()), list(second.tensors().values()))
 
 
 def test_a_checkpoint_is_refused_to_another_run_with_the_difference(tmp_path: Path) -> None:
     trainer = Trainer(Numbers(), config())
-    path = checkpoint.save(tmp_path, trainer.state_dict(), {"settings": {"loop.lr": 0.1}, "data": 5}, keep=1)
+    path = saved(tmp_path, trainer, {"settings": {"loop.lr": 0.1}, "data": 5})
     with pytest.raises(checkpoint.OtherRunError, match=r"settings\.loop\.lr: 0\.1 -> 0\.2") as error:
-        checkpoint.load(path, {"settings": {"loop.lr": 0.2}, "data": 5}, trainer.optimizer.state_dict())
+        checkpoint.load(path, {"settings": {"loop.lr": 0.2}, "data": 5}, trainer)
     assert "data" not in str(error.value).splitlines()[1] and error.value.exit_code == 3
 
 
-def test_only_whole_checkpoints_count_and_the_last_ones_are_kept(tmp_path: Path) -> None:
+def test_only_whole_checkpoints_count_and_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
     trainer = Trainer(Numbers(), config())
-    (tmp_path / ".step-00000007").mkdir()  # what a killed process leaves
-    for step in (1, 2, 3, 11):
+    (tmp_path / "step-00000007").mkdir()  # what a killed process leaves
+    (tmp_path / "step-00000007" / "rank-00000.safetensors").touch()
+    saver = checkpoint.Saver(tmp_path, trainer.ranks, keep=2)
+    for step, score in ((1, 0.3), (2, 0.1), (3, 0.2), (11, None), (12, 0.4)):
         trainer.step = step
-        checkpoint.save(tmp_path, trainer.state_dict(), {}, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000011"]
-    assert [path.name for path in checkpoint.all_in(tmp_path)] == ["step-00000003", "step-00000011"]
+        saver.save(trainer, {}, score)
+    saver.wait()
+    kept = ["step-00000002", "step-00000011", "step-00000012"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    assert [found.name for found in checkpoint.all_in(tmp_path)] == kept
 
 
-@pytest.mark.parametrize("name", [checkpoint.MODULE, checkpoint.OPTIMIZER, checkpoint.STATE])
+@pytest.mark.parametrize("name", ["rank-00000.safetensors", INDEX, checkpoint.STATE])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
     trainer = Trainer(Numbers(), config())
     trainer.run(silent, until=1)
-    path = checkpoint.save(tmp_path, trainer.state_dict(), {}, keep=1)
-    (path / name).write_bytes((path / name).read_bytes()[:20])
-    with pytest.raises(checkpoint.CheckpointError, match=name):
-        checkpoint.load(path, {}, trainer.optimizer.state_dict())
+    path = Path(saved(tmp_path, trainer, {}).url)
+    for content in ((path / name).read_bytes()[:20], b""):
+        (path / name).write_bytes(content)
+        with pytest.raises(checkpoint.CheckpointError, match=name):
+            checkpoint.load(checkpoint.all_in(tmp_path)[0], {}, trainer)
+
+
+def test_a_checkpoint_is_safetensors_and_json_that_others_can_read(tmp_path: Path) -> None:
+    trainer = Trainer(Numbers(), config())
+    trainer.run(silent, until=2)
+    path = Path(saved(tmp_path, trainer, {}).url)
+    assert sorted(each.name for each in path.iterdir()) == ["rank-00000.safetensors", "state.json", "tensors.json"]
+    found = load_file(path / "rank-00000.safetensors")
+    assert found.keys() == trainer.tensors().keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in trainer.tensors().items())
+
+
+def test_checkpoints_live_in_s3_as_well() -> None:
+    with s3_server():
+        import s3fs
+
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("runs")
+        trainer = Trainer(Numbers(), config())
+        trainer.run(silent, until=3)
+        saver = checkpoint.Saver("s3://runs/one", trainer.ranks, 1)
+        saver.save(trainer, {})
+        trainer.run(silent, until=4)
+        saver.save(trainer, {})
+        saver.wait()
+        (found,) = checkpoint.all_in("s3://runs/one")
+        other = Trainer(Numbers(), config())
+        checkpoint.load(found, {}, other)
+        assert other.step == 4 and same(weights(trainer), weights(other))
 
 
 def test_a_run_that_is_asked_to_stop_ends_after_its_step() -> None:

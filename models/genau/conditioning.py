@@ -8,7 +8,7 @@ Shape suffixes: B batch, N words, W width of a text vector, P CLAP's width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import files
 from models.clap import ClapText
 from models.genau.backbone import Text
 from models.genau.config import ContextConfig
@@ -136,6 +137,10 @@ class TextEncoders(nn.Module):
             return self(texts)
         finally:
             self.train(was_training)
+
+    def digest(self) -> str:
+        """What encoded texts are known by: those of other encoders, or another use of them, have another."""
+        return files.digest(self, asdict(self.config))
 
     def encode_empty(self) -> Text:
         """The vectors of "", a batch of one: the unconditional text. Kept until `to` or `train` is called."""

@@ -200,7 +200,7 @@ class GenAu(nn.Module):
         model.backbone.to(dtype)
         model.to_empty(device=device)
         files.fill(model.parts(), files.read_weights(folder / WEIGHTS), folder / WEIGHTS)
-        pretrained.check_finite(model.parts(), folder / WEIGHTS)
+        files.check_finite(model.parts(), folder / WEIGHTS)
         model.text = text
         return model.to(device).eval()
 

@@ -18,10 +18,11 @@ from models.files import CONFIG, WEIGHTS, ModelFilesError
 from models.genau import t5
 from models.genau.conditioning import TextEncoders
 from models.genau.recipe import GenAuConfig
+from models.genau.vae import GENERATOR_FORMAT
 
 FILES = (CONFIG, WEIGHTS)
 T5_FOLDER, CLAP_FOLDER = "t5", "clap"
-FORMAT = "genau/1"
+FORMAT = GENERATOR_FORMAT
 _EXACT = ("backbone.context.time.", "scale_factor")
 """Stored as they are, whatever the rest is stored in: at timestep 999 a frequency in bf16 is off by whole periods."""
 
@@ -75,22 +76,12 @@ def load_text(
     text = TextEncoders.from_pretrained(
         config.text, t5=t5_path or folder / T5_FOLDER, clap=clap_path or folder / CLAP_FOLDER
     )
-    check_finite(text, "text encoders")
+    files.check_finite(text, "text encoders")
     try:
         text.check_widths(config.backbone.context)
     except ValueError as error:
         raise ModelFilesError(f"{path}: {error}") from error
     return text
-
-
-def check_finite(module: nn.Module, source: object) -> None:
-    """Raises ModelFilesError, which names the first tensor with NaN or infinity in it."""
-    for name, tensor in files.stored_tensors(module):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelFilesError(
-                f"{source}: the tensor {name} holds NaN or infinity: the training that wrote it has failed, "
-                "or the file is damaged. Take an earlier checkpoint, or fetch it again"
-            )
 
 
 def save(

@@ -12,15 +12,21 @@ Shape suffixes: B batch, M mel bands, T frames, N latent frames, C channels, G n
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import files
 from models.config import from_dict
+from models.files import CONFIG, WEIGHTS, ModelFilesError
 from models.genau.audio import MEL, SILENCE
 from models.genau.layers import GroupNorm
+
+FORMAT = "genau-vae/1"
+GENERATOR_FORMAT = "genau/1"  # of a GenAu, which has a VAE in it
 
 NORM_GROUPS = 32
 NORM_EPS = 1e-6
@@ -152,6 +158,38 @@ class VAE(nn.Module):
         """
         posterior = self.encode(mel_BMT)
         return self.decode(posterior.sample(generator) if self.training else posterior.mean), posterior
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "VAE":
+        """The VAE in a folder or hub repository, its own or that of a GenAu, in eval mode. Raises ModelFilesError."""
+        folder = files.find(path, (CONFIG, WEIGHTS))
+        weights = files.read_weights(folder / WEIGHTS)
+        try:
+            if files.format_of(folder / CONFIG) == FORMAT:
+                config = VAEConfig.from_dict(files.read_config(folder / CONFIG, FORMAT))
+            else:  # a whole generator
+                config = VAEConfig.from_dict(files.read_config(folder / CONFIG, GENERATOR_FORMAT)["vae"])
+                prefix = "vae."
+                weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelFilesError(f"{folder / CONFIG} is no config of a VAE or a GenAu ({error})") from error
+        with torch.device("meta"):  # no time is spent on random weights
+            vae = cls(config)
+        vae.to_empty(device="cpu")
+        files.fill(vae, weights, folder / WEIGHTS)
+        files.check_finite(vae, folder / WEIGHTS)
+        return vae.eval()
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write config.json and model.safetensors; the same VAE gives the same bytes."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_weights(folder / WEIGHTS, self)
+        files.write_config(folder / CONFIG, FORMAT, self.config.to_dict())
+
+    def digest(self) -> str:
+        """What latents are known by: those of another VAE have another."""
+        return files.digest(self, self.config.to_dict())
 
 
 class Encoder(nn.Module):

@@ -9,6 +9,7 @@ from pipeline.cli.build import build
 from pipeline.cli.caption import caption
 from pipeline.cli.config import config
 from pipeline.cli.convert import convert
+from pipeline.cli.encode import encode
 from pipeline.cli.filter import filter_captions
 from pipeline.cli.generate import generate
 from pipeline.cli.inspect import inspect
@@ -30,6 +31,7 @@ app.command("segment")(segment)
 app.command("filter")(filter_captions)
 app.command("caption")(caption)
 app.command("generate")(generate)
+app.command("encode")(encode)
 app.add_typer(train, name="train")
 app.add_typer(convert, name="convert")
 app.command("config")(config)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.device import choose_device
 from pipeline.cli.errors import answered
 from pipeline.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 
@@ -94,7 +95,7 @@ def generate(
             "eta": eta,
             "batch_size": batch_size,
         }
-        device = _device(device)
+        device = choose_device(device)
         precision = _precision(precision, device)
         scorer = None if clap is None else _scorer(clap, device)
         planned = _plan(model, texts, seconds, settings, scorer)
@@ -196,19 +197,6 @@ def _check_place(out: Path, names: list[str], force: bool) -> None:
 
 
 # --- the model
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ForeseenError(f"--device {name}: there is no GPU here that torch can use. Leave it out, or give cpu")
-    try:
-        return str(torch.device(name))
-    except RuntimeError:
-        raise ForeseenError(f"--device {name}: write cpu, cuda, cuda:1 or auto") from None
 
 
 def _precision(name: str, device: str) -> str:

@@ -8,7 +8,7 @@ import io
 import json
 import struct
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,10 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
+Decode = Callable[[bytes, dict[str, Any]], None]
+"""Called with a payload and its row of the index; raises ValueError where they do not fit."""
+
+
 class ShardError(Exception):
     """A shard does not hold what was written into it."""
 
@@ -55,9 +59,10 @@ class Sample:
     """A kept clip, ready to be written."""
 
     key: str
-    flac: bytes
+    payload: bytes
     meta: bytes
     index: dict[str, Any]  # the columns of INDEX_SCHEMA that are known before writing
+    extension: str = "flac"  # of the payload's name in the tar
 
 
 def clip_key(video_id: str, clip: Clip) -> str:
@@ -111,15 +116,18 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[list[dict[str, A
         for sample in samples:
             start = tar.tarstream.offset
             starts.append(start)
-            tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.meta})
-            offset = start + tarfile.BLOCKSIZE
-            json_offset = offset + _padded(len(sample.flac)) + tarfile.BLOCKSIZE
+            parts = {sample.extension: sample.payload, "json": sample.meta}
+            tar.write({"__key__": sample.key, **parts})
+            offsets = {}
+            for name in sorted(parts):  # as TarWriter does
+                offsets[name] = start + tarfile.BLOCKSIZE
+                start = offsets[name] + _padded(len(parts[name]))
             rows.append(
                 sample.index
                 | {
-                    "offset": offset,
-                    "size": len(sample.flac),
-                    "json_offset": json_offset,
+                    "offset": offsets[sample.extension],
+                    "size": len(sample.payload),
+                    "json_offset": offsets["json"],
                     "json_size": len(sample.meta),
                 }
             )
@@ -127,27 +135,35 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[list[dict[str, A
     return rows, struct.pack(f"<{len(starts)}Q", *starts)
 
 
-def verify_shard(path: Path, rows: list[dict[str, Any]]) -> None:
+def decode_flac(data: bytes, row: dict[str, Any]) -> None:
+    """Raises ValueError where the payload does not decode to what its row says."""
+    try:
+        num_samples = len(soundfile.read(io.BytesIO(data), dtype="int16")[0])
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"does not decode: {error}") from error
+    if num_samples != row["num_samples"]:
+        raise ValueError(f"decodes to {num_samples} samples, not {row['num_samples']}")
+
+
+def verify_shard(path: Path, rows: list[dict[str, Any]], extension: str = "flac", decode: Decode = decode_flac) -> None:
     """Re-open the tar, read every sample by its index row and compare. Raises ShardError naming the sample."""
     with path.open("rb") as file, tarfile.open(path) as tar:
         members = {member.name: member for member in tar}
         if len(members) != 2 * len(rows):
             raise ShardError(f"{path}: {len(members)} members found, {2 * len(rows)} written")
         for row in rows:
-            for extension, offset, size in (
-                ("flac", row["offset"], row["size"]),
+            for name, offset, size in (
+                (extension, row["offset"], row["size"]),
                 ("json", row["json_offset"], row["json_size"]),
             ):
-                member = members.get(f"{row['key']}.{extension}")
+                member = members.get(f"{row['key']}.{name}")
                 if member is None or (member.offset_data, member.size) != (offset, size):
-                    raise ShardError(f"{path}: {row['key']}.{extension} is not where the index says")
+                    raise ShardError(f"{path}: {row['key']}.{name} is not where the index says")
             file.seek(row["offset"])
             try:
-                num_samples = len(soundfile.read(io.BytesIO(file.read(row["size"])), dtype="int16")[0])
-            except soundfile.LibsndfileError as error:
-                raise ShardError(f"{path}: {row['key']} does not decode: {error}") from error
-            if num_samples != row["num_samples"]:
-                raise ShardError(f"{path}: {row['key']} decodes to {num_samples} samples, not {row['num_samples']}")
+                decode(file.read(row["size"]), row)
+            except ValueError as error:
+                raise ShardError(f"{path}: {row['key']} {error}") from error
 
 
 def _padded(size: int) -> int:

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.dataset.latents import LATENT_INDEX, LATENT_LEDGER, LATENTS
 from pipeline.dataset.log import DatasetError, State, describe, read_state
 from pipeline.dataset.parquet import read_parquet
 from pipeline.dataset.shard import INDEX_SCHEMA
@@ -46,14 +47,21 @@ class DatasetView:
     def sql(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with the tables `clips` (the index) and `videos` (the ledger, latest row per video).
 
-        In a dataset of segments `clips` are the spans that were found: what is not known of them yet is null.
+        In a dataset of segments `clips` are the spans that were found: what is not known of them yet is null. Of a
+        dataset of latents the second is `shards`: what became of each shard of the clips.
         """
         connection = duckdb.connect()
         connection.execute("set python_enable_replacements = false")  # a query is about tables, not our variables
-        index = self._segments() if self.description["kind"] == "segments" else self._table("index", INDEX_SCHEMA)
-        connection.register("index_rows", index)
-        connection.register("ledger_rows", self._table("ledger", LEDGER_SCHEMA))
+        kind = self.description["kind"]
+        is_latents = kind == LATENTS
+        index, ledger = (LATENT_INDEX, LATENT_LEDGER) if is_latents else (INDEX_SCHEMA, LEDGER_SCHEMA)
+        rows = self._segments() if kind == "segments" else self._table("index", index)
+        connection.register("index_rows", rows)
+        connection.register("ledger_rows", self._table("ledger", ledger))
         connection.execute("create view clips as select * exclude (commit_order) from index_rows")
+        if is_latents:
+            connection.execute("create view shards as select * exclude (commit_order) from ledger_rows")
+            return connection
         connection.execute(
             "create view videos as select * exclude (commit_order) from ledger_rows "
             "qualify row_number() over (partition by row order by commit_order desc) = 1"

@@ -9,8 +9,8 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ import pyarrow as pa
 from pipeline.dataset.log import File, Retry
 from pipeline.dataset.parquet import parquet_bytes
 from pipeline.dataset.rows import RowSet
-from pipeline.dataset.shard import INDEX_SCHEMA, Sample, ShardError, sample_of, verify_shard, write_shard
+from pipeline.dataset.shard import (
+    INDEX_SCHEMA,
+    Decode,
+    Sample,
+    ShardError,
+    decode_flac,
+    sample_of,
+    verify_shard,
+    write_shard,
+)
 from pipeline.dataset.store import NameTaken, Store, StoreError
 from pipeline.errors import FINISHED_WITH_FAILURES, ForeseenError
 from stages.reasons import Reason, Status
@@ -132,19 +141,8 @@ class Writer:
         self.store = store
 
     def __call__(self, videos: Sequence[Video]) -> Proposal:
-        try:
+        with writing(self.store):
             return self._write(videos)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise WriteFailed(
-                    f"no space for a shard in {self.store.url} ({error.strerror}): free some space and run the same "
-                    "command again; everything committed so far stays"
-                ) from error
-            raise WriteFailed(f"cannot write to {self.store.url}: {error}") from error
-        except StoreError as error:
-            raise WriteFailed(str(error)) from error
-        except ShardError as error:
-            raise WriteFailed(f"{error}: what was written is not what is read back; check the disk") from error
 
     def _write(self, videos: Sequence[Video]) -> Proposal:
         parked = [video for video in videos if video.status is Status.RETRY and video.reason in _PARKING]
@@ -173,17 +171,20 @@ class Writer:
         add: list[File] = []
         index: list[dict[str, Any]] = []
         for samples in _shards(videos, self.config.max_shard_bytes):
-            files, rows = self._write_shard(samples)
+            files, rows = self.publish_shard(samples)
             add += files
             index += rows
         if index:
             add.append(self.publish_table("index", pa.Table.from_pylist(index, INDEX_SCHEMA), {"clips": len(index)}))
         return add, len(index)
 
-    def _write_shard(self, samples: Iterator[Sample]) -> tuple[list[File], list[dict[str, Any]]]:
+    def publish_shard(
+        self, samples: Iterable[Sample], extension: str = "flac", decode: Decode = decode_flac
+    ) -> tuple[list[File], list[dict[str, Any]]]:
+        """Write, check and publish a shard. Returns its files, and the rows of the index with its name in them."""
         with self.store.scratch() as path:
             rows, idx = write_shard(path, samples)
-            verify_shard(path, rows)
+            verify_shard(path, rows, extension, decode)
             digest, size = _digest(path), path.stat().st_size
             name = f"shards/{digest[:32]}.tar"
             self._put_content(name, path)
@@ -196,6 +197,7 @@ class Writer:
         ], rows
 
     def publish_table(self, folder: str, table: pa.Table, counts: dict[str, int]) -> File:
+        """Publish a table of the index or the ledger under the digest of its content."""
         data = parquet_bytes(table)
         digest = hashlib.sha256(data).hexdigest()
         name = f"{folder}/{digest[:32]}.parquet"
@@ -226,6 +228,24 @@ class WriteFailed(ForeseenError):
     exit_code = FINISHED_WITH_FAILURES
 
 
+@contextmanager
+def writing(store: Store) -> Iterator[None]:
+    """What goes wrong in writing, in words. Raises WriteFailed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise WriteFailed(
+                f"no space for a shard in {store.url} ({error.strerror}): free some space and run the same "
+                "command again; everything committed so far stays"
+            ) from error
+        raise WriteFailed(f"cannot write to {store.url}: {error}") from error
+    except StoreError as error:
+        raise WriteFailed(str(error)) from error
+    except ShardError as error:
+        raise WriteFailed(f"{error}: what was written is not what is read back; check the disk") from error
+
+
 def _shards(videos: Sequence[Video], max_bytes: int) -> Iterator[Iterator[Sample]]:
     """The samples of the videos, cut into shards by size."""
     samples: list[Sample] = []
@@ -234,7 +254,7 @@ def _shards(videos: Sequence[Video], max_bytes: int) -> Iterator[Iterator[Sample
         for clip in video.clips:
             if clip.verdict is Verdict.KEPT and video.is_ok:
                 sample = sample_of(video, clip)
-                weight = len(sample.flac) + len(sample.meta) + 2048  # two headers, padding
+                weight = len(sample.payload) + len(sample.meta) + 2048  # two headers, padding
                 if samples and size + weight > max_bytes:
                     yield iter(samples)
                     samples, size = [], 0

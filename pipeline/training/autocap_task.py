@@ -16,7 +16,7 @@ from models.audio import prepare_waveform
 from models.autocap.model import AudioFeatures, AutoCap, Heard, caption_loss
 from models.autocap.tokens import IGNORE
 from pipeline.training.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
-from pipeline.training.clips import UnreadableClipError
+from pipeline.training.clips import Latent, UnreadableClipError
 from pipeline.training.examples import Example, Examples
 from pipeline.training.loop import Scored
 from stages.settings import check, setting
@@ -84,7 +84,7 @@ class AutoCapLoss(nn.Module):
         heard = batch.audio if isinstance(batch.audio, Heard) else self.model.hear(batch.audio)
         logits_BLV = self.model(heard, batch.metadata_ids, batch.metadata_mask, batch.labels)
         loss = caption_loss(logits_BLV.float(), batch.labels, self.label_smoothing)
-        return Scored(loss, int((batch.labels != IGNORE).sum()), {})
+        return Scored(loss, (batch.labels != IGNORE).sum(), {})
 
 
 class AutoCapTask:
@@ -104,8 +104,8 @@ class AutoCapTask:
         read: list[tuple[int, Example, Tensor]] = []
         unreadable = []
         for position in positions:
-            example = examples(position)
             try:
+                example = examples(position)
                 read.append((position, example, self._waveform(example)))
             except UnreadableClipError as error:
                 unreadable.append(str(error))
@@ -164,7 +164,9 @@ class AutoCapTask:
         return mix_prepared(x_S, self._prepared(example.other), example.other_share)
 
     def _prepared(self, example: Example) -> Tensor:
-        waveform, rate = example.load()
+        heard = example.load()
+        assert not isinstance(heard, Latent), "a captioner is given audio"
+        waveform, rate = heard
         try:
             return prepare_waveform(
                 waveform,
@@ -213,8 +215,8 @@ def validate(
                 continue
             on_device = task.to(batch._replace(stripes=None), device)
             scored: Scored = task.module(on_device)
-            weight += scored.weight
-            total += scored.loss.item() * scored.weight
+            weight += float(scored.weight)
+            total += scored.loss.item() * float(scored.weight)
             if shown < num_shown:
                 shown += _show(task.model, on_device, num_shown - shown, say)
     finally:

@@ -1,32 +1,37 @@
-"""Checkpoints: folders that exist as a whole or not at all.
+"""Checkpoints: folders that count as soon as the last file is in them, on a local disk or in S3.
 
 RUN/checkpoints/step-00001000/
-    module.safetensors      every tensor of the module
-    optimizer.safetensors   "<number of the parameter>.<name>"
-    state.json              position, and what the run was told: another run does not go on from it
+    rank-*.safetensors, tensors.json    every tensor of the state, see `tensor_files`
+    state.json                          position, and what the run was told: another run does not go on from it
 
-Written beside its final name, synced, then renamed. No pickle is written or read.
+`state.json` is written last, when all else is there; a folder without it is no checkpoint. Writing goes on beside the
+training, which waits for copies in memory alone. Any number of processes can read what any other number wrote.
 """
 
 import dataclasses
 import json
-import os
 import re
-import shutil
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.storage import WriteResult
 
-from models import files
 from pipeline.errors import REFUSED, ForeseenError
+from pipeline.training.ranks import Ranks
+from pipeline.training.tensor_files import DamagedError, Folder, Reader, Writer, group_of
 
-FORMAT = "autorecap-training/1"
-MODULE, OPTIMIZER, STATE = "module.safetensors", "optimizer.safetensors", "state.json"
+if TYPE_CHECKING:
+    from pipeline.training.loop import Trainer
+
+FORMAT = "autorecap-training/2"
+STATE = "state.json"
 _NAME = re.compile(r"step-(\d+)")
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is no reason to warn
 
 
 class CheckpointError(ForeseenError):
@@ -39,74 +44,134 @@ class OtherRunError(ForeseenError):
     exit_code = REFUSED
 
 
-def save(folder: Path, state: Mapping[str, Any], told: Mapping[str, Any], keep: int) -> Path:
-    """Write the state of a trainer (`Trainer.state_dict`) as the newest of at most `keep` checkpoints in `folder`.
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that is whole."""
 
-    `told`: plain values that fix the run; `load` refuses the checkpoint to a run that was told something else.
-    """
-    final = folder / f"step-{state['step']:08d}"
-    if final.exists():
-        return final
-    sweep(folder)
-    draft = folder / f".{final.name}"
-    draft.mkdir(parents=True)
-    plain = {name: value for name, value in state.items() if name not in ("module", "optimizer")}
-    _write(draft / MODULE, to_bytes(_whole(state["module"])))
-    _write(draft / OPTIMIZER, to_bytes(_flat(state["optimizer"])))
-    _write(draft / STATE, json.dumps({"format": FORMAT, **plain, "told": told}, indent=1).encode())
-    _sync(draft)
-    draft.rename(final)
-    _sync(folder)
-    for old in all_in(folder)[:-keep]:
-        shutil.rmtree(old)
-    return final
+    url: str
+    step: int
+
+    @property
+    def name(self) -> str:
+        return f"step-{self.step:08d}"
+
+    def __str__(self) -> str:
+        return self.url
 
 
-def all_in(folder: Path) -> list[Path]:
+def all_in(folder: str | Path) -> list[Checkpoint]:
     """The checkpoints of a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    found = {int(name[1]): path for path in folder.iterdir() if (name := _NAME.fullmatch(path.name))}
-    return [found[step] for step in sorted(found)]
+    place = Folder(str(folder))
+    found = []
+    for path in place.fs.glob(place.path(f"step-*/{STATE}")):
+        name = path.rsplit("/", 2)[1]
+        if known := _NAME.fullmatch(name):
+            found.append(Checkpoint(f"{str(folder).rstrip('/')}/{name}", int(known[1])))
+    return sorted(found, key=lambda each: each.step)
 
 
-def sweep(folder: Path) -> None:
+class Saver:
+    """Writes the checkpoints of a run. All ranks call it at the same steps."""
+
+    def __init__(self, folder: str | Path, ranks: Ranks, keep: int) -> None:
+        self.folder, self.ranks, self.keep = str(folder).rstrip("/"), ranks, keep
+        self._group = group_of(ranks)
+        self._writing: Any = None
+
+    def save(self, trainer: "Trainer", told: Mapping[str, Any], score: float | None = None) -> Checkpoint:
+        """Begin to write the state, and return. The last `keep` are kept, and the one with the lowest score.
+
+        `told`: plain values that fix the run; `load` refuses the checkpoint to a run that was told something else.
+        Raises what went wrong in writing the one before.
+        """
+        self.wait()
+        state = {"format": FORMAT, **trainer.numbers(), "score": score, "told": told}
+        found = Checkpoint(f"{self.folder}/step-{trainer.step:08d}", trainer.step)
+        there = False
+        if self.ranks.first:
+            there = any(each.step == found.step for each in all_in(self.folder))
+            if not there:
+                sweep(self.folder)
+        if self.ranks.agree(there):
+            return found
+        writer = _Complete(Folder(found.url), state, self.folder, self.keep)
+        self._writing = dcp.async_save(
+            dict(trainer.tensors()),
+            storage_writer=writer,
+            process_group=self._group,
+            no_dist=self.ranks.count == 1,
+        )
+        return found
+
+    def wait(self) -> None:
+        """Until what was begun is there."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+
+class _Complete(Writer):
+    """The last file comes last; then old checkpoints go."""
+
+    def __init__(self, folder: Folder, state: Mapping[str, Any], parent: str, keep: int) -> None:
+        super().__init__(folder)
+        self.state, self.parent, self.keep = state, parent, keep
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        super().finish(metadata, results)
+        self.folder.put(STATE, json.dumps(self.state, indent=1).encode())
+        found = all_in(self.parent)
+        kept = {each.step for each in found[-self.keep :]}
+        if len(kept) < len(found) and (best := best_of(found)):
+            kept.add(best.step)
+        for old in (each for each in found if each.step not in kept):
+            place = Folder(old.url)
+            place.fs.rm(place.path(STATE))  # first, so that what is left is no checkpoint
+            place.fs.rm(place.root, recursive=True)
+
+
+def best_of(found: list[Checkpoint]) -> Checkpoint | None:
+    """The one with the lowest validation loss, where there is any."""
+    scores = {each: _state(each).get("score") for each in found}
+    known = {each: score for each, score in scores.items() if score is not None}
+    return min(known, key=lambda each: known[each]) if known else None
+
+
+def sweep(folder: str | Path) -> None:
     """Remove what a killed process left unfinished."""
-    for draft in folder.glob(".step-*"):
-        shutil.rmtree(draft)
+    place = Folder(str(folder))
+    whole = {each.name for each in all_in(folder)}
+    for path in place.fs.glob(place.path("step-*")):
+        if path.rsplit("/", 1)[1] not in whole:
+            place.fs.rm(path, recursive=True)
 
 
-def read_told(path: Path) -> dict[str, Any]:
+def read_told(found: Checkpoint) -> dict[str, Any]:
     """What the run of this checkpoint was told. Raises CheckpointError."""
-    return _state(path)["told"]
+    return _state(found)["told"]
 
 
-def load(path: Path, told: Mapping[str, Any], optimizer: Mapping[str, Any]) -> dict[str, Any]:
-    """The state that `save` was given. `optimizer`: its state_dict as it is at the start, for the groups in it.
+def load(found: Checkpoint, told: Mapping[str, Any], trainer: "Trainer", group: Any = None) -> None:
+    """Go on where `save` was.
 
     Raises CheckpointError where files are damaged, OtherRunError, with the differences, where `told` is another.
     """
-    state = _state(path)
+    state = _state(found)
     before, now = dict(_leaves(state.pop("told"))), dict(_leaves(json.loads(json.dumps(told))))
     if different := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
         lines = [f"  {name}: {before.get(name, 'not set')} -> {now.get(name, 'not set')}" for name in different]
         raise OtherRunError(
-            f"{path} belongs to a run that was told otherwise:\n" + "\n".join(lines) + "\n"
+            f"{found} belongs to a run that was told otherwise:\n" + "\n".join(lines) + "\n"
             "Give what it was given, or start another run with --out elsewhere and --init from this one's model"
         )
+    tensors = trainer.tensors()
     try:
-        tensors = {name: files.read_weights(path / name) for name in (MODULE, OPTIMIZER)}
-    except files.ModelFilesError as error:
-        raise CheckpointError(f"{error}. Or remove {path}, and the run goes on from the one before") from error
-    numbered: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors[OPTIMIZER].items():
-        number, _, key = name.partition(".")
-        numbered.setdefault(int(number), {})[key] = tensor
-    return {
-        **state,
-        "module": tensors[MODULE],
-        "optimizer": {"state": numbered, "param_groups": optimizer["param_groups"]},
-    }
+        reader = Reader(Folder(found.url))
+        reader.check(tensors)
+    except DamagedError as error:
+        raise CheckpointError(f"{error}. Remove {found}, and the run goes on from the one before") from error
+    dcp.load(dict(tensors), storage_reader=reader, process_group=group, no_dist=trainer.ranks.count == 1)
+    trainer.go_on(state)
 
 
 def results(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -121,48 +186,20 @@ def results(settings: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _state(path: Path) -> dict[str, Any]:
+def _state(found: Checkpoint) -> dict[str, Any]:
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        state = json.loads(Folder(found.url).read(STATE))
         if state.pop("format") != FORMAT:
             raise ValueError("another format")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"{path / STATE} is no state of a training run ({error}). Remove {path}, and the run goes on from the "
+            f"{found}/{STATE} is no state of a training run ({error}). Remove {found}, and the run goes on from the "
             "checkpoint before it"
         ) from error
     return state
-
-
-def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies: safetensors refuses tensors that share memory, as BART's word table and its output layer do."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
-def _flat(optimizer: Mapping[str, Any]) -> dict[str, Tensor]:
-    return _whole({
-        f"{number}.{key}": torch.as_tensor(value)
-        for number, entry in optimizer["state"].items()
-        for key, value in entry.items()
-    })  # fmt: skip
 
 
 def _leaves(value: Any, name: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{name}.{key}" if name else key)]
     return [(name, value)]
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,17 +5,18 @@ kept of its metadata, what it is mixed with) is drawn from (seed, position).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from pipeline.training.augment import mixed_caption
-from pipeline.training.clips import Audio, Clips
-from pipeline.training.order import sample_at
+from pipeline.training.clips import Audio, Clip, Clips, Latent
+from pipeline.training.manifest import Manifest, Positions
 from stages.settings import check, setting
 
 DRAW = 1  # purpose of random draws
+MIX_REACH, MIX_TRIES = 4_096, 64  # positions in which a clip to mix in is looked for, and how often
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +24,13 @@ class Example:
     """One clip to learn from."""
 
     name: str
-    load: Callable[[], Audio]
+    load: Callable[[], Audio | Latent]
+    """Raises UnreadableClipError."""
     caption: str
     title: str = ""
     video_caption: str = ""
+    dataset: str = ""  # the name of its set
+    seconds: float | None = None  # how long the whole clip is, where that is known without opening it
     other: "Example | None" = None  # mixed into it
     other_share: float = 0.0
 
@@ -53,33 +57,39 @@ class ExamplesConfig:
 class ClipExamples:
     """Clips in another order every epoch."""
 
-    def __init__(self, clips: Clips, config: ExamplesConfig, window_s: float, seed: int) -> None:
+    def __init__(
+        self, clips: Clips | Manifest, config: ExamplesConfig, window_s: float, seed: int, window: int = 32
+    ) -> None:
+        """`window`: of the order, in shards; `window_s`: of a clip, in seconds."""
         self.clips, self.config, self.window_s, self.seed = clips, config, window_s, seed
+        self.positions = Positions(clips, seed, window)
 
     def __call__(self, position: int) -> Example:
+        """Raises UnreadableClipError where the caption of its picture cannot be read."""
         rng = np.random.default_rng([self.seed, DRAW, position])
-        index = sample_at(self.seed, position, len(self.clips))
-        example = self._example(index, rng, self.config.drop_title_p, self.config.drop_video_caption_p)
+        clip = self.positions(position)
+        example = self._example(clip, rng, self.config.drop_title_p, self.config.drop_video_caption_p)
         if rng.random() >= self.config.mix_p or len(self.clips) < 2:
             return example
-        # Any other clip: the index is one of those that are not this one's.
-        index = (index + 1 + int(rng.integers(len(self.clips) - 1))) % len(self.clips)
-        other = self._example(index, rng, 1.0, 1.0)
+        # Another clip, from among those that come soon: what they lie in is open already.
+        near = min(2 * len(self.clips), MIX_REACH)
+        drawn = (self.positions(position + int(rng.integers(1, near))) for _ in range(MIX_TRIES))
+        found = next((each for each in drawn if each.name != clip.name), None)
+        if found is None:
+            return example
+        other = self._example(found, rng, 1.0, 1.0)
         share = 0.5 if rng.random() < 0.5 else float(rng.uniform(0.2, 0.4))
-        return Example(
+        return replace(
+            example,
             name=f"{example.name} + {other.name}",
-            load=example.load,
             caption=mixed_caption(example.caption, other.caption, share),
-            title=example.title,
-            video_caption=example.video_caption,
             other=other,
             other_share=share,
         )
 
     def _example(
-        self, index: int, rng: np.random.Generator, drop_title_p: float, drop_video_caption_p: float
+        self, clip: Clip, rng: np.random.Generator, drop_title_p: float, drop_video_caption_p: float
     ) -> Example:
-        clip = self.clips[index]
         caption = clip.captions[int(rng.integers(len(clip.captions)))]
         share, title_draw, video_draw = rng.random(3)
         return Example(
@@ -88,13 +98,15 @@ class ClipExamples:
             caption=caption,
             title="" if title_draw < drop_title_p else clip.title,
             video_caption="" if video_draw < drop_video_caption_p else clip.video_caption,
+            dataset=clip.dataset,
+            seconds=clip.seconds,
         )
 
 
 class PlainExamples:
     """Clips as they are, in their own order and with their first caption: for validation."""
 
-    def __init__(self, clips: Clips, window_s: float) -> None:
+    def __init__(self, clips: Clips | Manifest, window_s: float) -> None:
         self.clips, self.window_s = clips, window_s
 
     def __call__(self, position: int) -> Example:
@@ -105,4 +117,6 @@ class PlainExamples:
             caption=clip.captions[0],
             title=clip.title,
             video_caption=clip.video_caption,
+            dataset=clip.dataset,
+            seconds=clip.seconds,
         )

@@ -7,6 +7,9 @@ For every tensor p with gradient g:
     p = p - lr * min(|p|, 10) / |step| * step                    the factor is 1 where either norm is 0
 
 Works on plain tensors and on the DTensors of FSDP2. Of a sharded tensor, |p| and |step| are the norms of the whole.
+
+As torch's fused optimisers do, it looks at an attribute `found_inf`: a tensor on the device of the weights, 1 where a
+step is to change nothing. Nobody waits for the device to say so. Gradients must be finite all the same.
 """
 
 from collections import defaultdict
@@ -30,6 +33,8 @@ class Lamb(Optimizer):
     The official code decays weights by 0.01 where the paper has 0.1; both decay norms and biases too, as one group of
     parameters does. Parameters without a gradient stay as they are. Raises ValueError for settings out of range.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -72,9 +77,20 @@ class Lamb(Optimizer):
         squares = [_local(self.state[p]["exp_avg_sq"]) for p in parameters]
         beta1, beta2 = group["betas"]
 
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        if self.found_inf is None:
+            torch._foreach_lerp_(means, gradients, 1 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        else:  # by numbers that are on the device: 0 and 1 where nothing is to change
+            counts = 1 - self.found_inf.to(weights[0].device, torch.float32)
+            changes = torch._foreach_sub(gradients, means)
+            torch._foreach_mul_(changes, (1 - beta1) * counts)
+            torch._foreach_add_(means, changes)
+            changes = torch._foreach_mul(gradients, gradients)
+            torch._foreach_sub_(changes, squares)
+            torch._foreach_mul_(changes, (1 - beta2) * counts)
+            torch._foreach_add_(squares, changes)
+            del changes
         roots = torch._foreach_sqrt(squares)
         torch._foreach_add_(roots, group["eps"])
         steps = torch._foreach_div(means, roots)
@@ -85,6 +101,8 @@ class Lamb(Optimizer):
         weight_norms, step_norms = _norms(parameters[0], weights, steps)
         known = (weight_norms > 0) & (step_norms > 0)
         trust = torch.where(known, weight_norms.clamp(max=MAX_NORM) / step_norms, 1.0)
+        if self.found_inf is not None:
+            trust = trust * (1 - self.found_inf.to(trust.device, trust.dtype))
         torch._foreach_mul_(steps, list((-group["lr"] * trust).to(weights[0].dtype).unbind()))
         torch._foreach_add_(weights, steps)
 

@@ -1,9 +1,12 @@
-"""What a run writes down: a CSV file always, TensorBoard where it is installed, a line for people."""
+"""What a run writes down: CSV and JSON always, TensorBoard where it is installed, a line for people."""
 
 import csv
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from pipeline.errors import ForeseenError
 
 
 class CsvLog:
@@ -38,6 +41,28 @@ class CsvLog:
             csv.DictWriter(file, self._columns, restval="").writerow(line)
 
 
+class JsonLog:
+    """A JSON object per line and call. On resume, lines that come after the checkpoint are dropped."""
+
+    def __init__(self, path: Path, resumed_at: int = 0) -> None:
+        self.path = path
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= resumed_at]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def __call__(self, line: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):  # cut off by a kill
+        return float("inf")
+
+
 def tensorboard(folder: Path, resumed_at: int = 0) -> Callable[[Mapping[str, float]], None]:
     """Scalars for TensorBoard, or nothing at all where it is not installed."""
     try:
@@ -51,6 +76,24 @@ def tensorboard(folder: Path, resumed_at: int = 0) -> Callable[[Mapping[str, flo
             if name not in ("step", "eta_s"):
                 writer.add_scalar(name, value, int(line["step"]))
         writer.flush()
+
+    return log
+
+
+def wandb(
+    project: str, folder: Path, settings: Mapping[str, Any], resumed_at: int
+) -> Callable[[Mapping[str, Any]], None]:
+    """The same for Weights & Biases. Raises ForeseenError where its package is missing."""
+    try:
+        import wandb as package
+    except ImportError:
+        raise ForeseenError(
+            "run.wandb is set, but wandb is not installed: pip install wandb, or leave it out"
+        ) from None
+    run = package.init(project=project, dir=str(folder), name=folder.name, config=dict(settings), resume="allow")
+
+    def log(line: Mapping[str, Any]) -> None:
+        run.log({name: value for name, value in line.items() if name != "step"}, step=int(line["step"]))
 
     return log
 

@@ -3,114 +3,38 @@
 A task says what a batch is and what its loss is; the loop does the rest, in one process or in several (`ranks`).
 Batches are prepared ahead by threads and taken in order, so neither their number nor their speed changes the result.
 The state is the weights, the optimiser and a position.
+
+Nothing in a step waits for the device: losses are summed there, a step without a finite loss and gradient is skipped
+there, and its numbers are read when they are there, on a GPU two steps later. All processes read them after the same
+step, so what they decide by them (to stop, to give up) they decide together.
 """
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import FINISHED_WITH_FAILURES, ForeseenError
-from pipeline.training.optim import OPTIMIZERS, learning_rate, make_optimizer
+from pipeline.training import hardware
+from pipeline.training.asked import ASKED
+from pipeline.training.ema import Average
+from pipeline.training.loop_config import LoopConfig
+from pipeline.training.numbers import Means, StepNumbers, memory_gb
+from pipeline.training.optim import fill_state, learning_rate, make_optimizer
 from pipeline.training.ranks import ALONE, Ranks
-from stages.settings import check, setting
+from pipeline.training.sharding import local, shard
+from pipeline.training.task import Batch, Player, Scored, Task
 
+__all__ = ["Batch", "LoopConfig", "Player", "Scored", "Task", "Trainer", "TrainingStoppedError"]
 
-class Batch(Protocol):
-    """What a task makes of some positions; the loop itself looks at nothing but these names."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The samples in it, for people."""
-        ...
-
-    @property
-    def unreadable(self) -> Sequence[str]:
-        """The samples that should be in it and are not, each with the reason."""
-        ...
-
-
-class Scored(NamedTuple):
-    """What a module makes of a batch: a mean loss, over how much it is a mean, and numbers to log."""
-
-    loss: Tensor
-    weight: float  # tokens, or whatever the loss is a mean of: gradients of parts of a batch are weighted by it
-    numbers: dict[str, float]
-
-
-class Task(Protocol):
-    """What is trained. `module(batch)` gives a `Scored`."""
-
-    module: nn.Module
-
-    def batch(self, positions: range) -> Any:
-        """The samples at these global positions, a `Batch`: a pure function of them, called from several threads."""
-        ...
-
-    def to(self, batch: Any, device: torch.device) -> Any:
-        """The batch on a device."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """How a task is trained."""
-
-    steps: int = setting(0, "Length of the run in steps; 0: epochs say it.", results=True)
-    epochs: float = setting(20.0, "Length in rounds over the data, where steps is 0.", results=True)
-    batch_size: int = setting(128, "Samples per step over all processes together.", results=True)
-    micro_batch_size: int = setting(0, "Samples that a process works on at once; 0: its whole share of the batch.")
-    optimizer: str = setting(
-        "adamw",
-        "adam (L2 decay on all parameters), adamw (decay on matrices alone), or lamb (on all, steps scaled to norms).",
-        results=True,
-    )
-    lr: float = setting(1e-3, "Learning rate at the peak of the schedule.", results=True)
-    min_lr_share: float = setting(0.02, "Where the cosine ends, as a share of the peak.", results=True)
-    warmup_steps: int = setting(0, "Steps of linear warm-up; 0: warmup_epochs say it.", results=True)
-    warmup_epochs: float = setting(0.0, "Warm-up in rounds over the data, where warmup_steps is 0.", results=True)
-    weight_decay: float = setting(0.01, "See optimizer.", results=True)
-    betas: tuple[float, float] = setting((0.9, 0.98), "Decay of Adam's two averages.", results=True)
-    max_grad_norm: float = setting(1.0, "A longer gradient is shortened to this.", results=True)
-    max_bad_steps: int = setting(5, "Steps in a row without a finite loss before training gives up.")
-    max_unreadable_share: float = setting(0.05, "Training stops where more samples than this share cannot be read.")
-    precision: str = setting("auto", "fp32, bf16 (autocast), or auto: bf16 on a GPU.", results=True)
-    compiled: bool = setting(
-        False, "torch.compile the module: minutes at the start, for long runs on a GPU.", results=True
-    )
-    log_every: int = setting(20, "Steps from log line to log line; each is a mean over the steps since the last.")
-    prefetch: int = setting(4, "Batches prepared ahead.")
-    threads: int = setting(2, "Threads that prepare them; decoding audio is what they do.")
-    seed: int = setting(0, "Of all that is random.", results=True)
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "prefetch", "threads", "log_every", "max_bad_steps"):
-            check(getattr(self, name) >= 1, f"loop.{name} is {getattr(self, name)}: write 1 or more")
-        for name in ("steps", "warmup_steps", "warmup_epochs", "micro_batch_size", "weight_decay", "seed"):
-            check(getattr(self, name) >= 0, f"loop.{name} is {getattr(self, name)}: write 0 or more")
-        check(self.steps > 0 or self.epochs > 0, "loop: steps and epochs are both 0: write one of them")
-        for name in ("lr", "max_grad_norm"):
-            check(getattr(self, name) > 0, f"loop.{name} is {getattr(self, name)}: write a number above 0")
-        check(all(0 <= beta < 1 for beta in self.betas), f"loop.betas is {self.betas}: each from 0 to below 1")
-        check(0 <= self.min_lr_share <= 1, f"loop.min_lr_share is {self.min_lr_share}: 0 to 1")
-        check(self.optimizer in OPTIMIZERS, f"loop.optimizer is {self.optimizer!r}: one of {', '.join(OPTIMIZERS)}")
-        check(self.precision in ("auto", "fp32", "bf16"), f"loop.precision is {self.precision!r}: auto, fp32 or bf16")
-        check(0 <= self.max_unreadable_share <= 1, f"loop.max_unreadable_share is {self.max_unreadable_share}: 0 to 1")
-
-    def resolved(self, num_samples: int) -> "LoopConfig":
-        """The same with `steps` and `warmup_steps` in numbers, for data of this size."""
-        per_epoch = num_samples / self.batch_size
-        return replace(
-            self,
-            steps=self.steps or max(1, round(self.epochs * per_epoch)),
-            warmup_steps=self.warmup_steps or round(self.warmup_epochs * per_epoch),
-        )
+LAG = 2
+"""Steps that a GPU may be behind when the numbers of a step are read."""
 
 
 class TrainingStoppedError(ForeseenError):
@@ -119,8 +43,20 @@ class TrainingStoppedError(ForeseenError):
     exit_code = FINISHED_WITH_FAILURES
 
 
+class _Side:
+    """A player with its parameters and its optimiser."""
+
+    def __init__(self, player: Player, config: LoopConfig) -> None:
+        self.player = player
+        self.trained = [p for p in player.module.parameters() if p.requires_grad]
+        self.optimizer: Any = make_optimizer(
+            config.optimizer, self.trained, config.lr, config.weight_decay, config.betas
+        )
+        fill_state(self.optimizer)
+
+
 class Trainer:
-    """Weights, optimiser and position of one run."""
+    """Weights, optimisers and position of one run."""
 
     def __init__(
         self,
@@ -133,11 +69,26 @@ class Trainer:
     ) -> None:
         if config.steps < 1:
             raise ValueError("loop.steps is 0: give the loop a resolved config")
+        if ranks.count > config.batch_size:
+            raise ValueError(
+                f"loop.batch_size is {config.batch_size}, but there are {ranks.count} processes: each needs a clip. "
+                "Start fewer, or raise it"
+            )
         self.task, self.config, self.ranks, self.say = task, config, ranks, say
         self.device = torch.device(device)
-        self.module = task.module.to(self.device)
-        self.trained = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(config.optimizer, self.trained, config.lr, config.weight_decay, config.betas)
+        self.module: nn.Module = task.module.to(self.device)
+        self.sharded = config.sharding == "fsdp" and ranks.count > 1
+        if self.sharded:
+            if not hasattr(task, "units"):
+                raise ValueError(
+                    "loop.sharding is fsdp, which this model does not need: every process can hold it. ddp"
+                )
+            shard(task.units, self.device)
+        self.players = tuple(getattr(task, "players", ()))
+        self.sides = [_Side(player, config) for player in self.players or (Player("", self.module),)]
+        self.trained = [p for side in self.sides for p in side.trained]
+        self.optimizer = self.sides[-1].optimizer
+        self.average = Average(dict(self._named_trained()), config.ema_decay) if config.ema_decay else None
         if config.compiled:
             self.module.compile()
         bf16 = config.precision == "bf16" or (config.precision == "auto" and self.device.type == "cuda")
@@ -146,6 +97,11 @@ class Trainer:
         self.bad_steps = 0  # in a row
         self.num_unreadable = 0
         self.stop_asked = False  # set from a signal handler; all ranks stop after the same step
+        self.save_due = False  # a launcher has asked for a checkpoint
+        self._stopping = False
+        self._unread: deque[StepNumbers] = deque()
+        self._blank: Any = None  # a batch that was readable, for steps where a sharded rank has none
+        self._peak: float | None = None
 
     def run(
         self,
@@ -161,101 +117,175 @@ class Trainer:
         until = self.config.steps if until is None else until
         self.module.train()
         started, first, waited = time.perf_counter(), self.step, 0.0
-        sums, num_summed = dict[str, float](), 0
+        means = Means()
         for batches, waited_s in self._steps(until):
             waited += waited_s
-            line, stop = self._train_step(batches)
+            self._train_step(batches, means)
             self.step += 1
-            for name, value in line.items():
-                sums[name] = sums.get(name, 0.0) + value
-            num_summed += bool(line)
+            self.catch_up(LAG if self.device.type == "cuda" else 0)
             if self.step % self.config.log_every == 0 or self.step == until:
+                self.catch_up()
                 seconds = time.perf_counter() - started
                 pace = (self.step - first) / seconds
+                found, flops = means.take(self.ranks)
                 if self.ranks.first:
                     log({
                         "step": self.step,
-                        **{name: value / num_summed for name, value in sums.items()},
+                        **found,
                         "lr": self._learning_rate(self.step - 1),
                         "skipped": self.bad_steps,
                         "unreadable": self.num_unreadable,
                         "samples_per_s": pace * self.config.batch_size,
                         "waited_share": waited / seconds,  # of the time, for batches: near 0 where data keeps up
-                        "eta_s": (until - self.step) / pace,
+                        **self._mfu(flops),
+                        "memory_gb": memory_gb(self.device),
+                        "eta_s": (self.config.steps - self.step) / pace,
                     })  # fmt: skip
-                sums, num_summed = {}, 0
             after_step()
             self.module.train()
-            if stop:
+            if self._stopping:
+                self.catch_up()
                 return self.step == until
         return True
 
-    def _train_step(self, batches: list[Any]) -> tuple[dict[str, float], bool]:
-        """One update. The numbers of the step ({} where it was skipped), and whether a rank was asked to stop."""
+    def catch_up(self, lag: int = 0) -> None:
+        """Read the numbers of all steps but the last `lag`. Raises TrainingStoppedError."""
+        while len(self._unread) > lag:
+            self._read(self._unread.popleft())
+
+    def _train_step(self, batches: list[Any], means: Means) -> None:
+        """One update of every player. Its numbers stay on the device."""
         torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1_009 + self.ranks.rank)  # dropout
-        lr = self._learning_rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        buffers = [(b, b.clone()) for b in self.module.buffers()]
-        part = _Part(stop=self.stop_asked)
-        suspects: list[str] = []
+        numbers = StepNumbers(self.step, batches)
         for batch in batches:
-            part.unreadable += len(batch.unreadable)
             for what in batch.unreadable:
                 self.say(f"step {self.step}: left out, as it cannot be read: {what}")
-            if len(batch.names):
-                on_device = self.task.to(batch, self.device)
-                with self.autocast:
-                    scored = self.module(on_device)
-                (scored.loss * scored.weight).backward()
-                part.add(scored)
-                if not bool(torch.isfinite(scored.loss)):
-                    suspects += batch.names
-        total = _Part.sum(self.ranks.gather(part))
-        self.num_unreadable += total.unreadable
-        self._check_readable()
-        self.ranks.add_gradients(self.trained)
-        grad_norm = self._scale_gradients(total.weight)
-        finite = total.weight > 0 and math.isfinite(total.sums["loss"]) and bool(torch.isfinite(grad_norm))
-        if finite:
-            self.optimizer.step()
+        lr = self._learning_rate(self.step)
+        for side in self.sides:
+            if self.step >= side.player.begins:
+                self._move(side, batches, lr, numbers, means)
+        if self.average is not None:
+            self.average.update(self.step, 1 - numbers.bad)
+        asked = (self.stop_asked or ASKED.stop, ASKED.save)
+        ASKED.save = False
+        numbers.close(self.ranks, self.device, asked)
+        self._unread.append(numbers)
+        means.end_step(numbers.bad)
+
+    def _move(self, side: _Side, batches: list[Any], lr: float, numbers: StepNumbers, means: Means) -> None:
+        """Gradients of one player's loss, and its optimiser's step."""
+        buffers = [(b, b.clone()) for b in self.module.buffers()]
+        total = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss times weight, weight
+        scores: list[tuple[Scored, Tensor]] = []
+        for batch in batches:
+            counts = len(batch.names) > 0
+            if counts:
+                self._blank = batch
+            elif not self.sharded:
+                continue
+            scored = self._score(batch if counts else self._blank_batch(), side.player)
+            weight = torch.as_tensor(scored.weight * counts, dtype=torch.float64, device=self.device)
+            (scored.loss * weight.to(scored.loss.dtype)).backward()
+            loss = scored.loss.detach().double()
+            total += torch.stack([torch.where(weight > 0, loss * weight, 0.0), weight])
+            if counts:
+                numbers.finite(batch, torch.isfinite(loss))
+                scores.append((scored, weight))
+        self.ranks.sum(total)
+        if not self.sharded:
+            self.ranks.add_gradients(side.trained)
+        known = total[1] > 0
+        gradients = [local(p.grad) for p in side.trained if p.grad is not None]
+        norm = self._scale_gradients(gradients, torch.where(known, 1 / total[1], 0.0))
+        bad = ~(known & torch.isfinite(total[0]) & torch.isfinite(norm))
+        for gradient in gradients:
+            gradient.masked_fill_(bad, 0.0)
+        for group in side.optimizer.param_groups:
+            group["lr"] = lr
+        side.optimizer.found_inf, side.optimizer.grad_scale = bad.float(), None
+        side.optimizer.step()
+        side.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in buffers:  # one bad batch must not poison the running statistics of batch norms
+            buffer.copy_(torch.where(bad, before, buffer))
+        numbers.add(bad, known)
+        prefix = f"{side.player.name}_" if side is not self.sides[-1] else ""
+        means.add(scores, total[1], bad, prefix)
+        if self.ranks.first:
+            means.set({f"{prefix}loss": total[0] / total[1], f"{prefix}grad_norm": norm}, bad)
+
+    def _score(self, batch: Any, player: Player) -> Scored:
+        on_device = self.task.to(batch, self.device)
+        with self.autocast:
+            if not self.players:
+                scored: Scored = self.module(on_device)
+            else:
+                scored = self.module(on_device, player.name, self.step)
+        return scored
+
+    def _blank_batch(self) -> Any:
+        """What a sharded rank computes without effect while others have clips: they gather weights together."""
+        if self._blank is None:
+            raise TrainingStoppedError(f"step {self.step}: no clip of the first batch could be read")
+        return self._blank
+
+    def _scale_gradients(self, gradients: list[Tensor], scale: Tensor) -> Tensor:
+        """Sums become means, long gradients shorter. Returns the norm of all of them before that, in fp32."""
+        if self.sharded:
+            scale = scale * self.ranks.count  # FSDP has made means over the processes
+        if not gradients:
+            return torch.zeros((), device=self.device)
+        torch._foreach_mul_(gradients, scale.to(gradients[0].dtype))
+        norm = torch.stack(list(torch._foreach_norm(gradients, dtype=torch.float32))).norm()
+        if self.sharded:
+            norm = self.ranks.sum(norm.square()).sqrt()
+        if math.isfinite(self.config.max_grad_norm):
+            torch._foreach_mul_(gradients, (self.config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def _read(self, numbers: StepNumbers) -> None:
+        """What came of a step, now that it is known."""
+        found = numbers.read()
+        self.num_unreadable += found.unreadable
+        self._stopping = self._stopping or found.stop
+        self.save_due = self.save_due or found.save
+        self._check_readable(numbers.step)
+        if not found.bad:
             self.bad_steps = 0
-        else:  # one bad batch must poison neither the weights nor the running statistics of batch norms
-            self.bad_steps += 1
-            for buffer, before in buffers:
-                buffer.copy_(before)
-            names = suspects or [name for batch in batches for name in batch.names]
-            why = f"loss or gradient is not finite; clips: {', '.join(names)}" if names else "no clip could be read"
-            self.say(f"step {self.step}: skipped, {why}")
-            if self.bad_steps >= min(self.config.max_bad_steps, self.config.steps):  # a run of bad steps alone fails
-                raise TrainingStoppedError(
-                    f"step {self.step}: {self.bad_steps} steps in a row without a finite loss and gradient. Look at "
-                    f"the clips named above, or lower loop.lr, which is {self.config.lr}"
-                )
-        self.optimizer.zero_grad(set_to_none=True)
-        if not finite:
-            return {}, total.stop
-        return {**{n: v / total.weight for n, v in total.sums.items()}, "grad_norm": grad_norm.item()}, total.stop
-
-    def _scale_gradients(self, weight: float) -> Tensor:
-        """Sums become means, long gradients shorter. Returns the norm before that."""
-        gradients = [p.grad for p in self.trained if p.grad is not None]
-        if not gradients or not weight:
-            return torch.zeros(())
-        torch._foreach_mul_(gradients, 1 / weight)
-        return nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
-
-    def _check_readable(self) -> None:
-        read = max((self.step + 1) * self.config.batch_size, 100)  # a few files may be broken at the very start
-        if self.num_unreadable > self.config.max_unreadable_share * read:
+            return
+        self.bad_steps += 1
+        if found.names:
+            named = f"loss or gradient is not finite; clips: {', '.join(found.names)}"
+            self.say(f"step {numbers.step}: skipped, {named}")
+        elif not found.any_clips and self.ranks.first:
+            self.say(f"step {numbers.step}: skipped, no clip could be read")
+        if self.bad_steps >= min(self.config.max_bad_steps, self.config.steps):  # a run of bad steps alone fails
+            self.step = numbers.step
             raise TrainingStoppedError(
-                f"step {self.step}: {self.num_unreadable} of {read} clips could not be read, more than "
+                f"step {numbers.step}: {self.bad_steps} steps in a row without a finite loss and gradient. Look at "
+                f"the clips named above, or lower loop.lr, which is {self.config.lr}"
+            )
+
+    def _check_readable(self, step: int) -> None:
+        read = max((step + 1) * self.config.batch_size, 100)  # a few files may be broken at the very start
+        if self.num_unreadable > self.config.max_unreadable_share * read:
+            self.step = step
+            raise TrainingStoppedError(
+                f"step {step}: {self.num_unreadable} of {read} clips could not be read, more than "
                 f"loop.max_unreadable_share, which is {self.config.max_unreadable_share}. They are named above"
             )
 
     def _learning_rate(self, step: int) -> float:
         c = self.config
         return learning_rate(step, peak=c.lr, steps=c.steps, warmup_steps=c.warmup_steps, min_share=c.min_lr_share)
+
+    def _mfu(self, flops_per_s: float) -> dict[str, float]:
+        """The share of what the processors could do; nothing where operations or processors are not known."""
+        if not flops_per_s:
+            return {}
+        if self._peak is None:
+            found = hardware.of_device(self.device)
+            self._peak = found.peak_flops * self.ranks.count if found else 0.0
+        return {"mfu": flops_per_s / self._peak} if self._peak else {}
 
     def _steps(self, until: int) -> Iterator[tuple[list[Any], float]]:
         """This rank's batches of each step, in the order of their positions, and the seconds spent waiting for them."""
@@ -275,49 +305,42 @@ class Trainer:
                     future.cancel()
 
     def _positions(self, step: int) -> list[range]:
-        """What this rank does of a step, in micro-batches."""
+        """What this rank does of a step, in micro-batches: as many of them on every rank, the last one may be empty."""
         size = self.config.batch_size
         mine = self.ranks.share(range(step * size, (step + 1) * size))
-        at_once = self.config.micro_batch_size or max(len(mine), 1)
-        return [mine[first : first + at_once] for first in range(0, len(mine), at_once)]
+        most = math.ceil(size / self.ranks.count)
+        at_once = self.config.micro_batch_size or most
+        return [mine[first : first + at_once] for first in range(0, most, at_once)]
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on, apart from the task and the config."""
-        return {
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "num_unreadable": self.num_unreadable,
-        }
+    # --- the state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state: on a CPU with the same number of threads and processes, bit for bit."""
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-        self.num_unreadable = state["num_unreadable"]
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within, the weights are those that samples are made with: the averages, where there are some."""
+        return self.average.in_place() if self.average is not None else nullcontext()
 
+    def _named_trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
-@dataclass
-class _Part:
-    """What one rank did of a step. `sums`: numbers times their weight."""
+    def tensors(self) -> dict[str, Tensor]:
+        """The state's tensors themselves, by name: what learns, buffers, optimiser, average; not what is frozen.
 
-    weight: float = 0.0
-    unreadable: int = 0
-    stop: bool = False
-    sums: dict[str, float] = field(default_factory=dict)
+        A checkpoint is written from them, and read into them.
+        """
+        stored = self.module.state_dict().keys()
+        found = {f"module.{name}": p.detach() for name, p in self._named_trained()}
+        found |= {f"module.{name}": b for name, b in self.module.named_buffers() if name in stored}
+        state = {p: side.optimizer.state[p] for side in self.sides for p in side.trained}
+        for name, p in self._named_trained():
+            found |= {f"optimizer.{name}.{key}": value for key, value in state[p].items()}
+        if self.average is not None:
+            found |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
+        return found
 
-    def add(self, scored: Scored) -> None:
-        self.weight += scored.weight
-        for name, value in {"loss": scored.loss.item(), **scored.numbers}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * scored.weight
+    def numbers(self) -> dict[str, int]:
+        """The rest of the state."""
+        self.catch_up()
+        return {"step": self.step, "num_unreadable": self.num_unreadable}
 
-    @classmethod
-    def sum(cls, parts: Sequence["_Part"]) -> "_Part":
-        names = dict.fromkeys(name for part in parts for name in part.sums)
-        return cls(
-            weight=sum(part.weight for part in parts),
-            unreadable=sum(part.unreadable for part in parts),
-            stop=any(part.stop for part in parts),
-            sums={name: sum(part.sums.get(name, 0.0) for part in parts) for name in names},
-        )
+    def go_on(self, numbers: Mapping[str, Any]) -> None:
+        """Go on from a state whose tensors have been read: on a CPU with as many threads and processes, bit for bit."""
+        self.step, self.num_unreadable = numbers["step"], numbers["num_unreadable"]

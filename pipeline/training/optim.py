@@ -1,4 +1,8 @@
-"""The optimiser and its schedule."""
+"""The optimiser and its schedule.
+
+All of them look at `found_inf`, a number on the device: where it is 1, `step` changes nothing (torch's GradScaler uses
+the same of torch's fused ones).
+"""
 
 import math
 from collections.abc import Iterable
@@ -21,10 +25,21 @@ def make_optimizer(
     """
     trained = [p for p in parameters if p.requires_grad]
     if name == "adam":
-        return torch.optim.Adam(trained, lr=lr, betas=betas, weight_decay=weight_decay)
+        return torch.optim.Adam(trained, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     if name == "lamb":
         return Lamb(trained, lr=lr, betas=betas, weight_decay=weight_decay)
-    return torch.optim.AdamW(parameter_groups(trained, weight_decay), lr=lr, betas=betas)
+    return torch.optim.AdamW(parameter_groups(trained, weight_decay), lr=lr, betas=betas, fused=True)
+
+
+def fill_state(optimizer: torch.optim.Optimizer) -> None:
+    """The state that every parameter's first step would make, so that it has its memory and can be loaded into."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            state = optimizer.state[p]
+            if not state:
+                if not isinstance(optimizer, Lamb):
+                    state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
 
 
 def parameter_groups(trained: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

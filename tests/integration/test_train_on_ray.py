@@ -1,0 +1,163 @@
+"""Training in Ray Train's workers: a whole run, a worker that is killed, more workers than there is room for."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from ray.cluster_utils import Cluster
+
+from cluster.train import LaunchError, Workers, train_on_ray
+from pipeline.demo import sentences
+from pipeline.demo.sounds import synthesise
+from pipeline.errors import ForeseenError
+from pipeline.training.autocap_recipe import AutoCapTraining, RunConfig, train_autocap
+from pipeline.training.loop import LoopConfig
+from tests.fakes.ray_head import ray_head
+from tests.ray_recipes import STEP_3, STEP_5, train_and_wait, train_until_told
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+KINDS = ("rain", "siren", "dog", "clock")
+STEPS = 6
+TWO = Workers(least=2, most=2, cpus=0.5)
+
+Train = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with ray_head() as found:
+            yield found
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: Any) -> str:
+    """A folder of four synthesised sounds with their captions."""
+    folder = tmp_path_factory.mktemp("sounds")
+    rows = ["file_name,caption"]
+    for number, kind in enumerate(KINDS):
+        soundfile.write(folder / f"{kind}.wav", synthesise(kind, 1.0, np.random.default_rng(number)), 32_000)
+        rows.append(f"{kind}.wav,{sentences.caption([kind], 'single', np.random.default_rng(0))}")
+    (folder / "mine.csv").write_text("\n".join(rows))
+    return str(folder / "mine.csv")
+
+
+def settings(save_every: int) -> AutoCapTraining:
+    return AutoCapTraining(
+        loop=LoopConfig(steps=STEPS, batch_size=4, optimizer="adam", log_every=1, threads=1),
+        run=RunConfig(save_every=save_every),
+    )
+
+
+@pytest.fixture
+def train(address: str, data: str) -> Train:
+    def run(out: Path, *, recipe: Train = train_autocap, sets: tuple[str, ...] = (data,), **options: Any) -> Any:
+        options = {"workers": TWO, "say": lambda line: None, "init": "demo", "address": address} | options
+        return train_on_ray(recipe, settings(save_every=2), list(sets), out, **options)
+
+    return run
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+def losses(out: Path) -> list[tuple[str, str, str]]:
+    with (out / "log.csv").open(newline="") as file:
+        return [(row["step"], row["loss"], row["grad_norm"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_whose_worker_is_killed_ends_as_one_that_was_left_alone(train: Train, tmp_path: Path) -> None:
+    """SIGKILL of the second of two workers: both start again from the checkpoint, and what is learned from which clip
+    at which step is the same to the last bit of the weights, so no clip was skipped and none used twice."""
+    said: list[str] = []
+    outcome = train(tmp_path / "whole", say=said.append)
+    assert (outcome.step, outcome.model) == (STEPS, str(tmp_path / "whole" / "model"))
+    assert any("on 2 x cpu" in line for line in said)
+    assert [step for step, _, _ in losses(tmp_path / "whole")] == list("123456")
+
+    out = tmp_path / "killed"
+    said.clear()
+
+    def kill_at_step_3(line: str) -> None:
+        said.append(line)
+        if line.startswith(STEP_3) and not (out / "go").exists():
+            os.kill(int((out / "pid-1").read_text()), signal.SIGKILL)
+            (out / "go").touch()
+
+    train(out, recipe=train_and_wait, say=kill_at_step_3)
+    assert any("going on after step 2" in line for line in said)
+    assert losses(out) == losses(tmp_path / "whole")
+    assert weights(out) == weights(tmp_path / "whole")
+    assert not list(out.glob(".launched-*"))
+
+    with pytest.raises(LaunchError, match="holds a run that has begun: add --resume"):
+        train(out)
+
+
+def test_what_the_recipe_refuses_ends_the_run_with_its_sentence(train: Train, data: str, tmp_path: Path) -> None:
+    """On every worker, and without restarts: they would end the same way."""
+    with pytest.raises(ForeseenError, match=r"gone\.csv") as error:
+        train(tmp_path / "run", sets=("gone.csv",))
+    assert error.value.exit_code == 2
+    with pytest.raises(LaunchError, match="no checkpoint to resume"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_a_machine_that_is_about_to_go_costs_no_step_that_was_done_when_it_was_known(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines with a worker each. One is to be taken away: a checkpoint is written at once, which none was due.
+    Gone, it leaves one worker, which goes on from there to the end: one to two workers were asked for."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    said: list[str] = []
+    try:
+        _, leaving = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+
+        def take_away(line: str) -> None:
+            said.append(line)
+            if line.startswith(STEP_3):
+                drain(cluster.address, leaving.node_id)
+            if line.startswith(STEP_5) and leaving in cluster.list_all_nodes():
+                cluster.remove_node(leaving, allow_graceful=False)
+
+        out = tmp_path / "run"
+        workers = Workers(least=1, most=2, resize_s=5)
+        train_on_ray(
+            train_until_told,
+            settings(save_every=1_000),
+            [data],
+            out,
+            workers=workers,
+            address=cluster.address,
+            init="demo",
+            say=take_away,
+        )
+    finally:
+        cluster.shutdown()
+    text = "\n".join(said)
+    assert "on 2 x cpu" in text and "the workers were started again: 1 of them" in text and "on 1 x cpu" in text
+    assert "going on after step 3" in text or "going on after step 4" in text, text
+    assert [step for step, _, _ in losses(out)] == list("123456")
+
+
+def drain(address: str, node_id: str) -> None:
+    """What a cloud's notice ends in, where Ray is told of it."""
+    command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", address, "--node-id", node_id]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    command += ["--deadline-remaining-seconds", "60"]
+    subprocess.run(command, check=True, capture_output=True)
