@@ -77,8 +77,9 @@ class PoolsConfig:
         check(self.pass_videos >= 1, f"pools.pass_videos is {self.pass_videos}: at least 1")
         check(self.wait_for_nodes_s >= 0, f"pools.wait_for_nodes_s is {self.wait_for_nodes_s}: 0 seconds or more")
 
-    def all(self) -> list[PoolConfig]:
-        return [self.fetch, self.media, self.judge, self.write]
+    def used(self, *, until_segments: bool = False) -> list[PoolConfig]:
+        """Those that a build has workers in."""
+        return [self.fetch, self.write] if until_segments else [self.fetch, self.media, self.judge, self.write]
 
 
 @dataclass(frozen=True, kw_only=True)
