@@ -39,6 +39,7 @@ from tests.fakes.youtube.videos import Cues
 
 LATENCY_S = 0.2
 NUM_CUES = 300
+BLOCK = 16  # videos, as pools.block_videos
 TARGET_PER_S, TARGET_CPU_MS, TARGET_SEGMENTS_PER_MIN = 60, 10, 20_000
 _WORDS = ("so", "now", "we", "are", "going", "to", "walk", "down", "here", "and", "look", "at", "what", "the", "river")
 
@@ -97,15 +98,21 @@ def with_library(base: str, ids: Sequence[str], num_threads: int) -> int:
 
 
 def with_stage(base: str, ids: Sequence[str], in_flight: int, **settings: object) -> int:
-    """Our stage: parsed with the times of words, titled. Returns cues."""
+    """Our stage: parsed with the times of words, titled. Blocks of videos as in a build. Returns cues."""
     budget = BudgetConfig(requests_per_s=10_000, burst=1_000)
     config = YoutubeConfig(base_url=base, budget=budget, **settings)  # type: ignore[arg-type]
     rules = TranscriptsConfig()
     ways = LocalBudget(config.budget, list(config.ways_out()))
     stage = Transcripts(rules, Youtube(config, rules, 32_000, ways, in_flight=in_flight))
-    videos = stage([Video(row=0, video_id=video_id, media=watch_url(video_id)) for video_id in ids])
-    assert all(video.is_ok for video in videos), next(video for video in videos if not video.is_ok)
-    return sum(video.num_cues for video in videos)
+
+    def block(mine: Sequence[str]) -> int:
+        videos = stage([Video(row=0, video_id=video_id, media=watch_url(video_id)) for video_id in mine])
+        assert all(video.is_ok for video in videos), next(video for video in videos if not video.is_ok)
+        return sum(video.num_cues for video in videos)
+
+    blocks = [ids[first : first + BLOCK] for first in range(0, len(ids), BLOCK)]
+    with ThreadPoolExecutor(2 * in_flight // BLOCK) as workers:
+        return sum(workers.map(block, blocks))
 
 
 def asked(name: str, count: int, ask: Callable[[Sequence[str]], int], numbers: "itertools.count[int]") -> str:
@@ -204,7 +211,7 @@ def main() -> None:
         f"$ python -m benchmarks.transcripts --videos {options.videos}",
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, "
         f"youtube-transcript-api {version('youtube-transcript-api')}, yt-dlp {version('yt-dlp')}, "
-        f"requests {version('requests')}",
+        f"requests {version('requests')}; load average {os.getloadavg()[0]:.1f} at the start",
         "",
     ]
     if options.only != "segments":

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ import ray
 from ray._private.utils import read_ray_address
 from ray.autoscaler.sdk import request_resources
 
-from pipeline.config import ConfigError, PoolsConfig
+from pipeline.config import ConfigError, PoolConfig
 
 LOCAL = "local"
 """As an address: start a Ray of its own here, even where one is running."""
@@ -71,13 +71,13 @@ def _answers(address: str) -> bool:
     return True
 
 
-def wait_for_room(pools: PoolsConfig, limit_s: float, say: Callable[[str], None]) -> bool:
+def wait_for_room(pools: Sequence[PoolConfig], limit_s: float, say: Callable[[str], None]) -> bool:
     """Wait until the cluster has room for the least that the pools want; False when it has not after `limit_s`.
 
     An autoscaler is asked for it, since it only adds what somebody asks for. A cluster without one gets the time that
     its machines need to join.
     """
-    wanted = [_bundle(pool.cpus, pool.gpus) for pool in pools.all() for _ in range(pool.min_workers)]
+    wanted = [_bundle(pool.cpus, pool.gpus) for pool in pools for _ in range(pool.min_workers)]
     total = {key: sum(bundle.get(key, 0.0) for bundle in wanted) for key in ("CPU", "GPU")}
     deadline = time.monotonic() + limit_s
     said = -_SAY_EVERY_S

@@ -29,7 +29,7 @@ from stages.video_captions import VideoCaptionsConfig
 from stages.youtube.config import YoutubeConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised by hand when the same settings would give another dataset than before."""
 
 
@@ -77,8 +77,9 @@ class PoolsConfig:
         check(self.pass_videos >= 1, f"pools.pass_videos is {self.pass_videos}: at least 1")
         check(self.wait_for_nodes_s >= 0, f"pools.wait_for_nodes_s is {self.wait_for_nodes_s}: 0 seconds or more")
 
-    def all(self) -> list[PoolConfig]:
-        return [self.fetch, self.media, self.judge, self.write]
+    def used(self, *, until_segments: bool = False) -> list[PoolConfig]:
+        """Those that a build has workers in."""
+        return [self.fetch, self.write] if until_segments else [self.fetch, self.media, self.judge, self.write]
 
 
 @dataclass(frozen=True, kw_only=True)

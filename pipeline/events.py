@@ -15,7 +15,10 @@ from stages.text import redacted
 
 _FLUSH_S = 10
 _LINES_PER_FILE = 5_000  # a file is written again with every flush
-_LIBRARIES = ("ray", "torch", "transformers", "pyarrow", "webdataset", "soundfile", "numpy", "tokenizers")
+_LIBRARIES = (
+    *("ray", "torch", "transformers", "pyarrow", "webdataset", "soundfile", "numpy", "tokenizers"),
+    *("yt-dlp", "youtube-transcript-api"),
+)
 
 
 class RunEvents:

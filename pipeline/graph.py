@@ -109,7 +109,7 @@ class Graph:
         self, config: BuildConfig, store: Store, budget: Budget | None = None, *, until_segments: bool = False
     ) -> None:
         """`budget`: of requests to YouTube, shared by all workers; None: each worker has one of its own."""
-        check_room(config, ray.cluster_resources())
+        check_room(config.pools.used(until_segments=until_segments), ray.cluster_resources())
         self.config = config if until_segments else replace(config, scores=resolved(config.scores, config.captions))
         self.store, self.budget = store, budget
         self.pools = POOLS[:1] if until_segments else POOLS
@@ -179,10 +179,10 @@ class Graph:
             )
 
 
-def check_room(config: BuildConfig, resources: dict[str, float]) -> None:
+def check_room(pools: Sequence[PoolConfig], resources: dict[str, float]) -> None:
     """Pools that do not fit would wait for ever. Raises ConfigError that says what is wanted and what is there."""
     for kind, key in (("cpus", "CPU"), ("gpus", "GPU")):
-        wanted = sum(getattr(pool, kind) * pool.min_workers for pool in config.pools.all())
+        wanted = sum(getattr(pool, kind) * pool.min_workers for pool in pools)
         there = resources.get(key, 0)
         if wanted > there:
             raise ConfigError(

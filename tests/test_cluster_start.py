@@ -8,6 +8,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster import start
 from pipeline.config import CONFIGS, ConfigError, load_config
+from pipeline.graph import check_room
 
 PROJECT = CONFIGS.parent
 
@@ -58,10 +59,18 @@ def test_cluster_files_fit_rays_schema_and_their_mounts_exist(file):
         assert (PROJECT / local).exists(), local
 
 
+def test_a_cluster_without_gpus_has_room_for_the_recipe_until_segments_and_not_for_all_of_it():
+    pools = load_config(CONFIGS / "autorecap-xl.yaml").pools
+    resources = {"CPU": 2.0}
+    check_room(pools.used(until_segments=True), resources)
+    with pytest.raises(ConfigError, match="the pools want at least"):
+        check_room(pools.used(), resources)
+
+
 def test_the_recipe_for_clusters_asks_for_no_more_than_one_node_of_each_kind_gives():
     kinds = yaml.safe_load((PROJECT / "cluster.yaml").read_text())["available_node_types"]
     pools = load_config(CONFIGS / "autorecap-xl.yaml").pools
-    for pool in pools.all():
+    for pool in pools.used():
         kind = kinds["gpu" if pool.gpus else "cpu"]["resources"]
         assert pool.cpus <= kind["CPU"] and pool.gpus <= kind.get("GPU", 0)
-    assert sum(pool.cpus * pool.min_workers for pool in pools.all()) <= kinds["cpu"]["resources"]["CPU"]
+    assert sum(pool.cpus * pool.min_workers for pool in pools.used()) <= kinds["cpu"]["resources"]["CPU"]

@@ -115,7 +115,8 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
     cluster = cluster_address(address)
     _say(f"connecting to Ray at {cluster}" if cluster else "starting Ray")
     with connected(address):
-        wait_for_room(settings.pools, settings.pools.wait_for_nodes_s, _say)
+        pools = settings.pools.used(until_segments=job.kind == SEGMENTS)
+        wait_for_room(pools, settings.pools.wait_for_nodes_s, _say)
         budget = SharedBudget(settings.youtube.budget, list(settings.youtube.ways_out()))
         graph = Graph(settings, job.store, budget, until_segments=job.kind == SEGMENTS)
         with _Progress(graph) as progress:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import Any
 
 from stages.ffmpeg import READ_AFTER_MS, READ_BEFORE_MS, decode
 from stages.reasons import Reason
@@ -47,10 +47,8 @@ class YoutubeAudio:
     is_whole: bool
     num_requests: int
     bytes_read: int
-    file: "IO[bytes] | Any" = field(repr=False)
-    meta: VideoMeta = field(
-        default_factory=VideoMeta
-    )  # what came along: of a video whose clips are given, all there is
+    file: Any = field(repr=False)  # a temporary one
+    meta: VideoMeta = field(default_factory=VideoMeta)  # came along: of a video whose clips are given, all there is
 
     @property
     def bytes_saved(self) -> int:

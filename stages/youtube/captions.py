@@ -149,7 +149,7 @@ class CaptionsClient:
 def _essence(page: bytes) -> bytes:
     """What the library looks for in the page of a video; all of a page that is another one.
 
-    It is a megabyte, and is decoded, unescaped and searched otherwise: a third of the CPU time of a transcript.
+    It is a megabyte, and is decoded, unescaped and searched otherwise: a tenth of the CPU time of a transcript.
     """
     at = page.find(_KEY)
     return page if at < 0 or _CONSENT in page else page[at : at + _KEY_BYTES]
