@@ -1,4 +1,4 @@
-# make demo    a small dataset from synthesised videos, end to end
+# make demo    a small dataset from synthesised videos, and a small generator trained on it, end to end
 # make test    the tests, in a few minutes; make test-all adds the long ones
 # make setup   the virtual environment alone; the others call it by themselves
 # make check   lint, format and types

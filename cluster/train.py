@@ -9,14 +9,13 @@ run's own checkpoints, and the order of the data does not depend on the number o
     workers  `_work`: the recipe itself
 """
 
-import re
 import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +27,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.mirror import mirrored
 from cluster.start import connected
-from pipeline.errors import BAD_USAGE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
+from cluster.workers import LaunchError, Workers
+from pipeline.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 from pipeline.training import checkpoint
 from pipeline.training.asked import ASKED
 from pipeline.training.ranks import PATIENCE
@@ -44,44 +44,10 @@ MARK = ".launched-"  # a file in the run's folder, by which a worker knows that 
 ray_train: Any = ray.train  # mypy reads the signatures of its first version, which is there as well
 
 
-class LaunchError(ForeseenError):
-    """The run cannot be started on this cluster as it was asked to."""
-
-    exit_code = BAD_USAGE
-
-
 class WorkersFailedError(ForeseenError):
     """Workers have failed again and again."""
 
     exit_code = FINISHED_WITH_FAILURES
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workers:
-    """How many processes, and what Ray sets aside for each."""
-
-    least: int = 1
-    most: int = 1
-    cpus: float = 1  # for each on CPUs. With GPUs each has one, and no CPU: nodes may give none away
-    max_failures: int = 10  # restarts after failures; those after a machine was taken away do not count
-    resize_s: float = 60.0  # how often Ray looks whether the cluster has room for more workers
-
-    @classmethod
-    def parse(cls, text: str, **others: Any) -> "Workers":
-        """`4`, or `2:8` for at least 2 and up to 8. Raises LaunchError."""
-        found = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}))?", text)
-        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-        if not 1 <= least <= most:
-            raise LaunchError(f"--workers {text}: write a number, or MIN:MAX as in 2:8")
-        return cls(least=least, most=most, **others)
-
-    def __str__(self) -> str:
-        count = f"{self.least} to {self.most}" if self.least < self.most else f"{self.least}"
-        return f"{count} workers" if self.most > 1 else "one worker"
-
-    def resources(self, on_gpu: bool) -> dict[str, float]:
-        """What Ray sets aside for each."""
-        return {"GPU": 1.0} if on_gpu else {"CPU": self.cpus}
 
 
 class Board:

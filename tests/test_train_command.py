@@ -1,6 +1,9 @@
 """`autorecap train autocap`, as people type it."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +110,19 @@ def test_settings_are_printed_as_a_file_to_start_from() -> None:
     shown = run("--out", "x", "--show-config", "--config", CONFIGS / "autocap-stage2.yaml").output
     assert yaml.safe_load(shown)["task"]["frozen"] == ["encoders", "embeddings"]
     assert "# L2" not in shown and "# What does not learn" in shown
+
+
+def test_the_script_for_clusters_trains_genau_or_the_model_that_is_named_first() -> None:
+    """`--plan` says which, and that it would be eight workers at most unless told otherwise."""
+    script = Path(__file__).parents[1] / "train_genau.py"
+    steps = ["--plan", "--set", "loop.steps=1", "--set", "loop.batch_size=8", "--init", "demo"]
+    for words, said in ((["--workers", "3"], "GenAu demo: .* 3 x H100"), (["autocap"], "AutoCap demo: .* 8 x H100")):
+        done = subprocess.run([sys.executable, script, *words, *steps], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert re.search(said, done.stdout), done.stdout
+
+
+def test_a_number_of_workers_that_means_nothing_is_refused() -> None:
+    for workers in ("0", "8:2", "many"):
+        done = run("--init", "demo", "--out", "nowhere", "--workers", workers)
+        assert done.exit_code == 2 and f"--workers {workers}: write a number" in done.output

@@ -113,6 +113,11 @@ def test_the_numbers_follow_from_one_another() -> None:
     assert plan["read a second"] == pytest.approx(1_000 * plan["clips a second"])
 
 
+def test_what_is_trained_in_fp32_is_measured_by_what_a_gpu_does_in_fp32() -> None:
+    fast, slow = (make_plan(a_load(), loop(precision=each), H100)["clips a second"] for each in ("bf16", "fp32"))
+    assert slow == pytest.approx(fast * 67 / 989)
+
+
 def test_sharding_parts_weights_and_needs_no_exchange_in_one_piece() -> None:
     whole, parts = (make_plan(a_load(), loop(sharding=each), H100) for each in ("ddp", "fsdp"))
     assert parts["optimiser"] == whole["optimiser"] / 8

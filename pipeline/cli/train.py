@@ -171,6 +171,7 @@ def _add(model: Trained) -> None:
         ] = False,
     ) -> None:
         with answered():
+            from cluster.workers import Workers
             from pipeline import settings
 
             kind, recipe = model.load()
@@ -183,15 +184,14 @@ def _add(model: Trained) -> None:
                 from pipeline.training.plan import cluster_of
                 from pipeline.training.planning import plan_run
 
-                count = int((workers or "1").rpartition(":")[2])
-                cluster = cluster_of(hardware, count, mfu, usd_per_hour)
+                cluster = cluster_of(hardware, Workers.parse(workers or "1").most, mfu, usd_per_hour)
                 print(plan_run(told, given, init=init, where=where, cluster=cluster))
                 return
             if not out:
                 raise ForeseenError("--out is missing: name the folder of the run")
             start = recipe
             if workers:
-                from cluster.train import Workers, train_on_ray
+                from cluster.train import train_on_ray
 
                 start = partial(train_on_ray, recipe, workers=Workers.parse(workers), address=address)
             outcome = start(

@@ -14,18 +14,19 @@ class Hardware:
     name: str
     peak_flops: float  # a second: dense products of bf16 that sum in fp32; of fp32 for a CPU
     memory_gb: float  # 0: unknown
+    peak_fp32_flops: float = 0.0  # of fp32 as it is, without tensor cores; 0: unknown
     measured: bool = False  # here, by a product of matrices, where no data sheet says it
 
 
 GPUS: dict[str, Hardware] = {
     gpu.name.lower(): gpu
     for gpu in (
-        Hardware("B200", 2_250e12, 180),
-        Hardware("H200", 989e12, 141),
-        Hardware("H100", 989e12, 80),
-        Hardware("A100", 312e12, 80),
-        Hardware("L40S", 362e12, 48),
-        Hardware("L4", 121e12, 24),
+        Hardware("B200", 2_250e12, 180, 80e12),
+        Hardware("H200", 989e12, 141, 67e12),
+        Hardware("H100", 989e12, 80, 67e12),
+        Hardware("A100", 312e12, 80, 19.5e12),
+        Hardware("L40S", 362e12, 48, 91.6e12),
+        Hardware("L4", 121e12, 24, 30.3e12),
     )
 }
 """By name in lower case. Without sparsity; the SXM version where there are several."""

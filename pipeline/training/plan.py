@@ -165,7 +165,7 @@ def make_plan(
         f"{cluster.hardware.name}",
         {
             "Memory of each" if cluster.count > 1 else "Memory": _memory(load, loop, cluster),
-            "Speed": _speed(load, cluster),
+            "Speed": _speed(load, loop, cluster),
             "The run": _run(load, loop, cluster, reading),
         },
     )
@@ -213,11 +213,20 @@ def _fits(peak: float, hardware: Hardware) -> str:
     return f"; of {hardware.memory_gb:g} GB"
 
 
-def _speed(load: Load, cluster: Cluster) -> list[Line]:
+def _peak(loop: LoopConfig, cluster: Cluster) -> tuple[float, str]:
+    """Operations a second of the whole cluster, and where that is from."""
+    hardware = cluster.hardware
+    if hardware.measured:
+        return cluster.count * hardware.peak_flops, "measured here in fp32"
+    if loop.precision == "fp32" and hardware.peak_fp32_flops:
+        return cluster.count * hardware.peak_fp32_flops, "data sheet, fp32"
+    return cluster.count * hardware.peak_flops, "data sheet, bf16"
+
+
+def _speed(load: Load, loop: LoopConfig, cluster: Cluster) -> list[Line]:
     each = load.flops / load.samples
-    peak = cluster.count * cluster.hardware.peak_flops
+    peak, source = _peak(loop, cluster)
     rate = peak * cluster.mfu / each
-    source = "measured here in fp32" if cluster.hardware.measured else "data sheet, bf16"
     return [
         Line(
             "operations per clip",
@@ -232,7 +241,7 @@ def _speed(load: Load, cluster: Cluster) -> list[Line]:
 
 def _run(load: Load, loop: LoopConfig, cluster: Cluster, reading: Reading | None) -> list[Line]:
     clips = loop.steps * loop.batch_size
-    seconds = clips * load.flops / load.samples / (cluster.count * cluster.hardware.peak_flops * cluster.mfu)
+    seconds = clips * load.flops / load.samples / (_peak(loop, cluster)[0] * cluster.mfu)
     hours = seconds / 3_600
     found = [
         Line("steps", f"{loop.steps:,}", f"exact: of {loop.batch_size:,} clips", loop.steps),

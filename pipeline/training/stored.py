@@ -77,24 +77,16 @@ class StoredClips:
         return len(self._chosen.rows)
 
     def __getitem__(self, index: int) -> Clip:
-        number = int(np.searchsorted(self._first, index, side="right")) - 1
-        shard = self._chosen.shards[number][1]
-        rows, at = self._rows(number), index - int(self._first[number])
-        row = {name: rows.table.column(name)[at].as_py() for name in _COLUMNS}
-        run = int(rows.runs[at, 0]), int(rows.runs[at, 1])
+        row = self._row(index)
         decode = self._latent if self.kind == "latents" else _audio
-
-        def payload(kind: str) -> bytes:
-            start, size = row[f"{kind}offset"], row[f"{kind}size"]
-            return self.reader.read(shard, start, start + size, run)
 
         def load(window_s: float, share: float) -> Audio | Latent:
             with named(row["key"]):
-                return decode(payload(""), row, window_s, share)
+                return decode(self._read(row), row, window_s, share)
 
         def read_video_caption() -> str:
             with named(row["key"]):
-                return json.loads(payload("json_")).get("video_caption") or ""
+                return json.loads(self._read(row, "json_")).get("video_caption") or ""
 
         return Clip(
             name=row["key"],
@@ -105,6 +97,21 @@ class StoredClips:
             dataset=self.name,
             seconds=row["duration_ms"] / 1000,
         )
+
+    def payload(self, index: int) -> bytes:
+        """The FLAC or safetensors file of a clip as it lies in its shard."""
+        return self._read(self._row(index))
+
+    def _row(self, index: int) -> dict[str, Any]:
+        """What the index says of a clip, its shard, and the run that it is read with."""
+        number = int(np.searchsorted(self._first, index, side="right")) - 1
+        rows, at = self._rows(number), index - int(self._first[number])
+        row = {name: rows.table.column(name)[at].as_py() for name in _COLUMNS}
+        return row | {"shard": self._chosen.shards[number][1], "run": (int(rows.runs[at, 0]), int(rows.runs[at, 1]))}
+
+    def _read(self, row: dict[str, Any], part: str = "") -> bytes:
+        start, size = row[f"{part}offset"], row[f"{part}size"]
+        return self.reader.read(row["shard"], start, start + size, row["run"])
 
     @property
     def shards(self) -> list[str]:

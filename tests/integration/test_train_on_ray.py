@@ -14,7 +14,8 @@ import pytest
 import soundfile
 from ray.cluster_utils import Cluster
 
-from cluster.train import LaunchError, Workers, train_on_ray
+from cluster.train import train_on_ray
+from cluster.workers import LaunchError, Workers
 from pipeline.demo import sentences
 from pipeline.demo.sounds import synthesise
 from pipeline.errors import ForeseenError
