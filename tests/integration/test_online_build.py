@@ -137,6 +137,7 @@ def lag_ms(sound: np.ndarray, truth: np.ndarray) -> float:
     return (peak if peak < size // 2 else peak - size) / 32
 
 
+@pytest.mark.slow
 def test_segments_first_and_the_rest_later_give_the_same_clips(youtube, ids, online, ray_address, tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     settings = told(youtube, ray_address)
