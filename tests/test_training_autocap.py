@@ -25,6 +25,7 @@ from pipeline.training import checkpoint
 from pipeline.training.augment import SpecAugmentConfig, disturb, draw_stripes, mask_stripes, mix_prepared
 from pipeline.training.autocap_recipe import AutoCapTraining, RunConfig, RunError, train_autocap
 from pipeline.training.autocap_task import AutoCapTask, AutoCapTaskConfig
+from pipeline.training.clips import DataError
 from pipeline.training.examples import ClipExamples, Example, ExamplesConfig
 from pipeline.training.loop import LoopConfig, Trainer, TrainingStoppedError
 from pipeline.training.manifest import open_clips

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.genau.model import GenAu
 from models.genau.audio import SAMPLES_PER_LATENT, latent_mask
 from models.genau.backbone import Text
 from models.genau.conditioning import Condition, drop
@@ -21,6 +20,7 @@ from models.genau.config import FitConfig
 from models.genau.diffusion import pad_latents
 from models.genau.fit import Fit
 from models.genau.flops import flops
+from models.genau.model import GenAu
 from pipeline.training.clips import Latent
 from pipeline.training.draws import DROP, NOISE, POSTERIOR, TIMESTEP, generator
 from pipeline.training.examples import Examples

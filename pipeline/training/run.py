@@ -162,7 +162,10 @@ def train(
         }
         if len({json.dumps(each, sort_keys=True) for each in who.gather(told)}) > 1:
             raise RunError("the processes of this run see different data or models: give all of them the same files")
-        task = recipe.task(clips, loop, torch.device(device), who, resumed=last is not None)
+        try:
+            task = recipe.task(clips, loop, torch.device(device), who, resumed=last is not None)
+        except ValueError as error:
+            raise RunError(str(error)) from error
         complain = say if who.first else lambda text: say(f"process {who.rank}: {text}")
         trainer = Trainer(task, loop, device=device, ranks=who, say=complain)
         if last:

@@ -5,15 +5,16 @@ Shape suffixes: B batch, S samples, M mel bands, T frames.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from models.audio import to_mono
-from models.genau.model import GenAu
 from models.genau.audio import MEL, SAMPLES_PER_LATENT, latent_frames, log_mel, prepare_clip
 from models.genau.conditioning import TextEncoders
-from models.genau.model import small_encoders
+from models.genau.model import GenAu
+from models.genau.pretrained import CLAP_FOLDER, T5_FOLDER
 from models.genau.recipe import SIZES
 from pipeline.training.clips import Latent, UnreadableClipError
 from pipeline.training.examples import Example, Examples
@@ -21,25 +22,27 @@ from pipeline.training.run import RunError
 
 
 def open_generator(init: str, t5: str = "", clap: str = "", with_text: bool = True) -> GenAu:
-    """The GenAu of a folder or hub id, or a new one of a size. Raises RunError and ModelFilesError."""
+    """The GenAu of a folder or hub id, or a new one of a size. Raises RunError and ModelFilesError.
+
+    `with_text=False` needs no text encoders; those that lie in the model's folder are kept all the same.
+    """
     if not init:
         raise RunError(
             "say where to start from: --init FOLDER or a hub id of a GenAu, or the size of a new one: "
             + ", ".join(SIZES)
         )
     if init not in SIZES:
+        with_text = with_text or any(Path(init, name).is_dir() for name in (T5_FOLDER, CLAP_FOLDER))
         return GenAu.from_pretrained(init, t5=t5 or None, clap=clap or None, with_text=with_text)
-    model = GenAu.new(init)
-    if with_text and (t5 or clap):
-        model.text = TextEncoders.from_pretrained(model.config.text, t5=t5, clap=clap)
-        model.text.check_widths(model.config.backbone.context)
-    elif with_text and model.text is None:
+    if with_text and init != "demo" and not (t5 and clap):
         raise RunError(
             f"a new GenAu of size {init} needs text encoders: --set task.t5=google/flan-t5-large and --set "
             "task.clap=FOLDER, or folders of both"
         )
-    elif not with_text and init == "demo":
-        model.text = small_encoders(model.config)
+    model = GenAu.new(init)
+    if with_text and model.text is None:
+        model.text = TextEncoders.from_pretrained(model.config.text, t5=t5, clap=clap)
+        model.text.check_widths(model.config.backbone.context)
     return model
 
 
