@@ -62,8 +62,7 @@ class PeriodDiscriminator(nn.Module):
         self.period = period
         widths = (1, width, 4 * width, 16 * width, 32 * width)
         strided = [
-            weight_norm(nn.Conv2d(before, after, (5, 1), (3, 1), padding=(2, 0)))
-            for before, after in pairwise(widths)
+            weight_norm(nn.Conv2d(before, after, (5, 1), (3, 1), padding=(2, 0))) for before, after in pairwise(widths)
         ]
         self.layers = nn.ModuleList([*strided, weight_norm(nn.Conv2d(widths[-1], widths[-1], (5, 1), padding=(2, 0)))])
         self.out = weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0)))
