@@ -42,6 +42,7 @@ WINDOW = 4
 CLIPS_PER_S = 220.0
 BATCH, STEPS = 64, 60
 THREADS = 2
+AS_THEY_ARE = ExamplesConfig(mix_p=0, drop_title_p=1, drop_video_caption_p=1)  # as a generator reads them
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def by_webdataset(url: str) -> Callable[[], int]:
 
 
 def decoding(url: str) -> Callable[[], int]:
-    examples = ClipExamples(open_manifest([url]), ExamplesConfig(mix_p=0), CLIP_S + 1, 0, WINDOW)
+    examples = ClipExamples(open_manifest([url]), AS_THEY_ARE, CLIP_S + 1, 0, WINDOW)
     num_clips = len(examples.clips)
 
     def run() -> int:
@@ -119,7 +120,7 @@ def decoding_alone(url: str) -> Callable[[], int]:
 
 def stall(url: str) -> None:
     """Print how long a consumer of latents waits, as the loop feeds one: batches made ahead by threads."""
-    examples = ClipExamples(open_manifest([url]), ExamplesConfig(mix_p=0), CLIP_S + 1, 0, WINDOW)
+    examples = ClipExamples(open_manifest([url]), AS_THEY_ARE, CLIP_S + 1, 0, WINDOW)
 
     def batch(step: int) -> int:
         loaded = [examples(position).load() for position in range(step * BATCH, (step + 1) * BATCH)]

@@ -21,6 +21,7 @@ from pipeline.training.run import Outcome, Recipe, RunConfig, RunError, Say
 from pipeline.training.sounds import open_generator
 from stages.settings import setting
 
+_PLAIN = ExamplesConfig(mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0)  # titles are not asked for, nor read
 NUM_BINS = 10  # of timesteps, in validation
 FIXED_SEED = 0  # of the noise in validation, whatever the run's
 
@@ -30,7 +31,7 @@ class GenAuTraining:
     """Everything that a training of GenAu can be told."""
 
     task: GenAuTaskConfig = setting(GenAuTaskConfig, "what is learned, from what")
-    examples: ExamplesConfig = setting(ExamplesConfig(mix_p=0.0), "how examples are drawn from clips")
+    examples: ExamplesConfig = setting(_PLAIN, "how examples are drawn from clips")
     data: DataConfig = setting(DataConfig, "how the data is read")
     loop: LoopConfig = setting(LoopConfig, "steps, optimiser, schedule")
     run: RunConfig = setting(RunConfig, "checkpoints, validation, samples")

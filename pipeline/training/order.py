@@ -77,7 +77,7 @@ class Shuffle:
 
     def _make_epoch(self, epoch: int) -> tuple[NDArray, NDArray]:
         """The shards in their order, and the place where each window begins."""
-        order = self._rng(epoch, 0).permutation(len(self.sizes))
+        order = self._rng(epoch, 0).permutation(np.flatnonzero(self.sizes))  # empty ones would make empty windows
         ends = np.cumsum(self.sizes[order])
         return order, np.concatenate(([0], ends[self.window - 1 : -1 : self.window]))
 
