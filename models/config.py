@@ -1,21 +1,43 @@
 """Frozen dataclasses from plain values, as a config.json holds them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any], path: str = "config") -> Config:
-    """The inverse of `dataclasses.asdict`. Raises ValueError for a name that no setting has."""
+    """The inverse of `dataclasses.asdict`.
+
+    Raises ValueError for a name that no setting has, and a value that is not of the setting's type.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path} is {values!r:.40}: expected settings by name")
     unknown = sorted(set(values) - {f.name for f in fields(cls)})  # type: ignore[arg-type]
     if unknown:
         raise ValueError(f"{path}: no setting is called {', '.join(unknown)}")
     hints = get_type_hints(cls)
-    built = {}
-    for name, value in values.items():
-        if is_dataclass(hints[name]):
-            value = from_dict(hints[name], value, f"{path}.{name}")
-        built[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**built)
+    return cls(**{name: _typed(hints[name], value, f"{path}.{name}") for name, value in values.items()})
+
+
+def _typed(kind: Any, value: Any, path: str) -> Any:
+    """The value as a setting of this type holds it: JSON has no tuples, and may write 1.0 as 1."""
+    if is_dataclass(kind):
+        return value if is_dataclass(value) else from_dict(kind, value, path)  # type: ignore[arg-type]
+    if isinstance(kind, UnionType):
+        return value  # of several kinds: the caller has built it
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{path} is {value!r:.40}: expected a list")
+        return tuple(_typed(get_args(kind)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    accepted = (int, float) if kind is float else kind
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool) or not is_finite:
+        raise ValueError(f"{path} is {value!r:.40}: expected {_NAMES[kind]}")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}

@@ -295,6 +295,22 @@ def test_titles_must_be_as_many_as_waveforms(untrained: AutoCap) -> None:
 # --- config and files
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"window_s": "10"}, "config.window_s is '10': expected a number"),
+        ({"window_s": float("inf")}, "config.window_s is inf: expected a number"),
+        ({"token_repeat": True}, "config.token_repeat is True: expected a whole number"),
+        ({"use_eoa": 1}, "config.use_eoa is 1: expected true or false"),
+        ({"htsat": []}, r"config.htsat is \[\]: expected settings by name"),
+        ({"bart": {"width": 1.5}}, "config.bart.width is 1.5: expected a whole number"),
+    ],
+)
+def test_a_setting_of_another_type_is_named(changed: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AutoCapConfig.from_dict(SIZES["demo"].to_dict() | changed)
+
+
 def test_a_config_survives_json() -> None:
     for config in SIZES.values():
         assert AutoCapConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

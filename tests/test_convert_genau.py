@@ -132,6 +132,17 @@ def test_its_own_clap_and_a_given_t5_are_put_in(checkpoint, text_branch, tmp_pat
     assert not any("text_branch" in name for names in done.unused.values() for name in names)
 
 
+@pytest.mark.parametrize("damage", [lambda tensor: torch.zeros(()), lambda tensor: tensor * torch.nan])
+@pytest.mark.parametrize("name", ["embeddings.position_embeddings.weight", "embeddings.word_embeddings.weight"])
+def test_a_damaged_text_branch_is_named(state, text_branch, tmp_path, name, damage):
+    name = f"cond_stage_models.0.model.text_branch.{name}"
+    torch.save({"state_dict": state | {name: damage(state[name])}}, tmp_path / "a.ckpt")
+    text_branch.tokenizer.save(tmp_path / "tokenizer.json")
+    with pytest.raises(ModelFilesError, match="CLAP's text branch"):
+        convert(tmp_path / "a.ckpt", tmp_path / "out", tokenizer=tmp_path, **TINY)
+    assert not (tmp_path / "out").exists()
+
+
 def refused(*arguments: object) -> str:
     result = CliRunner().invoke(command, ["genau", *map(str, arguments)])
     assert result.exit_code == 2 and "Traceback" not in result.output
@@ -148,6 +159,9 @@ def refused(*arguments: object) -> str:
         ({FIT + "to_patches.0.weight": torch.full((64, 8), torch.nan)}, "to_patches.0.weight holds NaN"),
         ({"first_stage_model.post_quant_conv.weight": None}, "post_quant_conv.weight is missing"),
         ({"first_stage_model.vocoder.conv_pre.weight": None}, "conv_pre.weight is missing"),
+        ({"first_stage_model.vocoder.ups.0.weight": torch.zeros(3)}, r"ups.0.weight has shape \(3,\), expected 3 dim"),
+        ({"first_stage_model.encoder.conv_in.weight": torch.zeros(0, 0, 0)}, "conv_in.weight has shape .* none empty"),
+        ({FIT + "context_projection_summary_text_embeddings.weight": torch.zeros(())}, "embeddings.weight has shape"),
     ],
 )
 def test_damage_is_named(state, tmp_path, change, message):

@@ -100,10 +100,10 @@ def clap_text(
 
     Raises ModelFilesError where it is incomplete, or the tokenizer is another's.
     """
-    state = clap_text_from_official(tensors)
-    if state is None:
-        return None
     try:
+        state = clap_text_from_official(tensors)
+        if state is None:
+            return None
         vocab, width = state["text_model.embeddings.word_embeddings.weight"].shape
         layers = {name.split(".")[3] for name in state if name.startswith("text_model.encoder.layer.")}
         max_positions = state["text_model.embeddings.position_embeddings.weight"].shape[0]
@@ -111,7 +111,7 @@ def clap_text(
             vocab=vocab,
             width=width,
             num_layers=len(layers),
-            num_heads=width // 64,  # as all of RoBERTa's sizes have it; shapes do not tell
+            num_heads=max(1, width // 64),  # as all of RoBERTa's sizes have it; shapes do not tell
             ffn_width=state["text_model.encoder.layer.0.intermediate.dense.weight"].shape[0],
             max_positions=max_positions,
             max_tokens=min(max_tokens, max_positions - 2),
@@ -121,8 +121,11 @@ def clap_text(
             model = ClapText(size, tokenizer)
     except KeyError as error:
         raise ModelFilesError(f"CLAP's text branch: {error.args[0]} is missing: the checkpoint is incomplete") from None
-    except ValueError as error:
-        raise ModelFilesError(f"CLAP's text branch: {error}") from error
+    except (ValueError, IndexError) as error:
+        raise ModelFilesError(f"CLAP's text branch: {error}: the file is damaged, or of another model") from error
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelFilesError(f"CLAP's text branch: {name} holds NaN or infinity: fetch the file again")
     files.fill(model.roberta.to_empty(device="cpu"), state, "CLAP's text branch")
     return model
 

@@ -104,15 +104,15 @@ def config_from_official(
     Shapes do not tell the last three; the defaults are those of all official configurations.
     Raises ValueError for other weights.
     """
-    patch_width, values = shape_of(tensors, "to_patches.0.weight", "FIT")
-    num_patches, _ = shape_of(tensors, "patches_pe", "FIT")
+    patch_width, values = shape_of(tensors, "to_patches.0.weight", "FIT", 2)
+    num_patches, _ = shape_of(tensors, "patches_pe", "FIT", 2)
     if values % channels or num_patches % num_groups:
         raise ValueError(
             f"official FIT: {num_patches} patches of {values} values are not of {channels} channels in {num_groups} "
             "groups: give the numbers of its own config"
         )
-    num_latents, latent_width = shape_of(tensors, "latents", "FIT")
-    width, num_datasets = shape_of(tensors, "dataset_id_conditioning_mlp.0.weight", "FIT")
+    num_latents, latent_width = shape_of(tensors, "latents", "FIT", 2)
+    width, num_datasets = shape_of(tensors, "dataset_id_conditioning_mlp.0.weight", "FIT", 2)
     return FitConfig(
         size=size,
         channels=channels,
@@ -130,6 +130,6 @@ def config_from_official(
         context=ContextConfig(
             width=width,
             num_datasets=num_datasets,
-            summary_width=shape_of(tensors, "context_projection_summary_text_embeddings.weight", "FIT")[1],
+            summary_width=shape_of(tensors, "context_projection_summary_text_embeddings.weight", "FIT", 2)[1],
         ),
     )

@@ -24,11 +24,14 @@ def take(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) ->
     return state
 
 
-def shape_of(tensors: Mapping[str, Tensor], name: str, what: str) -> torch.Size:
-    """A tensor's shape. Raises ValueError where it is missing."""
+def shape_of(tensors: Mapping[str, Tensor], name: str, what: str, ndim: int) -> torch.Size:
+    """A tensor's shape. Raises ValueError where it is missing, empty, or not of `ndim` dimensions."""
     if name not in tensors:
         raise ValueError(f"official {what}: {name} is missing: these are no {what} weights")
-    return tensors[name].shape
+    shape = tensors[name].shape
+    if len(shape) != ndim or 0 in shape:
+        raise ValueError(f"official {what}: {name} has shape {tuple(shape)}, expected {ndim} dimensions, none empty")
+    return shape
 
 
 def count(tensors: Mapping[str, Tensor], pattern: str) -> int:

@@ -29,10 +29,10 @@ def from_official(tensors: Mapping[str, Tensor], config: VAEConfig) -> tuple[dic
 
 def config_from_official(tensors: Mapping[str, Tensor], *, size: str = "official") -> VAEConfig:
     """The config that official weights were made with, read from their shapes. Raises ValueError for other weights."""
-    width, num_mels, _ = shape_of(tensors, "encoder.conv_in.weight", "VAE")
-    inner_channels, channels, _ = shape_of(tensors, "post_quant_conv.weight", "VAE")
+    width, num_mels, _ = shape_of(tensors, "encoder.conv_in.weight", "VAE", 3)
+    inner_channels, channels, _ = shape_of(tensors, "post_quant_conv.weight", "VAE", 3)
     levels = count(tensors, "encoder.down.{}.block.0.conv1.weight")
-    widths = [shape_of(tensors, f"encoder.down.{i}.block.0.conv1.weight", "VAE")[0] for i in range(levels)]
+    widths = [shape_of(tensors, f"encoder.down.{i}.block.0.conv1.weight", "VAE", 3)[0] for i in range(levels)]
     return VAEConfig(
         size=size,
         num_mels=num_mels,

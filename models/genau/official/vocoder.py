@@ -64,7 +64,7 @@ def config_from_official(
     Raises ValueError for other weights, and for settings of a network that is not HiFi-GAN's of this hop.
     """
     folded, _ = fold_weight_norm(tensors)
-    width, num_mels, _ = shape_of(folded, "conv_pre.weight", "vocoder")
+    width, num_mels, _ = shape_of(folded, "conv_pre.weight", "vocoder", 3)
     num_rates = count(folded, "ups.{}.weight")
     num_blocks = count(folded, "resblocks.{}.convs1.0.weight")
     if not num_rates or num_blocks % num_rates:
@@ -84,9 +84,9 @@ def config_from_official(
         num_mels=num_mels,
         width=width,
         rates=rates,
-        rate_kernels=tuple(shape_of(folded, f"ups.{i}.weight", "vocoder")[2] for i in range(num_rates)),
+        rate_kernels=tuple(shape_of(folded, f"ups.{i}.weight", "vocoder", 3)[2] for i in range(num_rates)),
         kernels=tuple(
-            shape_of(folded, f"resblocks.{i}.convs1.0.weight", "vocoder")[2] for i in range(num_blocks // num_rates)
+            shape_of(folded, f"resblocks.{i}.convs1.0.weight", "vocoder", 3)[2] for i in range(num_blocks // num_rates)
         ),
         dilations=dilations,
     )
