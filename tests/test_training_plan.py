@@ -66,6 +66,7 @@ def test_what_is_kept_grows_with_the_batch_and_shrinks_in_bf16() -> None:
     assert 0.5 < half.kept_bytes / four.kept_bytes < 0.75
 
 
+@pytest.mark.slow
 def test_every_model_has_a_load_of_its_own_size_without_its_memory() -> None:
     """Released sizes; what is learned is what there is to learn, and half-sized values are kept in bf16."""
     captioner = AutoCap.from_pretrained(AutoCap.DEMO)

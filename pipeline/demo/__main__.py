@@ -63,7 +63,7 @@ def _next_steps(folder: Path, dataset: Path) -> str:
     key = longest[0]["key"]  # one that was joined of several
     return f"""
 The generator has seen {rows} clips for a minute. Listen to {folder}/wavs; {folder}/genau/report.html shows its curves
-and sounds, as those of vae and vocoder do. With --set loop.steps=2000 the same commands sound better.
+and sounds, as those of vae and vocoder do. The same commands train longer with --set loop.steps=2000.
 
 Try next (after `source .venv/bin/activate`):
 

@@ -23,6 +23,7 @@ def s3_server() -> Iterator[str]:
         threading.Thread(target=server.stderr.read, daemon=True).start()  # or a full pipe would stop the server
         os.environ.update(_ENVIRONMENT, AWS_ENDPOINT_URL=url)
         _wait_for(url)
+        _forget_other_servers()
         yield url
     finally:
         os.environ.clear()
@@ -39,6 +40,13 @@ def _wait_for(url: str) -> None:
         except OSError:
             time.sleep(0.05)
     raise TimeoutError(url)
+
+
+def _forget_other_servers() -> None:
+    """fsspec keeps file systems by their arguments, and the server of an earlier test has the same ones."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def make_bucket(name: str) -> None:

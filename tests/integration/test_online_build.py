@@ -20,7 +20,7 @@ from pipeline.demo.corpus import CORPUS
 from stages.ffmpeg import read_header
 from tests.fakes.youtube import FakeVideo, FakeYouTube, running
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 ITAGS = {"m4a": "140", "webm": "250"}
 VIDEOS = [
@@ -137,7 +137,6 @@ def lag_ms(sound: np.ndarray, truth: np.ndarray) -> float:
     return (peak if peak < size // 2 else peak - size) / 32
 
 
-@pytest.mark.slow
 def test_segments_first_and_the_rest_later_give_the_same_clips(youtube, ids, online, ray_address, tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     settings = told(youtube, ray_address)
