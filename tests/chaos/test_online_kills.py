@@ -25,7 +25,8 @@ SETTINGS = {
     "youtube.budget.recovery_requests": 20,  # the 429s here are those of single videos
     "youtube.budget.park_s": 1,
     "youtube.budget.max_park_s": 2,
-    "youtube.request_timeout_s": 5,
+    "youtube.request_timeout_s": 3,
+    "youtube.in_flight": 256,  # tries that pause hold their block up
     "writer.videos_per_shard": 200,
     "pools.block_videos": 16,
 }
@@ -38,7 +39,9 @@ def videos() -> dict[str, FakeVideo]:
         f"{number:05d}-video": FakeVideo(
             title=mishaps.get(number, ""),
             mishap=mishaps.get(number, ""),
-            times=3 if mishaps.get(number) in ONCE else None,
+            times=1
+            if mishaps.get(number) in ONCE
+            else None,  # each park ends a pass, and a pass takes seconds to begin
         )
         for number in range(NUM_VIDEOS)
     }
