@@ -1,5 +1,5 @@
 # make demo    a small dataset from synthesised videos, and a small generator trained on it, end to end
-# make test    the tests, in a few minutes; make test-all adds the long ones
+# make test    the tests, in about ten minutes; make test-all adds the long ones
 # make setup   the virtual environment alone; the others call it by themselves
 # make check   lint, format and types
 # make bench   the benchmarks
