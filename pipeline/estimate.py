@@ -25,9 +25,9 @@ from stages.youtube.ids import watch_url
 WITH_GAPS, CLIPS_PER_VIDEO, KEPT_SHARE, KEPT_S = 55.1 / 73, 327.3 / 55.1, 57.0 / 327.3, 7.8
 STILL_THERE = (0.6, 1.0)
 """Of a list's videos. The lists are from 2017 to 2023, and of the oldest about a third has gone."""
-TRANSCRIPT_REQUESTS = (3.0, 3.0)  # watch page, player, timed text
+TRANSCRIPT_REQUESTS = (2.0, 2.0)  # player, timed text
 MEDIA_REQUESTS = (3.0, 6.0)  # the player again, the container's index, the spans
-PAGE_BYTES = (150_000.0, 400_000.0)  # of the three answers, compressed
+PAGE_BYTES = (20_000.0, 100_000.0)  # of the two answers, compressed
 CAPTION_S = 0.28
 """Per clip, on a GPU: what the paper states for ten seconds of audio, one clip at a time. Batches take less."""
 FLAC_SHARE = (0.4, 0.7)  # of 16-bit PCM

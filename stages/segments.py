@@ -145,7 +145,7 @@ def segment(cues: Sequence[Cue], duration_ms: int | None, config: SegmentsConfig
     if detail := why_collapsed(cues):
         return Segmentation(reason=Reason.COLLAPSED_TRANSCRIPT, detail=detail)
     if config.free_sound_descriptions:
-        cues = [replace(cue, text="") if is_sound_description(cue.text) else cue for cue in cues]
+        cues = [cue._replace(text="") if is_sound_description(cue.text) else cue for cue in cues]
     gaps = find_gaps(
         cues,
         duration_ms,
@@ -220,8 +220,11 @@ def why_collapsed(cues: Sequence[Cue]) -> str:
     for cue, (start_ms, until_ms) in zip(texts, spans, strict=True):
         text = " ".join(cue.text.split())
         # Where words are timed, the others of a rolling cue belong to the line above.
-        words[text] = max(words.get(text, 0), len(cue.word_starts_ms) or num_words(text))
-        shown_ms[text] = shown_ms.get(text, 0) + until_ms - start_ms
+        num = len(cue.word_starts_ms) or num_words(text)
+        if text in words:
+            words[text], shown_ms[text] = max(words[text], num), shown_ms[text] + until_ms - start_ms
+        else:
+            words[text], shown_ms[text] = num, until_ms - start_ms
         if cue.word_starts_ms:
             spoken_ms[text] = cue.word_starts_ms[-1] - cue.word_starts_ms[0]
     num_all = sum(words.values())
@@ -236,6 +239,8 @@ def why_collapsed(cues: Sequence[Cue]) -> str:
         return f"{num_crowded} of {num_all} words come faster than {COLLAPSED_WORDS_PER_S} a second"
     last_text_ms = max((cue.start_ms for cue in texts), default=0)
     num_blanks = sum(cue.start_ms > last_text_ms and is_blank(cue.text) for cue in cues)
+    if not num_blanks:
+        return ""
     is_long = num_all >= LONG_TEXT_WORDS * len(words)
     min_blanks = COLLAPSED_MIN_BLANKS_AFTER_LONG_TEXT if is_long else COLLAPSED_MIN_BLANKS
     if num_blanks >= min_blanks and num_blanks > 2 * len(words):
@@ -245,7 +250,7 @@ def why_collapsed(cues: Sequence[Cue]) -> str:
     lines = {line.strip() for cue in texts if cue.start_ms < last_text_ms for line in cue.text.splitlines()}
     num_before = sum(map(num_words, lines))  # a rolled line is shown twice and counts once
     is_too_fast = num_before * 1_000 > COLLAPSED_WORDS_PER_S * (last_text_ms - first_text_ms)
-    if num_blanks and num_before >= COLLAPSED_MIN_WORDS and is_too_fast:
+    if num_before >= COLLAPSED_MIN_WORDS and is_too_fast:
         return f"{num_before} words within {(last_text_ms - first_text_ms) / 1000:.1f} s, and blank cues after them"
     return ""
 
@@ -272,8 +277,11 @@ def _end_ms(duration_ms: int | None) -> int:
 
 def _shown(cues: Sequence[Cue], word_pad_ms: int | None) -> list[Span]:
     """When each cue with text is on the screen, in the order of `cues`."""
+    texts = [cue for cue in cues if not is_blank(cue.text)]
+    if word_pad_ms is None and all(cue.duration_ms and cue.duration_ms > 0 for cue in texts):  # as in most files
+        return [(start_ms, start_ms + (duration_ms or 0)) for start_ms, duration_ms, _, _ in texts]
     starts_ms = sorted({cue.start_ms for cue in cues})
-    return [(cue.start_ms, _shown_until_ms(cue, starts_ms, word_pad_ms)) for cue in cues if not is_blank(cue.text)]
+    return [(cue.start_ms, _shown_until_ms(cue, starts_ms, word_pad_ms)) for cue in texts]
 
 
 def _shown_until_ms(cue: Cue, starts_ms: Sequence[int], word_pad_ms: int | None) -> int:

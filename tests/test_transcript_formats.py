@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stages.segments import find_gaps
 from stages.transcripts import TranscriptError, read_transcript
 from stages.transcripts.cue_text import clean_text, is_blank, num_words
+from stages.transcripts.json3 import parse_json3, parse_regular_json3
 from stages.transcripts.read import MAX_BYTES
 from stages.transcripts.times import clock_to_ms, to_ms
 
@@ -313,6 +314,36 @@ def test_damaged_transcripts_raise_nothing_but_transcript_error(name, draw):
             st.one_of(st.binary(max_size=8), st.sampled_from([b"<p>", b"</p>", b"-->", b"\n\n"]))
         )
     read_or_refuse(bytes(data))
+
+
+def or_odd(values):
+    """Values of the right type, and now and then another."""
+    odd = st.sampled_from([None, True, -1, 1.0, 1.5, 10**30, "1", "", [], {}])
+    return st.one_of(values, values, values, odd)
+
+
+segs = st.fixed_dictionaries(
+    {"utf8": or_odd(st.sampled_from(["word", " word", "two words", "\n", "\ud83d"]))},
+    optional={"tOffsetMs": or_odd(st.integers(-5, 5_000)), "acAsrConf": or_odd(st.integers(0, 255))},
+)
+events = st.fixed_dictionaries(
+    {},
+    optional={
+        "tStartMs": or_odd(st.integers(0, 10_000)),
+        "dDurationMs": or_odd(st.integers(0, 10_000)),
+        "aAppend": st.sampled_from([1, 0, True]),
+        "segs": or_odd(st.lists(or_odd(segs), max_size=4)),
+        "id": st.integers(),
+    },
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(or_odd(events), max_size=4))
+def test_json3_that_is_read_by_its_types_is_read_as_field_by_field(events):
+    text = json.dumps({"events": events})
+    regular = parse_regular_json3(text)
+    assert regular is None or regular == parse_json3(json.loads(text))
 
 
 json_values = st.recursive(

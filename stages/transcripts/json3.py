@@ -6,9 +6,58 @@ absent, as in every JSON that is written from protocol buffers.
 
 from typing import Any
 
+import msgspec
+
 from stages.transcripts.rows import Row, to_cues
 from stages.transcripts.times import to_ms
 from stages.transcripts.transcript import Transcript, TranscriptError
+
+
+class _Seg(msgspec.Struct, gc=False):
+    utf8: str
+    tOffsetMs: int | None = None
+    acAsrConf: Any = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    tStartMs: int = 0
+    dDurationMs: int | None = None
+    aAppend: Any = 0
+    segs: list[_Seg] | None = None
+
+
+class _Document(msgspec.Struct, gc=False):
+    events: list[_Event]
+
+
+_OF_SPEECH = ("tOffsetMs", "acAsrConf")  # fields that only speech recognition writes
+_DECODER = msgspec.json.Decoder(_Document)
+
+
+def parse_regular_json3(text: str) -> Transcript | None:
+    """The transcript in the text of a json3 file, if each of its fields is of its own type, as nearly always.
+
+    Takes half the time of `parse_json3`, which says what is wrong where this one says None.
+    """
+    try:
+        events = _DECODER.decode(text).events
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    rows = []
+    for event in events:
+        if event.segs is None:
+            continue
+        start_ms = to_ms(event.tStartMs, unit_ms=1)
+        if start_ms is None:
+            return None
+        segments = [(seg.tOffsetMs or 0, seg.utf8) for seg in event.segs]
+        rows.append(Row(start_ms, to_ms(event.dDurationMs, unit_ms=1), segments, bool(event.aAppend)))
+    is_auto = any(
+        event.segs is not None
+        and (event.aAppend or any(seg.tOffsetMs is not None or seg.acAsrConf is not None for seg in event.segs))
+        for event in events
+    )
+    return Transcript(to_cues(rows), "json3", is_auto)
 
 
 def parse_json3(document: dict[str, Any]) -> Transcript:
@@ -26,7 +75,7 @@ def parse_json3(document: dict[str, Any]) -> Transcript:
             continue
         if not isinstance(segs, list):
             raise TranscriptError(f"json3: segs of event {number} is a {type(segs).__name__}, expected a list")
-        segments = _segments(segs, number)
+        segments = [_segment(seg, number) for seg in segs]
         start_ms = to_ms(event.get("tStartMs", 0), unit_ms=1)
         if start_ms is None:
             if not "".join(text for _, text in segments).strip():
@@ -36,20 +85,9 @@ def parse_json3(document: dict[str, Any]) -> Transcript:
             )
         appends = bool(event.get("aAppend"))
         if not is_auto:
-            is_auto = appends or any("acAsrConf" in seg or "tOffsetMs" in seg for seg in segs)
+            is_auto = appends or any(seg.get(name) is not None for seg in segs for name in _OF_SPEECH)
         rows.append(Row(start_ms, to_ms(event.get("dDurationMs"), unit_ms=1), segments, appends))
     return Transcript(to_cues(rows), "json3", is_auto)
-
-
-def _segments(segs: list[Any], number: int) -> list[tuple[int, str]]:
-    try:  # as they should be, without a look at each field: there is one for every word
-        offsets_ms = [seg.get("tOffsetMs", 0) for seg in segs]
-        texts = [seg["utf8"] for seg in segs]
-        if set(map(type, offsets_ms)) <= {int} and set(map(type, texts)) <= {str}:
-            return list(zip(offsets_ms, texts, strict=True))
-    except (AttributeError, KeyError, TypeError):
-        pass
-    return [_segment(seg, number) for seg in segs]
 
 
 def _segment(seg: Any, number: int) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.local import open_bytes
 from stages.transcripts.api_json import parse_api_json
-from stages.transcripts.json3 import parse_json3
+from stages.transcripts.json3 import parse_json3, parse_regular_json3
 from stages.transcripts.timedtext import parse_timedtext
 from stages.transcripts.transcript import Transcript, TranscriptError
 from stages.transcripts.ttml import parse_ttml
@@ -84,6 +84,8 @@ def load_json(text: str) -> Any:
 
 
 def _parse_json(text: str) -> Transcript:
+    if regular := parse_regular_json3(text):
+        return regular
     document = load_json(text)
     if isinstance(document, list):
         return parse_api_json(document)

@@ -68,11 +68,14 @@ def _is_cut_short(duration_ms: int, row: Row, text: str, words_ms: Sequence[int]
 
 def _word_starts_ms(row: Row) -> tuple[int, ...]:
     """When each word starts, or nothing where words are not timed one by one: a segment of several, or no offsets."""
-    if _WORDS("\0".join([segment for _, segment in row.segments])):
-        starts_ms = [row.start_ms + offset_ms if offset_ms > 0 else row.start_ms for offset_ms, _ in row.segments]
+    segments = row.segments
+    if len(segments) == 1 and " " in segments[0][1].strip():  # a line, as most segments without times are
+        return ()
+    if _WORDS("\0".join([segment for _, segment in segments])):
+        starts_ms = [row.start_ms + offset_ms if offset_ms > 0 else row.start_ms for offset_ms, _ in segments]
     else:
         starts_ms = []
-        for offset_ms, segment in row.segments:
+        for offset_ms, segment in segments:
             if is_blank(segment):
                 continue
             if len(segment.split()) > 1 or num_words(segment) > MAX_WORD_WORDS:

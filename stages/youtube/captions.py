@@ -1,10 +1,11 @@
 """The captions of one video, and what YouTube says of it, by one egress.
 
-Two routes. youtube-transcript-api: watch page, player, captions, three requests; it knows consent pages, captchas and
-the states of a video, and the player's answer to it is read along. yt-dlp: the player and captions. Either way the
-captions come as json3, which times words, and are read by our own parsers.
+Two routes. youtube-transcript-api: player and captions, after a watch page now and then (`watch_page.py`); it knows
+consent pages, captchas and the states of a video, and the player's answer to it is read along. yt-dlp: the player and
+captions. Either way the captions come as json3, which times words, and are read by our own parsers.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 import requests
 from youtube_transcript_api import YouTubeTranscriptApi
 
-from stages.reasons import Reason
+from stages.reasons import Reason, Status
 from stages.transcripts.choice import Track, by_preference
 from stages.transcripts.config import TranscriptsConfig
 from stages.transcripts.cue_text import is_blank
@@ -24,11 +25,10 @@ from stages.youtube.errors import problem_of
 from stages.youtube.player import CaptionTrack, VideoMeta, parse_player
 from stages.youtube.problem import Problem
 from stages.youtube.session import Sessions
+from stages.youtube.watch_page import WATCH_URL, WatchPages
 from stages.youtube.ytdlp import YtDlp
 
-_WATCH, _PLAYER = "/watch", "/youtubei/v1/player"
-_KEY, _CONSENT = b'"INNERTUBE_API_KEY":', b"consent.youtube.com"
-_KEY_BYTES = 200  # of it, and what stands around it
+_PLAYER = "/youtubei/v1/player"
 _ASK_OTHERWISE = (Reason.PO_TOKEN_REQUIRED, Reason.BAD_ANSWER)
 """Another client may be given what this one is refused."""
 _LOCKED = "exp=xpe"  # in the address of captions that come empty without a PO token
@@ -49,6 +49,9 @@ class CaptionsClient:
 
     def __init__(self, config: YoutubeConfig, transcripts: TranscriptsConfig, sessions: Sessions) -> None:
         self.config, self.transcripts, self.sessions = config, transcripts, sessions
+        self._pages = {name: WatchPages(turns, config.watch_page_s) for name, turns in sessions.turns.items()}
+        self._reading = threading.Lock()
+        """One thread reads at a time: many that work for milliseconds take the interpreter from each other."""
 
     def fetch(self, video_id: str, egress: str, note: Callable[[VideoMeta], object]) -> Captions:
         """The best track by the rules for files (`stages/transcripts/choice`), read.
@@ -77,18 +80,19 @@ class CaptionsClient:
         answers: list[Any] = []
 
         def listen(response: requests.Response, *_: Any, **__: Any) -> None:
-            path = urlsplit(response.url).path
-            if path == _WATCH:
-                response._content = _essence(response.content)
-            elif path == _PLAYER and response.ok:
-                answer = response.json()
-                answers.append(answer)
-                response.json = lambda **_: answer  # type: ignore[method-assign]  # it is large: read it once
+            if urlsplit(response.url).path != _PLAYER or not response.ok:
+                return
+            answer = response.json()
+            answers.append(answer)
+            response.json = lambda **_: answer  # type: ignore[method-assign]  # it is large: read it once
 
+        session.mount(WATCH_URL, self._pages[egress])
         session.hooks["response"] = [listen]
         try:
             YouTubeTranscriptApi(http_client=session).list(video_id)
-        except Exception:
+        except Exception as error:
+            if problem_of(error).reason.status is Status.RETRY:  # not of the video
+                self._pages[egress].forget()
             if answers and parse_player(answers[-1]).is_live:
                 raise Problem(Reason.LIVE, "it is being broadcast") from None
             raise
@@ -116,7 +120,8 @@ class CaptionsClient:
         best = accepted[0]
         data = self._download(best.path, egress)
         try:
-            transcript = read_transcript(data, f"captions of {video_id}")
+            with self._reading:
+                transcript = read_transcript(data, f"captions of {video_id}")
         except TranscriptError as error:  # an empty answer, a page of HTML, half an answer: never "no speech"
             raise Problem(Reason.BAD_ANSWER, str(error)) from error
         if all(is_blank(cue.text) for cue in transcript.cues):
@@ -144,15 +149,6 @@ class CaptionsClient:
         if len(response.content) > MAX_BYTES:
             raise Problem(Reason.BAD_ANSWER, f"captions of {len(response.content)} bytes")
         return response.content
-
-
-def _essence(page: bytes) -> bytes:
-    """What the library looks for in the page of a video; all of a page that is another one.
-
-    It is a megabyte, and is decoded, unescaped and searched otherwise: a tenth of the CPU time of a transcript.
-    """
-    at = page.find(_KEY)
-    return page if at < 0 or _CONSENT in page else page[at : at + _KEY_BYTES]
 
 
 def _as_file(url: str, track: CaptionTrack) -> Track:

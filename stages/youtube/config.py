@@ -43,6 +43,11 @@ class YoutubeConfig:
     routes: tuple[str, ...] = setting(
         (API, YTDLP), "Ways to a transcript, the preferred first: api (youtube-transcript-api), ytdlp (yt-dlp)."
     )
+    watch_page_s: float = setting(
+        600.0,
+        "For how many seconds one watch page serves all videos of an egress: it is a megabyte, of which only a key "
+        "counts. 0: a page for every video.",
+    )
     player_clients: tuple[str, ...] = setting(
         ("android_vr",),
         "As whom yt-dlp asks, see its documentation. android_vr is given audio formats in one request, without "
@@ -83,6 +88,7 @@ class YoutubeConfig:
             check(getattr(self, name) >= 1, f"youtube.{name} is {getattr(self, name)}: at least 1")
         for name in ("connect_timeout_s", "request_timeout_s", "try_other_egresses_s"):
             check(getattr(self, name) > 0, f"youtube.{name} is {getattr(self, name)}: more than 0 seconds")
+        check(self.watch_page_s >= 0, f"youtube.watch_page_s is {self.watch_page_s}: 0 or more seconds")
         unknown = [route for route in self.routes if route not in (API, YTDLP)]
         check(bool(self.routes) and not unknown, f"youtube.routes is {list(self.routes)}: of {API} and {YTDLP}")
         check(bool(self.player_clients), "youtube.player_clients is empty: write [android_vr]")

@@ -29,6 +29,8 @@ MAX_ANSWER_BYTES = 64 * 2**20
 """A watch page has one million, hours of captions ten, a range of media eight."""
 _CHUNK_BYTES = 1 << 16
 _TOO_MANY = 429
+_CAPTCHA = b'class="g-recaptcha"'
+_CAPTCHA_BYTES = 100_000  # a page with a captcha has less; the page of a video, which may speak of one, more
 
 
 class Turns:
@@ -70,7 +72,7 @@ class PoliteAdapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """The answer, read to its end.
 
-        Raises Parked, Problem for a 429 or a strange address, and what requests raises.
+        Raises Parked, Problem for a 429, a captcha or a strange address, and what requests raises.
         """
         config = self.turns.config
         assert request.url is not None
@@ -88,6 +90,8 @@ class PoliteAdapter(HTTPAdapter):
         self.turns.note(response.status_code, response.headers.get("Retry-After"))
         if response.status_code == _TOO_MANY:  # whichever library asked: each would say it in another way
             raise Problem(Reason.RATE_LIMITED, f"HTTP 429 for {urlsplit(request.url).path[:60]}")
+        if len(response.content) < _CAPTCHA_BYTES and _CAPTCHA in response.content:
+            raise Problem(Reason.IP_BLOCKED, f"a captcha in place of {urlsplit(request.url).path[:60]}")
         return response
 
 

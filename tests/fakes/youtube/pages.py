@@ -60,9 +60,9 @@ def _filler(seed: int) -> bytes:
     return gzip.compress("".join(parts).encode(), 6)
 
 
-def watch_page(video_id: str, video: FakeVideo) -> bytes:
+def watch_page(video_id: str, video: FakeVideo, key: str) -> bytes:
     """The page, gzipped in three members, of which only the middle one is the video's own."""
-    own = f'ytcfg.set({{"INNERTUBE_API_KEY":"{API_KEY}","VIDEO":"{video_id}"}});<title>{escape(video.title)}</title>'
+    own = f'ytcfg.set({{"INNERTUBE_API_KEY":"{key}","VIDEO":"{video_id}"}});<title>{escape(video.title)}</title>'
     own += f'<link rel="alternate" href="https://m.youtube.com/watch?v={video_id}&amp;app=desktop">'
     return _filler(1) + gzip.compress(own.encode(), 1) + _filler(2)
 

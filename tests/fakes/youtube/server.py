@@ -39,6 +39,7 @@ class FakeYouTube:
     refusal: Callable[[Seen], str] = lambda seen: ""  # a mishap for whoever asks, such as "429", "captcha", "bot"
     requests: list[Seen] = field(default_factory=list)
     media_bytes: dict[str, int] = field(default_factory=dict)  # sent, by video
+    key: str = pages.API_KEY  # in its pages; the player refuses any other
     elsewhere: str = ""  # where /redirect leads
     doors: list[int] = field(default_factory=list)
     unknown: Callable[[str], FakeVideo] = lambda video_id: FakeVideo(mishap="deleted")
@@ -94,7 +95,7 @@ class FakeYouTube:
         video, befalls = await self._enter(request, "watch", video_id)
         if befalls == "consent" and "CONSENT=YES" not in request.headers.get("Cookie", ""):
             return web.Response(body=pages.CONSENT, content_type="text/html")
-        page = pages.watch_page(video_id, video)
+        page = pages.watch_page(video_id, video, self.key)
         headers = {"Content-Encoding": "gzip", "Content-Type": "text/html; charset=utf-8"}
         return web.Response(body=page, headers=headers)
 
@@ -105,6 +106,8 @@ class FakeYouTube:
             return web.Response(status=400)
         video_id = str(asked.get("videoId", ""))
         video, befalls = await self._enter(request, "player", video_id)
+        if request.query.get("key", self.key) != self.key:
+            return web.json_response({"error": {"code": 400, "message": "API key not valid."}}, status=400)
         return web.json_response(pages.player(video_id, video, self.url, befalls))
 
     async def _timed_text(self, request: web.Request) -> web.StreamResponse:
@@ -154,7 +157,7 @@ class FakeYouTube:
 
 _AT: dict[str, tuple[str, ...]] = {
     "watch": ("429", "429_retry_after", "captcha", "consent"),
-    "player": ("error_500", *pages.REFUSED),
+    "player": ("429", "429_retry_after", "captcha", "error_500", *pages.REFUSED),
     "timedtext": ("reset", "empty", "truncated", "html", "drip", "wrong_length"),
     "media": ("expired", "media_reset", "media_short", "media_whole"),
     "other": (),
