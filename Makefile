@@ -1,5 +1,5 @@
 # make demo    a small dataset from synthesised videos, and a small generator trained on it, end to end
-# make test    the tests, in about ten minutes; make test-all adds the long ones
+# make test    the tests, in about six minutes; make test-all adds the long ones
 # make setup   the virtual environment alone; the others call it by themselves
 # make check   lint, format and types
 # make bench   the benchmarks
@@ -29,7 +29,7 @@ demo-captioner: setup
 
 # two processes of one thread each; tests that start a Ray share one of them
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # kills, full disks, released sizes: one after the other
 test-long: setup

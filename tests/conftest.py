@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.fakes.s3 import make_bucket, s3_server
 
@@ -11,6 +12,18 @@ SHARED = Path(__file__).parents[2] / "shared"
 """Recordings and worked cases that lie beside a checkout, where there are some."""
 
 _numbers = itertools.count()
+
+
+class _OneRay(LoadFileScheduling):
+    """Whole files to each process, and all that start a Ray to one: they share it, and would slow another one down."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.split("/")[1]
+        return folder if folder in ("integration", "chaos") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return _OneRay(config, log)
 
 
 @pytest.fixture(scope="session")

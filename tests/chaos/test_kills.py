@@ -17,7 +17,7 @@ from pipeline.demo.corpus import encode
 from pipeline.demo.sounds import SAMPLE_RATE_HZ
 from pipeline.demo.transcripts import Line, srt
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SMALL = ("--set", "writer.videos_per_shard=3", "--set", "pools.block_videos=1")
 

@@ -13,7 +13,7 @@ from pipeline.dataset.view import DatasetView
 from tests.fakes.youtube import FakeVideo, running
 from tests.test_online_builds import ONCE, REASONS
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NUM_VIDEOS, ONE_IN = 2_000, 20
 RATE, BURST = 120, 20

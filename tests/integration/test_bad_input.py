@@ -11,7 +11,7 @@ from pipeline.demo.corpus import CORPUS, synthesise_corpus
 from pipeline.demo.transcripts import Line, srv1, vtt
 from stages.ffmpeg import ffmpeg_exe
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 GOOD = CORPUS[0]
 TALK = [Line(12_000, 18_000, "words that somebody says in the middle of it")]

@@ -18,7 +18,7 @@ from pipeline.dataset.view import DatasetView
 from pipeline.demo.corpus import CORPUS
 from pipeline.demo.sentences import names
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 VIDEOS = {video.name: video for video in CORPUS}
 REASONS = {

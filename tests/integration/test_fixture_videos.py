@@ -49,7 +49,6 @@ def test_clips_have_exactly_the_samples_that_their_times_say(judged):
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_the_folder_builds_as_a_dataset(shared, build, tmp_path):
     done = build(shared / "data" / "videos", tmp_path / "out")
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from pipeline.dataset.store import open_store
 from pipeline.demo.corpus import CORPUS, synthesise_corpus
 from tests.fakes.ray_head import free_port, ray_head
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 PROJECT = CONFIGS.parent
 VIDEOS = CORPUS[:6]

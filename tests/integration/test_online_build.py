@@ -20,7 +20,7 @@ from pipeline.demo.corpus import CORPUS
 from stages.ffmpeg import read_header
 from tests.fakes.youtube import FakeVideo, FakeYouTube, running
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ITAGS = {"m4a": "140", "webm": "250"}
 VIDEOS = [

@@ -10,7 +10,7 @@ from cluster.budget import SharedBudget
 from cluster.start import connected
 from stages.budget import BudgetConfig, Parked, wait_for_turn
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")

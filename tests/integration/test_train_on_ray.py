@@ -24,7 +24,7 @@ from pipeline.training.loop import LoopConfig
 from tests.fakes.ray_head import ray_head
 from tests.ray_recipes import STEP_3, STEP_5, train_and_wait, train_until_told
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 KINDS = ("rain", "siren", "dog", "clock")
 STEPS = 6
