@@ -86,8 +86,14 @@ class GenAuConfig:
 
 
 SIZES: dict[str, GenAuConfig] = {
-    # learns synthesised sounds on a laptop
-    "demo": GenAuConfig(size="demo", backbone=FIT_SIZES["demo"], vae=vae.SIZES["demo"], vocoder=vocoder.SIZES["demo"]),
+    # learns a few sounds on a laptop, in minutes: by v, since in eps what a text says is a hundredth of the loss
+    "demo": GenAuConfig(
+        size="demo",
+        backbone=FIT_SIZES["demo"],
+        vae=vae.SIZES["demo"],
+        vocoder=vocoder.SIZES["demo"],
+        diffusion=DiffusionConfig(prediction="v"),
+    ),
     # the paper's two models, and the U-Net that they are compared with
     "s": GenAuConfig(),
     "l": GenAuConfig(size="l", backbone=FIT_SIZES["l"]),

@@ -20,7 +20,7 @@ import signal
 import wave
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,8 +200,13 @@ class _Run:
 
     def go(self) -> Outcome:
         trainer = self.trainer
-        with _signals(trainer, self.say):
-            done = trainer.run(self._log, after_step=self._after_step)
+        try:
+            with _signals(trainer, self.say):
+                done = trainer.run(self._log, after_step=self._after_step)
+        except Exception:
+            with suppress(Exception):  # what ended the run is said, not this
+                self.saver.wait()  # a checkpoint that was begun is worth having
+            raise
         self._save()
         self.saver.wait()
         if self.first:
