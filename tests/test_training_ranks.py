@@ -1,17 +1,26 @@
 """Training over several processes: the same losses as alone, another number of them after every stop, kills."""
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
+from safetensors.torch import load_file
 
+from models.genau.config import SIZES as FIT_SIZES
+from models.genau.model import GenAu, small_encoders
+from models.genau.recipe import SIZES
+from pipeline.demo.sounds import synthesise
 from pipeline.training import checkpoint
 from pipeline.training.ranks import ALONE
 from tests.genau_ranks import BATCH, NUM_CLIPS, STEPS, TOLD, train, trainer_of
@@ -102,3 +111,64 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_bits_of_one_that_was_n
         states.append(trainer.tensors())
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_a_model_in_pieces_validate_sample_and_save_what_one_does(tmp_path: Path) -> None:
+    """The whole command under torchrun with FSDP: what it writes is what a process alone writes."""
+    rows = ["file_name,caption"]
+    for kind in ("rain", "siren", "dog", "clock"):
+        sound = synthesise(kind, 1.28, np.random.default_rng(0))
+        soundfile.write(tmp_path / f"{kind}.wav", sound, 32_000)
+        rows.append(f"{kind}.wav,The sound of a {kind}")
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    torch.manual_seed(0)
+    demo = replace(SIZES["demo"], backbone=replace(FIT_SIZES["demo"], dropout=0.0))  # its masks depend on the ranks
+    GenAu(demo, small_encoders(demo)).save_pretrained(tmp_path / "init")
+    config = ROOT / "configs" / "genau-demo.yaml"
+    told = [
+        "train",
+        "genau",
+        "--config",
+        config,
+        "--init",
+        tmp_path / "init",
+        "--device",
+        "cpu",
+        "--data",
+        tmp_path / "mine.csv",
+    ]
+    told += ["--validate", tmp_path / "mine.csv"]
+    for name, value in {
+        "loop.steps": 3,
+        "loop.batch_size": 4,
+        "loop.ema_decay": 0.9,
+        "loop.log_every": 1,
+        "run.validate_every": 2,
+        "run.sample_every": 2,
+        "run.num_samples": 1,
+        "task.sample_seconds": 0.64,
+        "task.sample_steps": 2,
+    }.items():
+        told += ["--set", f"{name}={value}"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    for name, processes, sharding in (("one", [], "ddp"), ("two", torchrun, "fsdp")):
+        command = [sys.executable, *processes, "-m", "pipeline", *told, "--out", tmp_path / name]
+        command += ["--set", f"loop.sharding={sharding}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+        assert done.returncode == 0, done.stderr[-3_000:]
+    models = (tmp_path / "init", tmp_path / "one" / "model", tmp_path / "two" / "model")
+    init, one, two = (load_file(folder / "model.safetensors") for folder in models)
+    assert init.keys() == one.keys() == two.keys()
+    learned = [name for name, tensor in one.items() if not torch.equal(tensor, init[name])]
+    assert len(learned) > 50
+    for name in learned:  # of how far it went: Adam makes much of the rounding of small gradients
+        assert (two[name] - one[name]).norm() < 0.02 * (one[name] - init[name]).norm(), name
+    scores = []
+    for name in ("one", "two"):
+        with (tmp_path / name / "log.jsonl").open() as file:
+            scores.append([row["validation_loss"] for row in map(json.loads, file) if row["kind"] == "validation"])
+    assert len(scores[0]) == 2 and scores[1] == pytest.approx(scores[0], rel=1e-3)
+    first, second = (soundfile.read(tmp_path / name / "samples" / "2" / "0.wav")[0] for name in ("one", "two"))
+    assert np.abs(first - second).max() < 0.05
