@@ -83,14 +83,19 @@ def tensorboard(folder: Path, resumed_at: int = 0) -> Callable[[Mapping[str, flo
 def wandb(
     project: str, folder: Path, settings: Mapping[str, Any], resumed_at: int
 ) -> Callable[[Mapping[str, Any]], None]:
-    """The same for Weights & Biases. Raises ForeseenError where its package is missing."""
+    """The same for Weights & Biases, where a resumed run goes on. Raises ForeseenError where its package is missing."""
     try:
         import wandb as package
     except ImportError:
         raise ForeseenError(
             "run.wandb is set, but wandb is not installed: pip install wandb, or leave it out"
         ) from None
-    run = package.init(project=project, dir=str(folder), name=folder.name, config=dict(settings), resume="allow")
+    kept = folder / "wandb.txt"
+    known = kept.read_text() if resumed_at and kept.exists() else None
+    run = package.init(
+        project=project, dir=str(folder), name=folder.name, config=dict(settings), id=known, resume="allow"
+    )
+    kept.write_text(run.id)
 
     def log(line: Mapping[str, Any]) -> None:
         run.log({name: value for name, value in line.items() if name != "step"}, step=int(line["step"]))
