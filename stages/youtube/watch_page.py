@@ -1,7 +1,7 @@
 """Watch pages, one of which serves many videos: only the key for the player is wanted, and it is the same in all.
 
 So does a browser, which loads one page and then asks the player for video after video. A page is a megabyte: without
-them a transcript takes two requests in place of three, a tenth of the bytes and two thirds of the CPU time.
+them a transcript takes two requests in place of three, a tenth of the bytes and half the CPU time.
 """
 
 import threading
