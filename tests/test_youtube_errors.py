@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import pickle
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
@@ -212,3 +213,8 @@ def test_a_subclass_stands_before_its_base_in_the_table():
 
 def test_words_that_say_nothing_have_no_reason():
     assert reason_of_words("Rain on a roof") is None
+
+
+def test_yt_dlp_leaves_no_module_on_which_pickle_fails():
+    """pickle asks every loaded module for a name it cannot place; so torch.compile does, by its cache's keys."""
+    assert pickle.whichmodule(object(), "a_name_that_no_module_has") == "__main__"
