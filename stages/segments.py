@@ -199,6 +199,8 @@ def cut_clips(gaps: Sequence[Span], *, max_clip_ms: int = 10_000, min_clip_ms: i
 def why_mistimed(cues: Sequence[Cue], duration_ms: int | None) -> str:
     """What shows that the times are not this video's, or an empty string: no cue with text lies within it."""
     end_ms = _end_ms(duration_ms)
+    if any(0 <= cue.start_ms < end_ms and not is_blank(cue.text) for cue in cues):  # the first, in most files
+        return ""
     spans = _shown(cues, word_pad_ms=None)
     if any(start_ms < end_ms and until_ms > 0 for start_ms, until_ms in spans):
         return ""

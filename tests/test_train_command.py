@@ -2,7 +2,7 @@
 
 import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -112,14 +112,18 @@ def test_settings_are_printed_as_a_file_to_start_from() -> None:
     assert "# L2" not in shown and "# What does not learn" in shown
 
 
-def test_the_script_for_clusters_trains_genau_or_the_model_that_is_named_first() -> None:
+def test_the_script_for_clusters_trains_genau_or_the_model_that_is_named_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`--plan` says which, and that it would be eight workers at most unless told otherwise."""
     script = Path(__file__).parents[1] / "train_genau.py"
     steps = ["--plan", "--set", "loop.steps=1", "--set", "loop.batch_size=8", "--init", "demo"]
     for words, said in ((["--workers", "3"], "GenAu demo: .* 3 x H100"), (["autocap"], "AutoCap demo: .* 8 x H100")):
-        done = subprocess.run([sys.executable, script, *words, *steps], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert re.search(said, done.stdout), done.stdout
+        monkeypatch.setattr(sys, "argv", [str(script), *words, *steps])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(script), run_name="__main__")
+        printed = capsys.readouterr().out
+        assert ended.value.code == 0 and re.search(said, printed), printed
 
 
 def test_a_number_of_workers_that_means_nothing_is_refused() -> None:

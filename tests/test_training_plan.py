@@ -146,6 +146,7 @@ def test_unknown_hardware_and_impossible_shares_are_refused() -> None:
     assert cluster_of("CPU", 1, 0.4, 0).hardware.measured
 
 
+@pytest.mark.slow
 def test_a_plan_s_peak_is_that_of_a_real_run_on_a_cpu() -> None:
     """The demo backbone at batch 32, three steps of LAMB in a process of its own: resident memory at its peak."""
     batch = 32

@@ -21,5 +21,5 @@ def parse_api_json(snippets: list[Any]) -> Transcript:
             if not text.strip():
                 continue
             raise TranscriptError(f"start of snippet {number} is {str(snippet.get('start'))[:40]!r}, expected seconds")
-        rows.append(Row(start_ms, to_ms(snippet.get("duration"), unit_ms=1000), [(0, text)]))
+        rows.append(Row(start_ms, to_ms(snippet.get("duration"), unit_ms=1000), [text], [0]))
     return Transcript(to_cues(rows), "api")

@@ -43,10 +43,10 @@ def _unescape(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether a cue shows nothing: spaces, line ends, U+200B, U+FEFF and their like."""
+    if text and "!" <= text[0] <= "~":  # as nearly all are
+        return False
     shown = text.strip()
-    if not shown or "!" <= shown[0] <= "~":  # as nearly all are
-        return not shown
-    return all(map(_is_invisible, shown))
+    return not shown or all(map(_is_invisible, shown))
 
 
 def _is_invisible(char: str) -> bool:

@@ -50,8 +50,9 @@ def parse_regular_json3(text: str) -> Transcript | None:
         start_ms = to_ms(event.tStartMs, unit_ms=1)
         if start_ms is None:
             return None
-        segments = [(seg.tOffsetMs or 0, seg.utf8) for seg in event.segs]
-        rows.append(Row(start_ms, to_ms(event.dDurationMs, unit_ms=1), segments, bool(event.aAppend)))
+        texts = [seg.utf8 for seg in event.segs]
+        offsets_ms = [seg.tOffsetMs or 0 for seg in event.segs]
+        rows.append(Row(start_ms, to_ms(event.dDurationMs, unit_ms=1), texts, offsets_ms, bool(event.aAppend)))
     is_auto = any(
         event.segs is not None
         and (event.aAppend or any(seg.tOffsetMs is not None or seg.acAsrConf is not None for seg in event.segs))
@@ -75,10 +76,11 @@ def parse_json3(document: dict[str, Any]) -> Transcript:
             continue
         if not isinstance(segs, list):
             raise TranscriptError(f"json3: segs of event {number} is a {type(segs).__name__}, expected a list")
-        segments = [_segment(seg, number) for seg in segs]
+        texts = [_text(seg, number) for seg in segs]
+        offsets_ms = [to_ms(seg.get("tOffsetMs", 0), unit_ms=1) or 0 for seg in segs]
         start_ms = to_ms(event.get("tStartMs", 0), unit_ms=1)
         if start_ms is None:
-            if not "".join(text for _, text in segments).strip():
+            if not "".join(texts).strip():
                 continue
             raise TranscriptError(
                 f"json3: tStartMs of event {number} is {str(event['tStartMs'])[:40]!r}, expected milliseconds"
@@ -86,12 +88,12 @@ def parse_json3(document: dict[str, Any]) -> Transcript:
         appends = bool(event.get("aAppend"))
         if not is_auto:
             is_auto = appends or any(seg.get(name) is not None for seg in segs for name in _OF_SPEECH)
-        rows.append(Row(start_ms, to_ms(event.get("dDurationMs"), unit_ms=1), segments, appends))
+        rows.append(Row(start_ms, to_ms(event.get("dDurationMs"), unit_ms=1), texts, offsets_ms, appends))
     return Transcript(to_cues(rows), "json3", is_auto)
 
 
-def _segment(seg: Any, number: int) -> tuple[int, str]:
+def _text(seg: Any, number: int) -> str:
     text = seg.get("utf8", "") if isinstance(seg, dict) else None
     if not isinstance(text, str):
         raise TranscriptError(f"json3: a segment of event {number} is {str(seg)[:40]!r}, expected an object with utf8")
-    return to_ms(seg.get("tOffsetMs", 0), unit_ms=1) or 0, text
+    return text

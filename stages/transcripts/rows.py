@@ -23,11 +23,12 @@ MAX_WORD_WORDS = 4  # an unspaced segment of up to eight characters may be one w
 
 @dataclass(slots=True)
 class Row:
-    """One event as the file states it. `segments`: (milliseconds after the start, text)."""
+    """One event as the file states it: the texts of its segments, and when each comes after the start."""
 
     start_ms: int
     duration_ms: int | None
-    segments: Sequence[tuple[int, str]]
+    texts: Sequence[str]
+    offsets_ms: Sequence[int]
     appends: bool = False  # only moves the rolling window on
 
 
@@ -39,7 +40,7 @@ def to_cues(rows: Sequence[Row]) -> tuple[Cue, ...]:
 
 
 def _to_cue(row: Row, is_rolling: bool, starts_ms: Sequence[int]) -> Cue:
-    text = clean_text("".join([segment for _, segment in row.segments]))
+    text = clean_text("".join(row.texts))
     words_ms = _word_starts_ms(row)
     duration_ms = row.duration_ms
     if duration_ms and duration_ms > 0 and _is_cut_short(duration_ms, row, text, words_ms, is_rolling):
@@ -68,19 +69,20 @@ def _is_cut_short(duration_ms: int, row: Row, text: str, words_ms: Sequence[int]
 
 def _word_starts_ms(row: Row) -> tuple[int, ...]:
     """When each word starts, or nothing where words are not timed one by one: a segment of several, or no offsets."""
-    segments = row.segments
-    if len(segments) == 1 and " " in segments[0][1].strip():  # a line, as most segments without times are
+    texts = row.texts
+    if len(texts) == 1 and " " in texts[0].strip():  # a line, as most segments without times are
         return ()
-    if _WORDS("\0".join([segment for _, segment in segments])):
-        starts_ms = [row.start_ms + offset_ms if offset_ms > 0 else row.start_ms for offset_ms, _ in segments]
+    start_ms = row.start_ms
+    if _WORDS("\0".join(texts)):
+        starts_ms = [start_ms + offset_ms if offset_ms > 0 else start_ms for offset_ms in row.offsets_ms]
     else:
         starts_ms = []
-        for offset_ms, segment in segments:
-            if is_blank(segment):
+        for text, offset_ms in zip(texts, row.offsets_ms, strict=True):
+            if is_blank(text):
                 continue
-            if len(segment.split()) > 1 or num_words(segment) > MAX_WORD_WORDS:
+            if len(text.split()) > 1 or num_words(text) > MAX_WORD_WORDS:
                 return ()
-            starts_ms.append(row.start_ms + max(offset_ms, 0))
+            starts_ms.append(start_ms + max(offset_ms, 0))
     starts_ms.sort()
     is_timed = len(starts_ms) == 1 or starts_ms[:1] != starts_ms[-1:]
     return tuple(starts_ms) if is_timed else ()

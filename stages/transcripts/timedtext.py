@@ -26,7 +26,8 @@ class _TimedText:
         self.rows: list[Row] = []
         self._row_element = ""  # name of the open row
         self._attributes: dict[str, str] = {}
-        self._segments: list[tuple[int, str]] = []  # finished ones of the open row
+        self._segments: list[str] = []  # finished ones of the open row
+        self._offsets_ms: list[int] = []
         self._offset_ms = 0
         self._texts: list[str] = []  # of the open segment
 
@@ -41,7 +42,7 @@ class _TimedText:
             if name == "text" and self.format == "srv3":
                 self.format = "srv2"
             self._row_element, self._attributes = name, attributes
-            self._segments, self._offset_ms, self._texts = [], 0, []
+            self._segments, self._offsets_ms, self._offset_ms, self._texts = [], [], 0, []
 
     def _start_inside_row(self, name: str, attributes: dict[str, str]) -> None:
         if name == "br":
@@ -65,7 +66,8 @@ class _TimedText:
 
     def _end_segment(self) -> None:
         if self._texts:
-            self._segments.append((self._offset_ms, "".join(self._texts)))
+            self._segments.append("".join(self._texts))
+            self._offsets_ms.append(self._offset_ms)
         self._texts, self._offset_ms = [], 0
 
     def _end_row(self) -> None:
@@ -76,11 +78,11 @@ class _TimedText:
             start_key, start, duration, unit_ms = "t", row.get("t", "0"), row.get("d"), 1
         start_ms = to_ms(start, unit_ms=unit_ms)
         if start_ms is None:
-            if not "".join(text for _, text in self._segments).strip():
+            if not "".join(self._segments).strip():
                 return
             unit = "seconds" if unit_ms == 1000 else "milliseconds"
             found = "missing" if start is None else repr(start[:40])
             raise TranscriptError(f"{self.format}: {start_key} of row {len(self.rows) + 1} is {found}, expected {unit}")
         appends = row.get("a") == "1" or row.get("append") == "1"
         self.is_auto = self.is_auto or appends
-        self.rows.append(Row(start_ms, to_ms(duration, unit_ms=unit_ms), self._segments, appends))
+        self.rows.append(Row(start_ms, to_ms(duration, unit_ms=unit_ms), self._segments, self._offsets_ms, appends))

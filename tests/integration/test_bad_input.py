@@ -5,7 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.dataset.view import DatasetView
 from pipeline.demo.corpus import CORPUS, synthesise_corpus
 from pipeline.demo.transcripts import Line, srv1, vtt
@@ -74,24 +76,30 @@ def test_each_bad_file_gets_its_reason_and_the_others_are_built(tmp_path, build)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"),
+    ("setting", "message"),
     [
-        (["--set", "captions.num_beam=3"], 2, "did you mean captions.num_beams?"),
-        (["--set", "captions.model=/nowhere/at/all"], 2, "/nowhere/at/all"),
-        (["--set", "pools.judge.gpus=1"], 2, "the cluster has 0"),
-        (["--set", "keywords.file=/nowhere.yaml"], 2, "/nowhere.yaml"),
+        ("captions.num_beam=3", "did you mean captions.num_beams?"),
+        ("captions.model=/nowhere/at/all", "/nowhere/at/all"),
+        ("keywords.file=/nowhere.yaml", "/nowhere.yaml"),
     ],
 )
-def test_bad_settings_are_refused_before_any_work(tmp_path, build, corpus, arguments, code, message):
-    done = build(corpus, tmp_path / "out", *arguments)
-    assert done.returncode == code, done.stderr
-    assert message in done.stderr and "Traceback" not in done.stderr
+def test_bad_settings_are_refused_before_ray_is_asked(tmp_path, corpus, setting, message):
+    arguments = ["build", "--videos", str(corpus), "--out", str(tmp_path / "out"), "--set", setting]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and message in done.stderr
     assert not (tmp_path / "out" / "commits").exists()
 
 
-def test_an_output_that_is_no_dataset_is_refused(tmp_path, build, corpus):
+def test_a_gpu_that_the_cluster_lacks_is_refused_before_any_work(tmp_path, build, corpus):
+    done = build(corpus, tmp_path / "out", "--set", "pools.judge.gpus=1")
+    assert done.returncode == 2, done.stderr
+    assert "the cluster has 0" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "commits").exists()
+
+
+def test_an_output_that_is_no_dataset_is_refused(tmp_path, corpus):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious.txt").write_text("mine")
-    done = build(corpus, tmp_path / "out")
-    assert done.returncode == 2 and "not empty and not a dataset" in done.stderr
+    done = CliRunner().invoke(app, ["build", "--videos", str(corpus), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2 and "not empty and not a dataset" in done.stderr
     assert (tmp_path / "out" / "precious.txt").read_text() == "mine"

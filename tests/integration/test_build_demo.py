@@ -120,6 +120,7 @@ def test_another_run_has_nothing_to_do_and_says_so(dataset, corpus, build):
     assert sorted(path for path in dataset.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_other_pool_and_block_sizes_give_byte_identical_shards(dataset, corpus, build, tmp_path):
     sizes = ("pools.block_videos=1", "pools.media.max_workers=3", "pools.media.cpus=0.2", "pools.fetch.cpus=0.1")
     done = build(corpus, tmp_path / "other", *(argument for size in sizes for argument in ("--set", size)))
