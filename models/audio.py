@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.config import check_positive
+
 PEAK = 0.5  # AutoCap's waveforms are scaled to this peak
 SILENCE = 1e-8  # added to a peak before it divides
 INT16_SCALE = 32_768.0  # int16 full scale
@@ -43,6 +45,9 @@ class MelConfig:
     min_power: float = 1e-10  # what is weaker counts as this: -100 dB
 
     def __post_init__(self) -> None:
+        check_positive("mel", self, "sample_rate_hz", "window", "hop", "num_mels")
+        if self.min_power <= 0:
+            raise ValueError(f"mel: min_power is {self.min_power}: write more than 0")
         if not 0 <= self.min_hz < self.max_hz <= self.sample_rate_hz / 2:
             raise ValueError(
                 f"mel: bands from {self.min_hz} to {self.max_hz} Hz do not fit below half of {self.sample_rate_hz} Hz"

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import ClapTextConfig, ClapTextModelWithProjection
 
 from models import files
+from models.config import check_heads, check_positive, check_share
 from models.files import CONFIG, WEIGHTS, ModelFilesError
 from models.swin import SwinConfig, SwinEncoder
 
@@ -66,6 +67,9 @@ class ClapTextSize:
     max_tokens: int = 77  # of one text with <s> and </s>; what LAION's CLAP was trained with
 
     def __post_init__(self) -> None:
+        check_positive("text", self, "vocab", "width", "num_layers", "num_heads", "ffn_width", "joint_width")
+        check_share("text", self, "dropout")
+        check_heads("text", self.width, self.num_heads)
         if not 3 <= self.max_tokens <= self.max_positions - 2:
             raise ValueError(
                 f"max_tokens is {self.max_tokens}: 3 to {self.max_positions - 2} for {self.max_positions} positions"

@@ -40,4 +40,24 @@ def _typed(kind: Any, value: Any, path: str) -> Any:
     return value
 
 
+def check_positive(what: str, config: object, *names: str) -> None:
+    """Raises ValueError that names a setting of `what` which is less than 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{what}: {name} is {getattr(config, name)}: write 1 or more")
+
+
+def check_share(what: str, config: object, *names: str) -> None:
+    """Raises ValueError that names a setting of `what` which is no share of things that are left out."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{what}: {name} is {getattr(config, name)}: write a share from 0 up to, but not, 1")
+
+
+def check_heads(what: str, width: int, num_heads: int) -> None:
+    """Raises ValueError where attention heads cannot share the channels."""
+    if width % num_heads:
+        raise ValueError(f"{what}: a width of {width} does not divide into {num_heads} heads")
+
+
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}

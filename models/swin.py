@@ -19,6 +19,7 @@ from transformers import ClapAudioConfig
 from transformers.models.clap.modeling_clap import ClapAudioEncoder
 
 from models.audio import Float32, LogMel, MelConfig
+from models.config import check_heads, check_positive, check_share
 
 MASKED = -100.0  # added to the score of two patches that a shift brought together from far apart, as HTS-AT has it
 
@@ -38,8 +39,16 @@ class SwinConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if len(self.depths) != len(self.heads):
+        check_positive("swin", self, "patch", "width", "window", "image")
+        check_share("swin", self, "drop_path", "dropout")
+        if len(self.depths) != len(self.heads) or not self.depths:
             raise ValueError(f"swin: {len(self.depths)} depths but {len(self.heads)} heads: one of each per stage")
+        if min(*self.depths, *self.heads) < 1:
+            raise ValueError(f"swin: depths are {self.depths}, heads are {self.heads}: write 1 or more of each")
+        for stage, heads in enumerate(self.heads):
+            check_heads("swin", self.width * 2**stage, heads)
+        if self.image % self.mel.num_mels:
+            raise ValueError(f"swin: an image of {self.image} does not divide into rows of {self.mel.num_mels} bands")
         if self.image % (self.patch * self.window * 2 ** (len(self.depths) - 1)):
             raise ValueError(
                 f"swin: an image of {self.image} does not divide into {self.patch}-patches, stages and windows"

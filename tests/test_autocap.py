@@ -1,9 +1,11 @@
 """AutoCap: its modules, its input, its files, and what the bundled model hears."""
 
+import copy
 import dataclasses
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -408,6 +410,44 @@ def test_weights_of_another_size_are_refused(untrained: AutoCap, tmp_path: Path)
     values["clap_width"] = 32
     (tmp_path / CONFIG).write_text(json.dumps(values))
     with pytest.raises(ModelFilesError, match="of another shape"):
+        AutoCap.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "message"),
+    [
+        ("bart", "num_heads", 0, "bart: num_heads is 0"),
+        ("bart", "num_heads", 3, "bart: a width of 128 does not divide into 3 heads"),
+        ("bart", "vocab", -1, "bart: vocab is -1"),
+        ("bart", "dropout", 1.5, "bart: dropout is 1.5"),
+        ("qformer", "num_heads", 7, "qformer: a width of 128 does not divide into 7 heads"),
+        ("qformer", "num_queries", 0, "qformer: num_queries is 0"),
+        ("htsat", "patch", 0, "swin: patch is 0"),
+        ("htsat", "heads", [5, 8], "swin: a width of 64 does not divide into 5 heads"),
+        ("htsat", "depths", [], "swin: 0 depths but 2 heads"),
+        ("clap", "depths", [0, 2], "swin: depths are"),
+        ("", "token_repeat", 0, "autocap: token_repeat is 0"),
+        ("", "window_s", -1, "autocap: window_s is -1"),
+        ("", "clap_width", "64", "config.clap_width is '64': expected a whole number"),
+    ],
+)
+def test_a_config_that_means_nothing_is_refused_with_the_setting_s_name(
+    untrained: AutoCap, tmp_path: Path, part: str, name: str, value: object, message: str
+) -> None:
+    untrained.save_pretrained(tmp_path)
+    values = json.loads((tmp_path / CONFIG).read_text())
+    (values[part] if part else values)[name] = value
+    (tmp_path / CONFIG).write_text(json.dumps(values))
+    with pytest.raises(ModelFilesError, match=re.escape(message)):
+        AutoCap.from_pretrained(tmp_path)
+
+
+def test_weights_with_nan_are_refused_with_the_tensor_s_name(untrained: AutoCap, tmp_path: Path) -> None:
+    broken = copy.deepcopy(untrained)
+    with torch.no_grad():
+        broken.clap_in.weight[0, 0] = math.nan
+    broken.save_pretrained(tmp_path)
+    with pytest.raises(ModelFilesError, match=r"the tensor clap_in\.weight holds NaN or infinity"):
         AutoCap.from_pretrained(tmp_path)
 
 

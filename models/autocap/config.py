@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.audio import MelConfig
-from models.config import from_dict
+from models.config import check_heads, check_positive, check_share, from_dict
 from models.swin import SwinConfig
 
 CLAP_PLACES = ("encoder_input", "encoder_output")
@@ -23,6 +23,11 @@ class QFormerConfig:
     dropout: float = 0.1
     eps: float = 1e-12  # of its layer norms, as BERT has it
 
+    def __post_init__(self) -> None:
+        check_positive("qformer", self, "num_queries", "width", "num_layers", "num_heads", "ffn_width")
+        check_share("qformer", self, "dropout")
+        check_heads("qformer", self.width, self.num_heads)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BartSize:
@@ -35,6 +40,11 @@ class BartSize:
     ffn_width: int = 3_072
     max_positions: int = 1_024
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_positive("bart", self, "vocab", "width", "num_layers", "num_heads", "ffn_width", "max_positions")
+        check_share("bart", self, "dropout")
+        check_heads("bart", self.width, self.num_heads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +74,10 @@ class AutoCapConfig:
     def __post_init__(self) -> None:
         if self.clap_in_loss not in CLAP_PLACES:
             raise ValueError(f"clap_in_loss is {self.clap_in_loss!r}: {' or '.join(CLAP_PLACES)}")
+        check_positive("autocap", self, "clap_width", "token_repeat", "max_metadata_tokens", "max_caption_tokens")
+        check_share("autocap", self, "feature_dropout")
+        if self.window_s <= 0:
+            raise ValueError(f"autocap: window_s is {self.window_s}: write more than 0 seconds")
         longest = self.qformer.num_queries + self.max_metadata_tokens + 4  # clap, boa, eoa, </s>
         if longest > self.bart.max_positions:
             raise ValueError(

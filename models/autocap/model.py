@@ -278,6 +278,7 @@ class AutoCap(nn.Module):
         except ValueError as error:
             raise ModelFilesError(f"{path}: {error}") from error
         files.fill(model, weights, Path(path) / files.WEIGHTS)
+        files.check_finite(model, Path(path) / files.WEIGHTS)
         if compiled:
             model.compile_encoders()
         return model.to(dtype).eval()

@@ -8,13 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.config import from_dict
-
-
-def _positive(what: str, config: object, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{what}: {name} is {getattr(config, name)}: write 1 or more")
+from models.config import check_positive, check_share, from_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +21,7 @@ class ContextConfig:
     num_datasets: int = 32  # dataset ids, the unconditional one among them
 
     def __post_init__(self) -> None:
-        _positive("context", self, "width", "num_datasets")
+        check_positive("context", self, "width", "num_datasets")
         for name in ("summary_width", "word_width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"context: {name} is {getattr(self, name)}: write its width, or 0 for none")
@@ -54,8 +48,8 @@ class FitConfig:
     context: ContextConfig = ContextConfig()
 
     def __post_init__(self) -> None:
-        _positive("fit", self, "channels", "max_frames", "patch_size", "group_size", "num_latents", "patch_width")
-        _positive("fit", self, "latent_width", "num_blocks", "local_layers", "global_layers", "head_width")
+        check_positive("fit", self, "channels", "max_frames", "patch_size", "group_size", "num_latents", "patch_width")
+        check_positive("fit", self, "latent_width", "num_blocks", "local_layers", "global_layers", "head_width")
         if self.max_frames % self.group_frames:
             raise ValueError(
                 f"fit: {self.max_frames} frames do not divide into groups of {self.group_size} patches of "
@@ -68,8 +62,7 @@ class FitConfig:
                 raise ValueError(f"fit: {name} {getattr(self, name)} does not divide into heads of {self.head_width}")
         if self.context_attention_width % self.head_width:
             raise ValueError(f"context: width {self.context.width} does not divide into heads of {self.head_width}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"fit: dropout is {self.dropout}: write a share from 0 up to, but not, 1")
+        check_share("fit", self, "dropout")
 
     @property
     def group_frames(self) -> int:
@@ -126,7 +119,7 @@ class UNetConfig:
     context: ContextConfig = ContextConfig()
 
     def __post_init__(self) -> None:
-        _positive("unet", self, "channels", "max_frames", "residual_layers", "head_width", "norm_groups")
+        check_positive("unet", self, "channels", "max_frames", "residual_layers", "head_width", "norm_groups")
         if not self.widths:
             raise ValueError("unet: widths is empty: write one width per resolution")
         for width in self.widths:
@@ -137,8 +130,7 @@ class UNetConfig:
                 )
         if self.max_frames % self.frames_multiple:
             raise ValueError(f"unet: set max_frames to a multiple of {self.frames_multiple}, not {self.max_frames}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"unet: dropout is {self.dropout}: write a share from 0 up to, but not, 1")
+        check_share("unet", self, "dropout")
 
     @property
     def frames_multiple(self) -> int:
