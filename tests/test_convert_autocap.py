@@ -247,6 +247,22 @@ def test_a_tensor_that_is_misshapen_or_nan_is_named(official, state, tmp_path, f
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("audio_query_tokens", (256, 256), "has shape (256, 256), expected 3 axes"),
+        ("audio_query_tokens", (1, 256, 250), "qformer: a width of 250 does not divide into 8 heads"),
+        ("encoder.audio_enc.patch_embed.proj.weight", (96,), "has shape (96,), expected 4 axes"),
+        ("encoder.audio_enc.layers.1.blocks.0.attn.relative_position_bias_table", (225, 0), "write 1 or more of each"),
+    ],
+)
+def test_shapes_that_make_no_model_are_named(official, state, tmp_path, name, shape, message):
+    torch.save(state | {name: torch.zeros(shape)}, tmp_path / "a.ckpt")
+    said = refused(tmp_path / "a.ckpt", tmp_path / "out", "--tokenizer", byte_tokenizer(tmp_path / "bytes.json"))
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_network_the_tokenizer_is_asked_for(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -113,34 +113,46 @@ def official_config(tensors: Mapping[str, Tensor]) -> AutoCapConfig:
     """
     by_name, _ = _without_aliases(tensors)
 
-    def shape(name: str) -> torch.Size:
+    def shape(name: str, num_axes: int) -> torch.Size:
         if name not in by_name:
             raise ModelFilesError(f"official AutoCap: {name} is missing: {describe(tensors)}")
-        return by_name[name].shape
+        found = by_name[name].shape
+        if len(found) != num_axes:
+            raise ModelFilesError(
+                f"official AutoCap: {name} has shape {tuple(found)}, expected {num_axes} axes: fetch the file again"
+            )
+        return found
 
-    vocab, width = shape(_WORDS)
+    try:
+        return _sizes_of(by_name, shape)
+    except ValueError as error:  # no such model can be
+        raise ModelFilesError(f"official AutoCap: {error}: the file is damaged, or of another configuration") from error
+
+
+def _sizes_of(by_name: Mapping[str, Tensor], shape: Callable[[str, int], torch.Size]) -> AutoCapConfig:
+    vocab, width = shape(_WORDS, 2)
     heads = {size.bart.width: size.bart.num_heads for name, size in SIZES.items() if name != "demo"}
     if width not in heads:
         raise ModelFilesError(f"official AutoCap: BART is {width} wide; known are {', '.join(map(str, heads))}")
-    _, num_queries, qformer_width = shape("audio_query_tokens")
+    _, num_queries, qformer_width = shape("audio_query_tokens", 3)
     config = AutoCapConfig(
         size="released",
         htsat=_swin(by_name, _HTSAT, shape, MelConfig()),
         clap=_swin(by_name, _CLAP, shape, MelConfig(sample_rate_hz=48_000, hop=480)),
-        clap_width=shape("clap_model.model.audio_projection.2.weight")[0],
+        clap_width=shape("clap_model.model.audio_projection.2.weight", 2)[0],
         qformer=QFormerConfig(
             num_queries=num_queries,
             width=qformer_width,
             num_layers=_count(by_name, "audio_Qformer.bert.encoder.layer.{}.attention.self.query.weight"),
-            ffn_width=shape("audio_Qformer.bert.encoder.layer.0.intermediate_query.dense.weight")[0],
+            ffn_width=shape("audio_Qformer.bert.encoder.layer.0.intermediate_query.dense.weight", 2)[0],
         ),
         bart=BartSize(
             vocab=vocab,
             width=width,
             num_layers=_count(by_name, _BART + "encoder.layers.{}.fc1.weight"),
             num_heads=heads[width],
-            ffn_width=shape(_BART + "encoder.layers.0.fc1.weight")[0],
-            max_positions=shape(_BART + "encoder.embed_positions.weight")[0] - 2,
+            ffn_width=shape(_BART + "encoder.layers.0.fc1.weight", 2)[0],
+            max_positions=shape(_BART + "encoder.embed_positions.weight", 2)[0] - 2,
         ),
         use_eoa=False,
     )
@@ -193,8 +205,10 @@ def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
     return number
 
 
-def _swin(tensors: Mapping[str, Tensor], prefix: str, shape: Callable[[str], torch.Size], mel: MelConfig) -> SwinConfig:
-    width, _, patch, _ = shape(f"{prefix}.patch_embed.proj.weight")
+def _swin(
+    tensors: Mapping[str, Tensor], prefix: str, shape: Callable[[str, int], torch.Size], mel: MelConfig
+) -> SwinConfig:
+    width, _, patch, _ = shape(f"{prefix}.patch_embed.proj.weight", 4)
     num_stages = _count(tensors, prefix + ".layers.{}.blocks.0.norm1.weight")
     blocks = [f"{prefix}.layers.{stage}.blocks" for stage in range(num_stages)]
     return SwinConfig(
@@ -202,7 +216,7 @@ def _swin(tensors: Mapping[str, Tensor], prefix: str, shape: Callable[[str], tor
         patch=patch,
         width=width,
         depths=tuple(_count(tensors, names + ".{}.norm1.weight") for names in blocks),
-        heads=tuple(shape(f"{names}.0.attn.relative_position_bias_table")[1] for names in blocks),
+        heads=tuple(shape(f"{names}.0.attn.relative_position_bias_table", 2)[1] for names in blocks),
     )
 
 
