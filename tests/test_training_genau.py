@@ -13,7 +13,9 @@ import soundfile
 import torch
 from torch import Tensor
 
+from models.files import WEIGHTS, read_weights
 from models.genau.model import GenAu
+from models.genau.perceptual import Lpips
 from models.genau.vocoder_discriminators import (
     DiscriminatorsConfig,
     VocoderDiscriminators,
@@ -209,6 +211,21 @@ def test_the_discriminator_of_the_vae_begins_in_its_step(data: str) -> None:
     assert equal(before, tensors(discriminator))
     trainer.run(lambda line: None, until=3)
     assert not equal(before, tensors(discriminator))
+
+
+def test_the_vae_learns_by_the_released_perceptual_distance_where_its_weights_are(data: str, tmp_path: Path) -> None:
+    weights = {name: t.abs() if name.startswith("lin") else t for name, t in Lpips().state_dict().items()}
+    scaled = {"loss.perceptual_loss." + name: tensor for name, tensor in weights.items()}
+    torch.save({"state_dict": {"encoder.x": torch.zeros(1), **scaled}}, tmp_path / "vae.ckpt")
+    task = replace(VAE_TASK, perceptual="lpips", lpips=(str(tmp_path / "vae.ckpt"),))
+    train_vae(VAETraining(task=task, loop=loop(steps=1), run=RUN), [data], tmp_path / "run", init="demo")
+    (row,) = csv.DictReader((tmp_path / "run" / "log.csv").open())
+    assert float(row["perceptual"]) > 0
+    saved = read_weights(tmp_path / "run" / "model" / WEIGHTS)
+    assert not any("perceptual" in name for name in saved)
+    torch.save({name: tensor for name, tensor in scaled.items() if "lin3" not in name}, tmp_path / "vae.ckpt")
+    with pytest.raises(RunError, match=r"task\.lpips: .*vae\.ckpt: .*lin3"):
+        train_vae(VAETraining(task=task, loop=loop(steps=1)), [data], tmp_path / "other", init="demo")
 
 
 def test_a_bad_clip_stops_neither_player(data: str) -> None:

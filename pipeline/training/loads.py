@@ -17,6 +17,7 @@ from models.genau.config import FitConfig
 from models.genau.fit import Fit
 from models.genau.flops import flops
 from models.genau.model import small_encoders
+from models.genau.perceptual import Lpips
 from models.genau.recipe import GenAuConfig
 from models.genau.unet import UNet
 from models.genau.vae import VAE, VAEConfig
@@ -65,7 +66,8 @@ def vae_load(config: VAEConfig, task: VAETaskConfig, samples: int, *, bf16: bool
     Without what the discriminator says to the VAE, which is small: a ratio of gradients cannot be counted through.
     """
     with torch.device("meta"):
-        module = VAELosses(VAE(config), replace(task.loss, disc_start=1))
+        lpips = Lpips() if task.perceptual == "lpips" else None
+        module = VAELosses(VAE(config), replace(task.loss, disc_start=1), lpips)
     frames = latent_frames(task.seconds)
     with _fake(module):
         noise_BCN = torch.randn(samples, config.channels, frames)

@@ -164,7 +164,7 @@ def train(
             raise RunError("the processes of this run see different data or models: give all of them the same files")
         try:
             task = recipe.task(clips, loop, torch.device(device), who, resumed=last is not None)
-        except ValueError as error:
+        except (ModelFilesError, ValueError) as error:
             raise RunError(str(error)) from error
         complain = say if who.first else lambda text: say(f"process {who.rank}: {text}")
         trainer = Trainer(task, loop, device=device, ranks=who, say=complain)

@@ -8,8 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.checkpoint import read_checkpoint
+from models.files import ModelFilesError
 from models.genau.audio import MEL, griffin_lim, log_mel
 from models.genau.model import GenAu
+from models.genau.official.vae import lpips_from_official
+from models.genau.perceptual import Lpips
 from pipeline.training import run
 from pipeline.training.clips import DataError
 from pipeline.training.examples import ClipExamples, ExamplesConfig, PlainExamples
@@ -37,6 +41,15 @@ class VAETraining:
 def train_vae(config: VAETraining, data: Sequence[str], out: str | Path, **options: Any) -> Outcome:
     """Train the VAE of a GenAu; see `run.train`. `init`: folder or hub id, or the size of a new one."""
     return run.train(VAERecipe(config), data, out, **options)
+
+
+def read_lpips(paths: Sequence[str]) -> Lpips:
+    """The perceptual distance, its weights from these files together. Raises ModelFilesError that names them."""
+    tensors = {name: tensor for path in paths for name, tensor in read_checkpoint(path).tensors.items()}
+    try:
+        return lpips_from_official(tensors)
+    except ValueError as error:
+        raise ModelFilesError(f"task.lpips: {', '.join(paths)}: {error}") from error
 
 
 class SoundRecipe(Recipe):
@@ -89,7 +102,9 @@ class VAERecipe(SoundRecipe):
         return self.model.vae
 
     def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, who: Ranks, resumed: bool) -> VAETask:
-        return VAETask(self.model.vae, self.examples(clips, loop), self.config.task, loop.seed)
+        config = self.config.task
+        lpips = read_lpips(config.lpips) if config.lpips else None
+        return VAETask(self.model.vae, self.examples(clips, loop), config, loop.seed, lpips)
 
     def validate(self, trainer: Trainer, held_out: Manifest, say: Say) -> dict[str, float]:
         """The loss without the discriminator's say, at fixed noise, and its parts."""

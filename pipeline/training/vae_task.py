@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.genau.audio import SAMPLES_PER_LATENT, latent_frames, log_mel
+from models.genau.perceptual import Lpips
 from models.genau.vae import VAE
 from models.genau.vae_loss import PERCEPTUAL, VAELoss, VAELossConfig
 from pipeline.training.draws import POSTERIOR, generator
@@ -33,7 +34,12 @@ class VAETaskConfig:
         10.24, "Length of clips: longer ones are cut to a part, shorter ones end in silence.", results=True
     )
     perceptual: str = setting(
-        "multiscale", "multiscale, or none. The released VAE's LPIPS needs trained weights.", results=True
+        "multiscale", "multiscale, none, or lpips, as released, which needs trained weights.", results=True
+    )
+    lpips: tuple[str, ...] = setting(
+        (),
+        "Files with the weights of lpips: an official VAE checkpoint, or torchvision's VGG-16 and the weights per "
+        "channel of the lpips package.",
     )
     perceptual_weight: float = setting(1.0, "Added to the L1 of every value.", results=True)
     kl_weight: float = setting(1_000.0, "Of the KL per latent value.", results=True)
@@ -45,9 +51,12 @@ class VAETaskConfig:
     disc_layers: int = setting(3, "How often it halves the image.", results=True)
 
     def __post_init__(self) -> None:
+        known = ", ".join(PERCEPTUAL)
+        check(self.perceptual in PERCEPTUAL, f"task.perceptual is {self.perceptual!r}: write one of {known}")
         check(
-            self.perceptual in PERCEPTUAL and self.perceptual != "lpips",
-            f"task.perceptual is {self.perceptual!r}: multiscale or none",
+            bool(self.lpips) == (self.perceptual == "lpips"),
+            f"task.perceptual is {self.perceptual!r} and task.lpips names {len(self.lpips)} files: lpips needs the "
+            "files with its weights, and nothing else does",
         )
         check(self.seconds > 0, f"task.seconds is {self.seconds}: write seconds above 0")
         for name in ("perceptual_weight", "kl_weight", "disc_weight", "disc_start"):
@@ -78,9 +87,9 @@ class SoundBatch(NamedTuple):
 class VAELosses(nn.Module):
     """The VAE and its discriminator; called with a batch and whose turn it is, they give the loss of that one."""
 
-    def __init__(self, vae: VAE, config: VAELossConfig) -> None:
+    def __init__(self, vae: VAE, config: VAELossConfig, lpips: Lpips | None = None) -> None:
         super().__init__()
-        self.vae, self.loss = vae, VAELoss(config)
+        self.vae, self.loss = vae, VAELoss(config, lpips)
 
     def forward(self, batch: SoundBatch, player: str, step: int) -> Scored:
         mel_BMT = log_mel(batch.x_BS)
@@ -97,13 +106,15 @@ class VAELosses(nn.Module):
 
 
 class VAETask:
-    """The task for the loop."""
+    """The task for the loop. `lpips`: with trained weights, where the config asks for it."""
 
-    def __init__(self, vae: VAE, examples: Examples, config: VAETaskConfig, seed: int = 0) -> None:
+    def __init__(
+        self, vae: VAE, examples: Examples, config: VAETaskConfig, seed: int = 0, lpips: Lpips | None = None
+    ) -> None:
         self.vae, self.examples, self.config, self.seed = vae.requires_grad_(True), examples, config, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # of a discriminator that is new
-            losses = VAELosses(vae, config.loss)
+            losses = VAELosses(vae, config.loss, lpips)
         self.module: nn.Module = losses
         discriminator = Player(DISCRIMINATOR, losses.loss.discriminator, config.disc_start)
         self.players: Sequence[Player] = (discriminator, Player(VAE_PLAYER, vae))
