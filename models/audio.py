@@ -70,8 +70,9 @@ def to_mono(waveform: object) -> Tensor:
 
 def _channels(waveform: object) -> Tensor:
     """The samples as they came, floating or int16, as (channels, S). Raises ValueError for what is no waveform."""
-    if isinstance(waveform, np.ndarray) and not waveform.flags.writeable:
-        waveform = waveform.copy()  # bytes of a record: torch has no read-only tensors
+    if isinstance(waveform, np.ndarray) and waveform.dtype.kind in "fi":
+        # torch has no read-only tensors, as bytes of a record would be, none that run backwards, and one byte order
+        waveform = np.require(waveform, waveform.dtype.newbyteorder("="), ["C", "W"])
     try:
         x = torch.as_tensor(waveform)
     except (TypeError, ValueError, RuntimeError) as error:

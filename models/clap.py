@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import ClapTextConfig, ClapTextModelWithProjection
 
 from models import files
-from models.config import check_heads, check_positive, check_share
+from models.config import check_heads, check_positive, check_share, from_dict
 from models.files import CONFIG, WEIGHTS, ModelFilesError
 from models.swin import SwinConfig, SwinEncoder
 
@@ -70,6 +70,8 @@ class ClapTextSize:
         check_positive("text", self, "vocab", "width", "num_layers", "num_heads", "ffn_width", "joint_width")
         check_share("text", self, "dropout")
         check_heads("text", self.width, self.num_heads)
+        if self.eps <= 0:
+            raise ValueError(f"text: eps is {self.eps}: write more than 0")
         if not 3 <= self.max_tokens <= self.max_positions - 2:
             raise ValueError(
                 f"max_tokens is {self.max_tokens}: 3 to {self.max_positions - 2} for {self.max_positions} positions"
@@ -148,20 +150,29 @@ class ClapText(nn.Module):
         Reads folders of `save_pretrained`, of transformers' ClapTextModelWithProjection, and of its whole ClapModel
         (laion/larger_clap_general), of which the audio branch is left out. Raises ModelFilesError.
         """
+        folder = files.find(path, FILES)
+        weights = {name: tensor for name, tensor in files.read_weights(folder / WEIGHTS).items() if _is_text(name)}
+        model = cls._new(folder)
+        files.fill(model.roberta, weights, folder / WEIGHTS)
+        files.check_finite(model.roberta, folder / WEIGHTS)
+        return model.eval()
+
+    @classmethod
+    def check_pretrained(cls, path: str | Path) -> None:
+        """Raise ModelFilesError where `from_pretrained` would, without the time and memory that a model takes."""
+        folder = files.find(path, FILES)
+        with torch.device("meta"):
+            model = cls._new(folder)
+        files.check_weights(folder / WEIGHTS, model.roberta, _is_text)
+
+    @classmethod
+    def _new(cls, folder: Path) -> "ClapText":
         from models.autocap.pretrained import read_tokenizer
 
-        folder = files.find(path, FILES)
-        weights = {
-            name: tensor
-            for name, tensor in files.read_weights(folder / WEIGHTS).items()
-            if not name.startswith(_OTHER_BRANCH) and not name.endswith(_DERIVED)
-        }
         try:
-            model = cls(read_text_config(folder / CONFIG), read_tokenizer(folder / TOKENIZER))
+            return cls(read_text_config(folder / CONFIG), read_tokenizer(folder / TOKENIZER))
         except ValueError as error:
             raise ModelFilesError(f"{folder}: {error}") from error
-        files.fill(model.roberta, weights, folder / WEIGHTS)
-        return model.eval()
 
     def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write config.json, model.safetensors and tokenizer.json. `dtype`: of the stored weights, if another."""
@@ -177,6 +188,12 @@ class ClapText(nn.Module):
 _TEXT_MODEL = "clap_text_model"  # transformers' name for it
 _DERIVED = ("position_ids", "token_type_ids")  # buffers that a constructor computes
 _OTHER_BRANCH = ("audio_model.", "audio_projection.", "logit_scale")
+
+
+def _is_text(name: str) -> bool:
+    return not name.startswith(_OTHER_BRANCH) and not name.endswith(_DERIVED)
+
+
 _NAMES = {
     "vocab": "vocab_size",
     "width": "hidden_size",
@@ -206,7 +223,7 @@ def read_text_config(path: Path) -> ClapTextSize:
         defaults = ClapTextConfig()  # what its files leave out means this, and not our default
         known = {ours: values.get(theirs, getattr(defaults, theirs, None)) for ours, theirs in _NAMES.items()}
         max_tokens = known.pop("max_tokens") or min(ClapTextSize.max_tokens, known["max_positions"] - 2)
-        return ClapTextSize(**known, max_tokens=max_tokens)
+        return from_dict(ClapTextSize, known | {"max_tokens": max_tokens})
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelFilesError(f"{path} is no config of a CLAP ({error}): fetch or save the folder again") from error
 

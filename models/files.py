@@ -6,7 +6,7 @@ damaged, or another model's.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelFilesError(f"{path} is damaged or cut short ({error}): fetch it again") from error
 
 
-def check_weights(path: Path) -> None:
-    """Read the header of a weights file, which says how long it must be. Raises ModelFilesError."""
+def check_weights(
+    path: Path, model: nn.Module | None = None, wanted: Callable[[str], bool] = lambda name: True
+) -> None:
+    """Read the header of a weights file, which says how long it must be. Raises ModelFilesError.
+
+    `model`, which may be on `meta`: whether the weights are its own and finite, read one tensor at a time.
+    `wanted`: which names are meant for it.
+    """
     try:
-        with safe_open(path, framework="pt"):
-            pass
+        with safe_open(path, framework="pt") as file:
+            if model is not None:
+                names = [name for name in file.offset_keys() if wanted(name)]
+                _check_fit(model, {name: tuple(file.get_slice(name).get_shape()) for name in names}, path)
+                for name in names:
+                    _check_finite(name, file.get_tensor(name), path)
     except (SafetensorError, OSError) as error:
         raise ModelFilesError(f"{path} is damaged or cut short ({error}): fetch or save it again") from error
 
@@ -130,26 +140,34 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) ->
 
     `source`: what the message names as the origin of the weights.
     """
-    own = dict(stored_tensors(model))
-    missing, unknown = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-    shapes = sorted(name for name in set(own) & set(weights) if weights[name].shape != own[name].shape)
+    _check_fit(model, {name: tuple(tensor.shape) for name, tensor in weights.items()}, source)
+    model.load_state_dict(dict(weights), strict=False)
+
+
+def _check_fit(model: nn.Module, found: Mapping[str, tuple[int, ...]], source: object) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in stored_tensors(model)}
+    missing, unknown = sorted(set(own) - set(found)), sorted(set(found) - set(own))
+    shapes = sorted(name for name in set(own) & set(found) if found[name] != own[name])
     for names, what in ((missing, "missing"), (unknown, "unknown"), (shapes, "of another shape")):
         if names:
             raise ModelFilesError(
                 f"{source}: {len(names)} tensors are {what}, the first is {names[0]}. "
                 f"The weights do not belong to the {CONFIG} beside them: fetch or save the folder again as a whole"
             )
-    model.load_state_dict(dict(weights), strict=False)
 
 
 def check_finite(module: nn.Module, source: object) -> None:
     """Raises ModelFilesError, which names the first tensor with NaN or infinity in it."""
     for name, tensor in stored_tensors(module):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelFilesError(
-                f"{source}: the tensor {name} holds NaN or infinity: the training that wrote it has failed, "
-                "or the file is damaged. Take an earlier checkpoint, or fetch it again"
-            )
+        _check_finite(name, tensor, source)
+
+
+def _check_finite(name: str, tensor: Tensor, source: object) -> None:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise ModelFilesError(
+            f"{source}: the tensor {name} holds NaN or infinity: the training that wrote it has failed, "
+            "or the file is damaged. Take an earlier checkpoint, or fetch it again"
+        )
 
 
 def digest(model: nn.Module, config: Mapping[str, Any]) -> str:
@@ -165,10 +183,10 @@ def stored_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     """What a file holds of a model: each shared tensor once (BART's word table has three names), nothing derived."""
     seen: set[int] = set()
     out = []
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen and not name.endswith(_DERIVED):
-            out.append((name, tensor))
-        seen.add(tensor.data_ptr())
+    for name, tensor in model.state_dict(keep_vars=True).items():  # else each would be an object of its own
+        if id(tensor) not in seen and not name.endswith(_DERIVED):
+            out.append((name, tensor.detach()))
+        seen.add(id(tensor))
     return out
 
 

@@ -60,6 +60,11 @@ class SwinConfig:
         return self.width * 2 ** (len(self.depths) - 1)
 
     @property
+    def max_frames(self) -> int:
+        """Frames of a spectrogram that the image has room for."""
+        return self.image * (self.image // self.mel.num_mels)
+
+    @property
     def num_vectors(self) -> int:
         """Time vectors per window: 32 at the usual sizes."""
         chunks = self.image // self.mel.num_mels  # of time, stacked in the image

@@ -148,19 +148,16 @@ def _to_caption(clip: Clip) -> bool:
 
 
 def model_files(config: CaptionsConfig) -> list[Path]:
-    """The files of the model, checked without loading the weights, for the fingerprint of a dataset.
+    """The files of the model, checked without the memory that it takes, for the fingerprint of a dataset.
 
     A model of the hub is downloaded. Raises ValueError that names the file where one is missing or damaged, and where
     there is neither a folder nor a model of the hub.
     """
-    from models import files
-    from models.autocap import pretrained
+    from models.autocap import AutoCap, pretrained
 
     with _named():
+        AutoCap.check_pretrained(config.model_path)
         folder = pretrained.find(config.model_path)
-        pretrained.read_config(folder / files.CONFIG)
-        pretrained.read_tokenizer(folder / pretrained.TOKENIZER)
-        files.check_weights(folder / files.WEIGHTS)
         return [folder / name for name in pretrained.FILES]
 
 

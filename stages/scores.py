@@ -125,13 +125,12 @@ def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
             return None
         wanted = pretrained.read_config(captioner / files.CONFIG).clap_width
         width = clap.read_text_config(folder / files.CONFIG).joint_width
-        pretrained.read_tokenizer(folder / clap.TOKENIZER)
-        files.check_weights(folder / files.WEIGHTS)
         check(
             width == wanted,
             f"scores.text_model: {folder} gives vectors of {width} numbers, the captioner's CLAP of {wanted}: "
             "take the text branch of the same CLAP",
         )
+        clap.ClapText.check_pretrained(folder)
     return folder
 
 

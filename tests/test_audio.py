@@ -114,6 +114,12 @@ def test_channels_are_averaged_and_int16_is_scaled() -> None:
     torch.testing.assert_close(to_mono(pcm), torch.tensor([0.0, 0.5, -1.0]))
 
 
+def test_arrays_that_run_backwards_or_are_of_another_byte_order_are_read() -> None:
+    x = np.linspace(-0.5, 0.5, 100, dtype=np.float32)
+    torch.testing.assert_close(to_mono(x[::-1]), torch.from_numpy(x).flip(0))
+    torch.testing.assert_close(to_mono(x.astype(">f4")), torch.from_numpy(x))
+
+
 @pytest.mark.parametrize("rate", [16_000, 32_000, 44_100, 48_000])
 def test_a_prepared_clip_has_zero_mean_peak_one_half_and_zeros_behind(rate: int) -> None:
     x_S = prepare_waveform(noise(2, 2 * rate) + 0.3, rate, target_rate_hz=32_000, num_samples=320_000)

@@ -428,6 +428,8 @@ def test_weights_of_another_size_are_refused(untrained: AutoCap, tmp_path: Path)
         ("clap", "depths", [0, 2], "swin: depths are"),
         ("", "token_repeat", 0, "autocap: token_repeat is 0"),
         ("", "window_s", -1, "autocap: window_s is -1"),
+        ("", "window_s", 20, "of which htsat makes 1024 frames at most, not 2001"),
+        ("qformer", "eps", -1, "qformer: eps is -1"),
         ("", "clap_width", "64", "config.clap_width is '64': expected a whole number"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import torch
 import typer
 from typer.testing import CliRunner
 
-from models.autocap import SIZES
+from models.autocap import SIZES, AutoCap
+from models.files import WEIGHTS, read_weights, write_tensors
 from pipeline.cli.caption import caption
 from pipeline.demo.sounds import SAMPLE_RATE_HZ, synthesise
 from stages.caption_files import Unread, caption_files, windows
@@ -161,6 +164,15 @@ def test_bad_usage_is_refused_before_any_file_is_read(options, said):
     assert result.exit_code == 2
     assert said in result.stderr
     assert "a.wav" not in result.stdout
+
+
+def test_a_model_with_nan_is_refused_by_name(tmp_path):
+    folder = shutil.copytree(AutoCap.DEMO, tmp_path / "model")
+    weights = read_weights(folder / WEIGHTS)
+    write_tensors(folder / WEIGHTS, weights | {"clap_in.bias": torch.full_like(weights["clap_in.bias"], torch.nan)})
+    result = run("--model", str(folder), "a.wav")
+    assert result.exit_code == 2
+    assert "the tensor clap_in.bias holds NaN" in result.stderr and "Traceback" not in result.output
 
 
 class Recorder:

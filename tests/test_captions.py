@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.autocap import AutoCap
+from models.files import WEIGHTS, read_weights, write_tensors
 from pipeline.demo.sentences import names
 from pipeline.demo.sounds import SAMPLE_RATE_HZ, synthesise
 from stages.captions import Captions, CaptionsConfig, model_files, window_ms
@@ -47,6 +49,22 @@ def test_a_model_of_the_hub_is_found_before_the_work_or_refused(model, monkeypat
     ]
     with pytest.raises(ValueError, match=r"captions\.model: nobody/nothing: no such folder, and the hub"):
         model_files(CaptionsConfig(model="nobody/nothing"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"clap_in.bias": None}, "1 tensors are missing, the first is clap_in.bias"),
+        ({"clap_in.bias": torch.zeros(3)}, "1 tensors are of another shape, the first is clap_in.bias"),
+        ({"clap_in.bias": torch.full((128,), torch.nan)}, "the tensor clap_in.bias holds NaN"),
+        ({"more": torch.zeros(3)}, "1 tensors are unknown, the first is more"),
+    ],
+)
+def test_weights_that_the_model_could_not_load_are_refused_before_any_work(model, change, said):
+    weights = read_weights(model / WEIGHTS) | change
+    write_tensors(model / WEIGHTS, {name: tensor for name, tensor in weights.items() if tensor is not None})
+    with pytest.raises(ValueError, match=rf"captions\.model: .*{said}"):
+        model_files(CaptionsConfig(model=str(model)))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

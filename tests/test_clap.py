@@ -1,5 +1,6 @@
 """CLAP's text branch: vectors of texts, and the folders they come from."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -108,6 +109,15 @@ def test_the_released_size_is_robertas(tokenizer):
     assert sum(p.numel() for p in model.parameters()) == 124_645_632 + 768 * 512 + 512 + 512 * 512 + 512
 
 
+def test_weights_with_nan_are_refused_by_name(model, tmp_path):
+    broken = copy.deepcopy(model)
+    broken.roberta.text_projection.linear1.bias.data[0] = torch.nan
+    broken.save_pretrained(tmp_path)
+    for read in (ClapText.from_pretrained, ClapText.check_pretrained):
+        with pytest.raises(ModelFilesError, match=r"text_projection\.linear1\.bias holds NaN"):
+            read(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"{}", None])
 def test_a_file_that_is_missing_or_broken_is_refused_by_name(folder, name, damage):
@@ -129,6 +139,14 @@ def test_a_model_of_another_kind_or_size_is_refused(folder, tmp_path):
     (other / "config.json").write_text(json.dumps(values | {"num_hidden_layers": 3}))
     with pytest.raises(ModelFilesError, match="tensors are missing"):
         ClapText.from_pretrained(other)
+    for change, said in (
+        ({"hidden_size": 0}, "text: width is 0"),
+        ({"vocab_size": "x"}, "config.vocab is 'x': expected a whole number"),
+        ({"num_attention_heads": -1}, "text: num_heads is -1"),
+    ):
+        (other / "config.json").write_text(json.dumps(values | change))
+        with pytest.raises(ModelFilesError, match=said):
+            ClapText.from_pretrained(other)
     (other / "config.json").write_text(json.dumps(values | {"vocab_size": 500}))
     with pytest.raises(ModelFilesError, match=r"the tokenizer has 768 tokens, but config\.vocab is 500"):
         ClapText.from_pretrained(other)

@@ -207,9 +207,18 @@ def test_another_kind_of_model_is_refused(flan, tmp_path):
     (folder / "config.json").write_text(json.dumps(values | {"model_type": "bart"}))
     with pytest.raises(ModelFilesError, match=r"config\.json .*model_type is 'bart', expected 't5'"):
         T5Text.from_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps(values | {"vocab_size": 20}))
-    with pytest.raises(ModelFilesError, match="vocab_size is 20"):
-        T5Text.from_pretrained(folder)
+    for change, said in (
+        ({"vocab_size": 20}, "vocab_size is 20"),
+        ({"d_ff": "x"}, "d_ff"),
+        ({"d_ff": 0}, "t5: d_ff is 0"),
+        ({"d_kv": None}, "d_kv"),
+        ({"eos_token_id": -1}, "eos_token_id is -1"),
+        ({"eos_token_id": None}, "eos_token_id is None"),
+        ({"dense_act_fn": "x"}, "t5: 'x'"),
+    ):
+        (folder / "config.json").write_text(json.dumps(values | change))
+        with pytest.raises(ModelFilesError, match=said):
+            T5Text.from_pretrained(folder)
 
 
 def test_encoders_that_the_model_has_not_are_refused():

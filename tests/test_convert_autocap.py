@@ -263,6 +263,32 @@ def test_shapes_that_make_no_model_are_named(official, state, tmp_path, name, sh
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        (
+            "audio_Qformer.bert.encoder.layer.1.attention.self.query.weight",
+            None,
+            "query.weight is missing, where there",
+        ),
+        (
+            "encoder.audio_enc.layers.2.blocks.2.norm1.weight",
+            None,
+            "2.norm1.weight is missing, where there are tensors",
+        ),
+        ("encoder.audio_enc.layers.0.blocks.0.attn.qkv.weight", torch.zeros(()), "of shape (), no weight"),
+        ("clap_proj.bias", torch.zeros(64, dtype=torch.int32), "torch.int32 of shape (64,), no weight"),
+        ("clap_proj.bias", torch.full((64,), 1e300, dtype=torch.float64), "clap_proj.bias holds NaN or infinity"),
+    ],
+)
+def test_tensors_that_lack_or_are_no_weights_are_named(official, state, tmp_path, name, tensor, message):
+    changed = {key: value for key, value in (state | {name: tensor}).items() if value is not None}
+    torch.save(changed, tmp_path / "a.ckpt")
+    said = refused(tmp_path / "a.ckpt", tmp_path / "out", "--tokenizer", byte_tokenizer(tmp_path / "bytes.json"))
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_network_the_tokenizer_is_asked_for(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -320,6 +320,8 @@ def test_the_schedule_is_the_official_one(vectors):
         assert ddim_timesteps(num_steps) == vectors[f"sched.ddim_timesteps_{num_steps}"].tolist()
     at = diffusion.alphas_cumprod[ddim_timesteps(100)]
     torch.testing.assert_close(at.float(), vectors["sched.ddim100_alphas"], rtol=1e-6, atol=0)
+    before = diffusion.alphas_cumprod[[0, *ddim_timesteps(100)[:-1]]]
+    torch.testing.assert_close(before, vectors["sched.ddim100_alphas_prev"], rtol=1e-6, atol=0)
 
 
 def test_the_training_loss_is_the_official_one(vectors, tiny):

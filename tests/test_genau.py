@@ -430,7 +430,7 @@ def test_text_encoders_may_lie_elsewhere(model, folder, tmp_path):
 def test_weights_with_nan_are_refused_by_name(part, tmp_path):
     model = built(TINY)
     if part == "t5":
-        part = "t5.encoder.encoder.final_layer_norm.weight"
+        part = "encoder.final_layer_norm.weight"
         model.text.t5.encoder.encoder.final_layer_norm.weight.data[3] = float("inf")
     else:
         model.parts().state_dict()[part].view(-1)[0] = float("nan")

@@ -56,12 +56,20 @@ def test_the_second_way_gives_the_official_numbers(vectors: Vectors) -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize(
-    ("section", "config"), [("fit_tiny_patch2", TINY_PATCH2), pytest.param("fit_yaml", SIZES["yaml"], marks=SLOW)]
+    ("section", "config"),
+    [
+        ("fit_tiny_patch2", TINY_PATCH2),
+        pytest.param("fit_yaml", SIZES["yaml"], marks=SLOW),
+        pytest.param("fit_S", SIZES["s"], marks=SLOW),
+    ],
 )
-def test_larger_patches_give_the_same_noise(vectors: Vectors, section: str, config: FitConfig) -> None:
+def test_larger_patches_and_the_papers_size_give_the_same_noise(
+    vectors: Vectors, section: str, config: FitConfig
+) -> None:
     weights = filled(vectors, section)
-    model = Fit(config).eval()
-    model.load_state_dict(from_official(weights, config)[0])
+    with torch.device("meta"):  # no time is spent on random weights
+        model = Fit(config).eval()
+    model.load_state_dict(from_official(weights, config)[0], assign=True)
     x = vectors.input(f"{section}.x", 2, config.channels, config.max_frames, 1)[..., 0]
     y = vectors.input(f"{section}.y", 2, 1, config.context.summary_width)[:, 0]
     t, ids = torch.tensor([7, 981]), torch.tensor([0, 3])

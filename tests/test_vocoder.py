@@ -224,6 +224,10 @@ def test_spectrograms_of_another_shape_are_refused(tiny: Vocoder, shape: tuple[i
         ({"rate_kernels": (4, 16, 8, 4, 4)}, "below its rate"),
         ({"width": 1_000}, "multiple of 32"),
         ({"kernels": (3, 8)}, "odd"),
+        ({"kernels": ()}, r"kernels are \(\)"),
+        ({"kernels": (-1, 3)}, "each 1 or more"),
+        ({"dilations": (0, 1)}, "dilations are"),
+        ({"rates": (-5, -4, 2, 2, 2)}, "rates are"),
     ],
 )
 def test_a_config_that_cannot_be_built_is_refused(change: dict, message: str) -> None:

@@ -97,6 +97,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _check(model: "AutoCap", num_beams: int, max_new_tokens: int, batch_size: int | None) -> None:
+    for name, value in (("num_beams", num_beams), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if not isinstance(value, int | None):
+            raise ValueError(f"{name} is {value!r}: write a whole number")
     longest = model.config.bart.max_positions - 1
     if not 1 <= max_new_tokens <= longest:
         raise ValueError(f"max_new_tokens is {max_new_tokens}: 1 to {longest}, the positions of this model's decoder")

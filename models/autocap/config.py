@@ -27,6 +27,8 @@ class QFormerConfig:
         check_positive("qformer", self, "num_queries", "width", "num_layers", "num_heads", "ffn_width")
         check_share("qformer", self, "dropout")
         check_heads("qformer", self.width, self.num_heads)
+        if self.eps <= 0:
+            raise ValueError(f"qformer: eps is {self.eps}: write more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +78,13 @@ class AutoCapConfig:
             raise ValueError(f"clap_in_loss is {self.clap_in_loss!r}: {' or '.join(CLAP_PLACES)}")
         check_positive("autocap", self, "clap_width", "token_repeat", "max_metadata_tokens", "max_caption_tokens")
         check_share("autocap", self, "feature_dropout")
-        if self.window_s <= 0:
-            raise ValueError(f"autocap: window_s is {self.window_s}: write more than 0 seconds")
+        for name, encoder in (("htsat", self.htsat), ("clap", self.clap)):
+            frames = self.window_s * encoder.mel.sample_rate_hz / encoder.mel.hop + 1
+            if not self.window_s > 0 or frames > encoder.max_frames:
+                raise ValueError(
+                    f"autocap: window_s is {self.window_s}: write seconds above 0, of which {name} makes "
+                    f"{encoder.max_frames} frames at most, not {frames:.0f}"
+                )
         longest = self.qformer.num_queries + self.max_metadata_tokens + 4  # clap, boa, eoa, </s>
         if longest > self.bart.max_positions:
             raise ValueError(

@@ -244,6 +244,8 @@ class AutoCap(nn.Module):
         the window. `titles`, `video_captions`: what is known about each clip; "" or None where nothing is.
         `batch_size`: clips at once, 16 on a CPU and 256 on a GPU if not given; halved where memory runs out.
 
+        Silence gets a caption, too: leaving it out is the caller's, as the captions stage does (`silence_dbfs`).
+
         Clips with metadata of similar length share a batch. A clip's caption does not depend on the others: in another
         batch its logits differ by rounding alone, which decides only between two captions of equal score.
         Deterministic: the same call gives the same captions, bit for bit on a CPU with a fixed number of threads.
@@ -268,20 +270,36 @@ class AutoCap(nn.Module):
     def from_pretrained(
         cls, path: str | Path, *, dtype: torch.dtype = torch.float32, compiled: bool = False
     ) -> "AutoCap":
-        """The model in a folder, or in a repository of the Hugging Face hub, in eval mode. See `pretrained.load`.
+        """The model in a folder, or in a repository of the Hugging Face hub ("owner/name"), in eval mode.
+
+        Raises ModelFilesError that names what is missing, damaged or of another model.
 
         `dtype`: of the weights; `dtype_for(device)` names the fastest. `compiled`: see `compile_encoders`.
         """
-        config, tokenizer, weights = pretrained.load(path)
-        try:
-            model = cls(config, tokenizer)
-        except ValueError as error:
-            raise ModelFilesError(f"{path}: {error}") from error
-        files.fill(model, weights, Path(path) / files.WEIGHTS)
-        files.check_finite(model, Path(path) / files.WEIGHTS)
+        folder = pretrained.find(path)
+        model = cls._new(folder)
+        files.fill(model, files.read_weights(folder / files.WEIGHTS), folder / files.WEIGHTS)
+        files.check_finite(model, folder / files.WEIGHTS)
         if compiled:
             model.compile_encoders()
         return model.to(dtype).eval()
+
+    @classmethod
+    def check_pretrained(cls, path: str | Path) -> None:
+        """Raise ModelFilesError where `from_pretrained` would, without the time and memory that a model takes."""
+        folder = pretrained.find(path)
+        with torch.device("meta"):
+            model = cls._new(folder)
+        files.check_weights(folder / files.WEIGHTS, model)
+
+    @classmethod
+    def _new(cls, folder: Path) -> "AutoCap":
+        config = pretrained.read_config(folder / files.CONFIG)
+        tokenizer = pretrained.read_tokenizer(folder / pretrained.TOKENIZER)
+        try:
+            return cls(config, tokenizer)
+        except ValueError as error:
+            raise ModelFilesError(f"{folder}: {error}") from error
 
     def compile_encoders(self) -> None:
         """Let torch.compile fuse the audio encoders, the Q-Former and BART's encoder when they first run.

@@ -15,6 +15,7 @@ from models.audio import MelConfig
 from models.autocap.config import SIZES, AutoCapConfig, BartSize, QFormerConfig
 from models.files import ModelFilesError
 from models.swin import SwinConfig
+from models.take import count
 
 _HTSAT, _CLAP = "encoder.audio_enc", "clap_model.model.audio_branch"
 _BART_ALIAS, _BART = "special_tokens_embed.model.", "decoder.model."
@@ -70,12 +71,16 @@ def from_official(
                 continue
             raise ModelFilesError(f"official AutoCap: {official} is missing: {describe(tensors)}")
         used.add(official)
-        tensor = by_name[official][rows] if rows else by_name[official]
+        tensor = by_name[official]
+        if not (tensor.is_floating_point() or official.endswith("num_batches_tracked")) or (rows and not tensor.ndim):
+            found = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+            raise ModelFilesError(f"official AutoCap: {official} is {found}, no weight: fetch the file again")
+        tensor = tensor[rows].clone() if rows else tensor
         if tensor.is_floating_point():
+            tensor = tensor.float()
             if not bool(torch.isfinite(tensor).all()):
                 raise ModelFilesError(f"official AutoCap: {official} holds NaN or infinity: fetch the file again")
-            tensor = tensor.float()
-        state[ours] = tensor.clone() if rows else tensor
+        state[ours] = tensor
     for official, name in aliases.items():
         if name in used and torch.equal(tensors[official], by_name[name]):
             used.add(official)
@@ -143,13 +148,13 @@ def _sizes_of(by_name: Mapping[str, Tensor], shape: Callable[[str, int], torch.S
         qformer=QFormerConfig(
             num_queries=num_queries,
             width=qformer_width,
-            num_layers=_count(by_name, "audio_Qformer.bert.encoder.layer.{}.attention.self.query.weight"),
+            num_layers=count(by_name, "audio_Qformer.bert.encoder.layer.{}.attention.self.query.weight"),
             ffn_width=shape("audio_Qformer.bert.encoder.layer.0.intermediate_query.dense.weight", 2)[0],
         ),
         bart=BartSize(
             vocab=vocab,
             width=width,
-            num_layers=_count(by_name, _BART + "encoder.layers.{}.fc1.weight"),
+            num_layers=count(by_name, _BART + "encoder.layers.{}.fc1.weight"),
             num_heads=heads[width],
             ffn_width=shape(_BART + "encoder.layers.0.fc1.weight", 2)[0],
             max_positions=shape(_BART + "encoder.embed_positions.weight", 2)[0] - 2,
@@ -198,24 +203,17 @@ def _without_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
     return by_name, {name: target for name, target in canonical.items() if name != target}
 
 
-def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
-    number = 0
-    while pattern.format(number) in tensors:
-        number += 1
-    return number
-
-
 def _swin(
     tensors: Mapping[str, Tensor], prefix: str, shape: Callable[[str, int], torch.Size], mel: MelConfig
 ) -> SwinConfig:
     width, _, patch, _ = shape(f"{prefix}.patch_embed.proj.weight", 4)
-    num_stages = _count(tensors, prefix + ".layers.{}.blocks.0.norm1.weight")
+    num_stages = count(tensors, prefix + ".layers.{}.blocks.0.norm1.weight")
     blocks = [f"{prefix}.layers.{stage}.blocks" for stage in range(num_stages)]
     return SwinConfig(
         mel=mel,
         patch=patch,
         width=width,
-        depths=tuple(_count(tensors, names + ".{}.norm1.weight") for names in blocks),
+        depths=tuple(count(tensors, names + ".{}.norm1.weight") for names in blocks),
         heads=tuple(shape(f"{names}.0.attn.relative_position_bias_table", 2)[1] for names in blocks),
     )
 

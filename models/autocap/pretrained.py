@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models import files
 from models.autocap.config import AutoCapConfig
@@ -13,15 +13,6 @@ from models.files import CONFIG, WEIGHTS, ModelFilesError
 TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 FORMAT = "autocap/1"
-
-
-def load(path: str | Path) -> tuple[AutoCapConfig, CaptionTokenizer, dict[str, Tensor]]:
-    """What a model is made of, from a folder or from a Hugging Face hub repository ("owner/name").
-
-    Raises ModelFilesError.
-    """
-    folder = find(path)
-    return read_config(folder / CONFIG), read_tokenizer(folder / TOKENIZER), files.read_weights(folder / WEIGHTS)
 
 
 def find(path: str | Path) -> Path:

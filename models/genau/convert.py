@@ -15,7 +15,6 @@ from torch import Tensor
 
 from models import files
 from models.autocap.convert import clap_text, read_bart_tokenizer
-from models.autocap.official import clap_text_from_official
 from models.checkpoint import read_checkpoint
 from models.clap import ClapText
 from models.files import ModelFilesError
@@ -174,7 +173,7 @@ def _clap_encoder(own: Mapping[str, Tensor], path: str | Path | None, tokenizer:
     if path is not None:
         return ClapText.from_pretrained(path)
     branch = {name[name.index("text_") :]: tensor for name, tensor in own.items() if _is_text_branch(name)}
-    if tokenizer is None or clap_text_from_official(branch) is None:
+    if tokenizer is None or not branch:
         return None
     return clap_text(branch, read_bart_tokenizer(tokenizer), max_tokens=_CLAP_MAX_TOKENS)
 

@@ -76,7 +76,6 @@ def load_text(
     text = TextEncoders.from_pretrained(
         config.text, t5=t5_path or folder / T5_FOLDER, clap=clap_path or folder / CLAP_FOLDER
     )
-    files.check_finite(text, "text encoders")
     try:
         text.check_widths(config.backbone.context)
     except ValueError as error:

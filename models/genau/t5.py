@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import T5Config, T5EncoderModel
 
 from models import files
+from models.config import check_positive
 from models.files import CONFIG, WEIGHTS, ModelFilesError
 
 TOKENIZER = "tokenizer.json"
@@ -79,7 +80,7 @@ class T5Text(nn.Module):
             values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             if values.get("model_type") not in ("t5", "mt5"):
                 raise ValueError(f"model_type is {values.get('model_type')!r}, expected 't5'")
-            config = T5Config.from_dict(values)
+            config = _checked(values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ModelFilesError(
                 f"{folder / CONFIG} is no config of a T5 ({error}): fetch the folder again"
@@ -90,13 +91,14 @@ class T5Text(nn.Module):
             raise ModelFilesError(f"{folder / TOKENIZER} is no tokenizer ({error}): fetch the folder again") from error
         try:
             model = cls(config, bpe)
-        except ValueError as error:
-            raise ModelFilesError(f"{folder}: {error}") from error
+        except (ValueError, KeyError) as error:  # KeyError: of an activation that transformers has not
+            raise ModelFilesError(f"{folder}: {error}: fetch the folder again") from error
         weights = files.read_weights(folder / WEIGHTS)
         if _TABLE_AGAIN in weights:
             weights.setdefault(_TABLE, weights.pop(_TABLE_AGAIN))
         own = {name: tensor for name, tensor in weights.items() if name == _TABLE or name.startswith("encoder.")}
         files.fill(model.encoder, own, folder / WEIGHTS)
+        files.check_finite(model.encoder, folder / WEIGHTS)
         return model.eval()
 
     def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -109,6 +111,21 @@ class T5Text(nn.Module):
         values = {name: value for name, value in values.items() if name not in ("transformers_version", "dtype")}
         text = json.dumps(values, indent=2, sort_keys=True)
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _checked(values: dict[str, Any]) -> T5Config:
+    """Raises ValueError that names a setting which makes no encoder."""
+    try:
+        config = T5Config.from_dict(values)
+    except Exception as error:  # transformers has errors of its own for values of another type
+        raise ValueError(str(error)) from error
+    for name in ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"):
+        if not isinstance(getattr(config, name), int):
+            raise ValueError(f"{name} is {getattr(config, name)!r}, expected a whole number")
+    check_positive("t5", config, "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+    if not isinstance(config.eos_token_id, int) or not 0 <= config.eos_token_id < config.vocab_size:
+        raise ValueError(f"eos_token_id is {config.eos_token_id!r}, expected one of {config.vocab_size} tokens")
+    return config
 
 
 def pool(words_BNW: Tensor, mask_BN: Tensor) -> Tensor:

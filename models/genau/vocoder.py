@@ -35,6 +35,11 @@ class VocoderConfig:
     dilations: tuple[int, ...] = (1, 3, 5)  # within each residual block, one after the other
 
     def __post_init__(self) -> None:
+        for name in ("rates", "rate_kernels", "kernels", "dilations"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ValueError(
+                    f"vocoder: {name} are {getattr(self, name)}: write one number at least, each 1 or more"
+                )
         if len(self.rates) != len(self.rate_kernels):
             raise ValueError(f"vocoder: {len(self.rates)} rates, but {len(self.rate_kernels)} rate_kernels")
         if any(kernel < rate for rate, kernel in zip(self.rates, self.rate_kernels, strict=True)):

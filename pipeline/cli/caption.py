@@ -70,6 +70,7 @@ def caption(
 def _load(model: str, num_beams: int, device: str) -> "Captions":
     import torch
 
+    from models.files import ModelFilesError
     from stages.captions import Captions, CaptionsConfig, model_files
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -79,7 +80,7 @@ def _load(model: str, num_beams: int, device: str) -> "Captions":
         config = CaptionsConfig(model=model, num_beams=num_beams, device=device, num_threads=threads)
         model_files(config)
         return Captions(config)
-    except ValueError as error:
+    except (ModelFilesError, ValueError) as error:
         raise ForeseenError(str(error).replace("captions.", "--", 1)) from error
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline.training.lamb import Lamb
 
 OPTIMIZERS = ("adam", "adamw", "lamb")
+WARMUP_FROM = 1 / 500  # share of the peak that the first step has, as GenAu was released
 
 
 def make_optimizer(
@@ -51,8 +52,8 @@ def parameter_groups(trained: Iterable[nn.Parameter], weight_decay: float) -> li
 
 
 def learning_rate(step: int, *, peak: float, steps: int, warmup_steps: int, min_share: float) -> float:
-    """Linear warm-up, then a cosine down to `min_share` of the peak."""
+    """Linear warm-up from `WARMUP_FROM`, then a cosine down to `min_share` of the peak, both as released."""
     if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
+        return peak * (WARMUP_FROM + (1 - WARMUP_FROM) * step / warmup_steps)
     done = (step - warmup_steps) / max(steps - warmup_steps, 1)
     return peak * (min_share + (1 - min_share) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.genau.config import ContextConfig, FitConfig
 from models.genau.fit import Fit
-from models.genau.official.take import count, shape_of, take
+from models.take import count, shape_of, take
 
 _TOP = {
     "latents": "latents",

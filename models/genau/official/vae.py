@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from models.genau.discriminator import PatchDiscriminator
-from models.genau.official.take import count, shape_of, take
 from models.genau.perceptual import Lpips
 from models.genau.vae import VAE, VAEConfig
+from models.take import count, shape_of, take
 
 _LPIPS, _DISCRIMINATOR = "loss.perceptual_loss.", "loss.discriminator."
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.genau.official.take import count, shape_of, take
 from models.genau.vocoder import Vocoder, VocoderConfig
+from models.take import count, shape_of, take
 
 _COMPILED = "_orig_mod."
 # Length and direction of a weight: as weight norm named them in turn.
@@ -45,6 +45,9 @@ def fold_weight_norm(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
                 if length_name not in tensors:
                     raise ValueError(f"official vocoder: {name} is there, but {length_name} is missing")
                 plain = plain.removesuffix(direction) + "weight"
+                lengths, wanted = tensors[length_name].shape, (*tensor.shape[:1], *(1 for _ in tensor.shape[1:]))
+                if lengths != wanted:
+                    raise ValueError(f"official vocoder: {length_name} has shape {tuple(lengths)}, expected {wanted}")
                 norm = torch.linalg.vector_norm(tensor.float(), dim=tuple(range(1, tensor.ndim)), keepdim=True)
                 folded[plain] = (tensor.float() * (tensors[length_name].float() / norm)).to(tensor.dtype)
                 origin[plain] = (name, length_name)

@@ -18,7 +18,9 @@ def take(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) ->
                 f"official {what}: {name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}: "
                 "these are no weights of this size"
             )
-        if not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_floating_point() and like.is_floating_point():
+            raise ValueError(f"official {what}: {name} holds {tensor.dtype}, expected floating point numbers")
+        if not bool(torch.isfinite(tensor.to(like.dtype)).all()):  # float64 may hold more than float32 can
             raise ValueError(f"official {what}: {name} holds NaN or infinity: the file is damaged, fetch it again")
         state[name] = tensor
     return state
@@ -35,8 +37,21 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, what: str, ndim: int) -> 
 
 
 def count(tensors: Mapping[str, Tensor], pattern: str) -> int:
-    """How many of `pattern.format(0)`, `pattern.format(1)`, ... there are."""
+    """How many of `pattern.format(0)`, `pattern.format(1)`, ... there are.
+
+    Raises ValueError where one is missing and other tensors of its part, or of later ones, are there: nobody wants a
+    smaller model made of what is left of a larger one.
+    """
+    prefix, _, suffix = pattern.partition("{}.")
+    part, _, more = suffix.partition(".")
+    indices = set()
+    for name in tensors:
+        index, _, rest = name.removeprefix(prefix).partition(".")
+        if name.startswith(prefix) and index.isdecimal() and (not more or rest.partition(".")[0] == part):
+            indices.add(int(index))
     number = 0
     while pattern.format(number) in tensors:
         number += 1
+    if beyond := [index for index in indices if index >= number]:
+        raise ValueError(f"{pattern.format(number)} is missing, where there are tensors of number {max(beyond)}")
     return number
