@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.config import BuildConfig, ConfigError, explain_difference, fingerprint, identity
-from pipeline.dataset.log import DESCRIPTION, DatasetError, Log, State, describe, read_state
+from pipeline.dataset.log import DESCRIPTION, DatasetError, Log, State, read_state
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import Store, open_store
 from pipeline.dataset.writer import Proposal, WriteFailed
-from pipeline.errors import BAD_USAGE, DONE, FINISHED_WITH_FAILURES, INTERRUPTED, REFUSED, ForeseenError
+from pipeline.errors import BAD_USAGE, DONE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError, Refused
 from pipeline.events import RunEvents, library_versions
-from pipeline.plan import Found, Source, append_found, read_rows
+from pipeline.plan import Found, Source, append_found, check_kind, read_rows
 from pipeline.segments import KIND as SEGMENTS
 from stages.ffmpeg import ffmpeg_exe
 from stages.reasons import Status
@@ -29,12 +29,6 @@ CLIPS = "clips"
 _LEAST_FREE_BYTES = 16_000_000
 _REFUSED_ALONE_S = 30.0
 """Until a video is tried again whose egress refused it while another one was open."""
-
-
-class Refused(ForeseenError):
-    """The build may not work on this dataset as things are."""
-
-    exit_code = REFUSED
 
 
 class Flow(Protocol):
@@ -111,7 +105,7 @@ def prepare(
             "that an earlier build wrote"
         )
     else:
-        _check_kind(store, kind)
+        check_kind(store, kind)
         state = read_state(store)
     try:
         found = source.find(store, state) if source else None
@@ -121,13 +115,6 @@ def prepare(
     job.check(state)
     _check_machine(store)
     return job
-
-
-def _check_kind(store: Store, kind: str) -> None:
-    there = describe(store)["kind"]
-    if there != kind:
-        told = "add --until segments, or name another --out" if there == SEGMENTS else "name another --out"
-        raise Refused(f"{store.url} is a dataset of {there}, and this build makes {kind}: {told}")
 
 
 def _check_machine(store: Store) -> None:
@@ -185,7 +172,7 @@ def run(
                 sleep(max(0.0, parked.until - clock()))
                 outcome.parked, outcome.parked_until = 0, None
                 continue
-            for proposal in flow.run(list(read_rows(job.store, log.state, rows))):
+            for proposal in flow.run(list(read_rows(job.store, log.state, rows, parked.refusals))):
                 parked.add(proposal, clock())
                 if not (proposal.add or proposal.done or proposal.retry):
                     continue
@@ -225,12 +212,14 @@ class _Parked:
     def __init__(self) -> None:
         self._waiting: list[tuple[float, RowSet]] = []  # until when, which rows
         self._shut_until = 0.0  # no egress is open before
+        self.refusals: dict[int, int] = {}  # of rows that were asked for, in this run
 
     def add(self, proposal: Proposal, now: float) -> None:
         if proposal.parked:
             until = proposal.parked_until or now + _REFUSED_ALONE_S
             self._waiting.append((until, RowSet(proposal.parked)))
             self._shut_until = max(self._shut_until, proposal.parked_until or 0.0)
+            self.refusals.update(proposal.refusals)
 
     def release(self, now: float) -> None:
         """Forget those whose time has come."""

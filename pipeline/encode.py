@@ -30,7 +30,7 @@ from pipeline.dataset.shard import Sample
 from pipeline.dataset.store import Store, open_store
 from pipeline.dataset.writer import Writer, WriterConfig, writing
 from pipeline.encoder import EncodeConfig, Encoder
-from pipeline.errors import DONE, FINISHED_WITH_FAILURES, REFUSED, ForeseenError
+from pipeline.errors import DONE, FINISHED_WITH_FAILURES, Refused
 from pipeline.training.clips import DataError, UnreadableClipError
 from pipeline.training.stored import StoredClips
 from stages.text import printable
@@ -38,12 +38,6 @@ from stages.text import printable
 CODE_VERSION = 1
 """Raised by hand when the same settings would give other latents than before."""
 MAX_UNREADABLE = 0.05  # of the clips; where it is more, the command ends with exit code 1
-
-
-class Refused(ForeseenError):
-    """The place holds latents of another model or of other settings."""
-
-    exit_code = REFUSED
 
 
 @dataclass

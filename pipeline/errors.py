@@ -14,3 +14,9 @@ class ForeseenError(Exception):
     """Something that the user can mend. The message names the file, field or place, and says what to do."""
 
     exit_code = BAD_USAGE
+
+
+class Refused(ForeseenError):
+    """The work may not be done on this dataset as things are."""
+
+    exit_code = REFUSED

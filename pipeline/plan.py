@@ -2,18 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset.log import DESCRIPTION, DatasetError, File, Log, State, read_state
+from pipeline.dataset.log import DESCRIPTION, DatasetError, File, Log, State, describe, read_state
 from pipeline.dataset.parquet import parquet_bytes, read_parquet
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import NameTaken, Store, open_store
+from pipeline.errors import Refused
 from stages.records import CLIP_TYPE, VIDEO_SCHEMA, Video, to_table
 
 PLAN_CLIP_TYPE = pa.struct(
@@ -129,6 +131,14 @@ def append_found(log: Log, found: Found, committed: Callable[[int], None] = lamb
     return total
 
 
+def check_kind(store: Store, kind: str) -> None:
+    """Raises Refused where the dataset is of another kind, clips or segments, than what is to be made."""
+    there = describe(store)["kind"]
+    if there != kind:
+        told = "add --until segments, or name another --out" if there == "segments" else "name another --out"
+        raise Refused(f"{store.url} is a dataset of {there}, and this is about {kind}: {told}")
+
+
 def plan_from(
     source: Source, out: str, *, kind: str = "clips", committed: Callable[[int], None] = lambda rows: None
 ) -> Found:
@@ -144,6 +154,7 @@ def plan_from(
                 f"{store.url} is not empty and not a dataset (it has no {DESCRIPTION}): name a new directory, or the "
                 "one that an earlier plan or build wrote"
             )
+        check_kind(store, kind)
         state = read_state(store)
     found = source.find(store, state)
     log = Log.begin(store, kind=kind, fingerprint=state.fingerprint, settings=state.settings)
@@ -181,8 +192,10 @@ def _append(log: Log, table: pa.Table) -> None:
     log.commit(add=[File(name=name, sha256=digest, bytes=len(data), counts={"rows": len(table)})])
 
 
-def read_rows(store: Store, state: State, rows: RowSet) -> Iterator[pa.Table]:
-    """The plan's rows with these numbers, in order, one table per plan file, with their `attempt`."""
+def read_rows(
+    store: Store, state: State, rows: RowSet, refusals: Mapping[int, int] = MappingProxyType({})
+) -> Iterator[pa.Table]:
+    """The plan's rows with these numbers, in order, one table per plan file, with their `attempt` and `refusals`."""
     first = 0
     for name in state.names("plan"):
         end = first + state.files[name].counts["rows"]
@@ -190,7 +203,8 @@ def read_rows(store: Store, state: State, rows: RowSet) -> Iterator[pa.Table]:
         if here:
             table = _with_all_columns(read_parquet(store, name)).take([row - first for row in here])
             attempts = [state.retry[row].attempt if row in state.retry else 0 for row in here]
-            yield table.append_column("attempt", pa.array(attempts, pa.int32()))
+            table = table.append_column("attempt", pa.array(attempts, pa.int32()))
+            yield table.append_column("refusals", pa.array([refusals.get(row, 0) for row in here], pa.int32()))
         first = end
 
 

@@ -19,9 +19,11 @@ from pipeline.segments import SegmentsSource, is_segments
 from stages.local import portable
 from stages.records import TO_THE_END, Clip, Video, safe_video_id
 from stages.sources import CaptionedAudio, SourceError, locate, read_audio_list, read_folder
-from stages.sources.lists import Thresholds, VideoList, open_list
+from stages.sources.lists import Thresholds, VideoList, freesound_ids, open_list
 from stages.text import printable
 
+_RELEASED = "autorecap"
+_NO_RELEASED = "--min-clap and --min-seconds are for clips of the released AutoReCap-XL, and no list holds any"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -61,6 +63,8 @@ class ListSource:
         started = time.monotonic()
         opened = [_open(argument) for argument in self.lists]  # all of them, before the first is read
         excluded = [_open(argument) for argument in self.exclude]
+        if self.thresholds not in (None, Thresholds()) and all(each.layout.kind != _RELEASED for each in opened):
+            raise SourceError(_NO_RELEASED)
         gathered = Gathered()
         with explained():
             for source in excluded:
@@ -91,13 +95,19 @@ class AudioSetSource:
         videos: dict[str, Video] = {}
         lines, reports = [], []
         skipped: dict[str, list[str]] = {}
+        excluded = [_open(argument) for argument in self.exclude]
+        freesound = {name for source in excluded if source.layout.whole for name in freesound_ids(source.path)}
         for path, folder in self.sets:
             listed = read_audio_list(path, skip_damaged=True)
             located = locate(listed, folder)
             skipped[path] = located.skipped
             banned = self._excluded([clip.youtube_id for clip in located.clips if clip.youtube_id])
             name = _set_name(path)
-            kept = [_video(clip, name) for clip in located.clips if clip.youtube_id not in banned]
+            kept = [
+                _video(clip, name)
+                for clip in located.clips
+                if clip.youtube_id not in banned and clip.freesound_id not in freesound
+            ]
             fresh = {video.video_id: video for video in kept if video.video_id not in videos}
             videos |= fresh
             counts = {
@@ -209,28 +219,33 @@ def of_arguments(
     """
     sets = [parts for argument in lists if (parts := _set_and_folder(argument))]
     files = [argument for argument in lists if not _set_and_folder(argument)]
-    files += [f"autorecap={path}" for path in released]
+    files += [f"{_RELEASED}={path}" for path in released]
     sources: list[Source] = []
     if files:
         sources.append(ListSource(files, exclude, times, thresholds, progress))
     if sets:
         sources.append(AudioSetSource(sets, exclude))
+    if not files and thresholds not in (None, Thresholds()):
+        raise SourceError(_NO_RELEASED)
     if not sources:
         raise SourceError("no list is named: give at least one, such as eval_segments.csv")
     return sources[0] if len(sources) == 1 else Together(sources)
 
 
 def of_build(videos: str | None, lists: Sequence[str], **options: Any) -> Source | None:
-    """What a build is told to plan from: a folder or a dataset of segments, lists, or both; None for neither.
+    """What a build is told to plan from: a folder or a dataset of segments, or lists; None for neither.
 
     `options`: those of `of_arguments`. Raises SourceError.
     """
-    sources: list[Source] = []
+    has_lists = bool(lists or options.get("released"))
+    if videos is not None and has_lists:  # they may name the same videos, and neither knows of the other's
+        raise SourceError(
+            "--videos and lists in one build: name one of them now and the other in a second build into the same "
+            "--out, which appends what is new"
+        )
     if videos is not None:
-        sources.append(SegmentsSource(videos) if is_segments(videos) else FolderSource(videos))
-    if lists or options.get("released"):
-        sources.append(of_arguments(lists, **options))
-    return Together(sources) if len(sources) > 1 else next(iter(sources), None)
+        return SegmentsSource(videos) if is_segments(videos) else FolderSource(videos)
+    return of_arguments(lists, **options) if has_lists else None
 
 
 def _set_and_folder(argument: str) -> tuple[str, str] | None:

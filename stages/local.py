@@ -1,5 +1,6 @@
 """Files that lie here or elsewhere, opened, or as local paths."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -31,6 +32,8 @@ def is_remote(path: str) -> bool:
 def open_bytes(path: str) -> Iterator[BinaryIO]:
     """The file at a path or URL, to be read. Raises OSError, whatever a service calls its failures."""
     if not is_remote(path):
+        if _local(path).is_fifo():  # it would be waited for
+            raise OSError(errno.EINVAL, "it is a pipe: save what it gives to a file", path)
         with _local(path).open("rb") as file:
             yield file
         return

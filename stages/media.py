@@ -21,7 +21,7 @@ from stages.settings import check, setting
 from stages.text import printable
 from stages.youtube.ids import is_youtube
 from stages.youtube.player import VideoMeta, described
-from stages.youtube.problem import Problem
+from stages.youtube.problem import Problem, ended
 
 if TYPE_CHECKING:
     from stages.youtube.audio import YoutubeAudio
@@ -117,7 +117,7 @@ class Media:
         except MediaError as error:
             return video.ended(Reason.TIMEOUT if error.timeout else Reason.UNDECODABLE, f"{name}: {error}")
         except Problem as problem:
-            return video.ended(problem.reason, f"{name}: {problem.detail}", not_before=problem.not_before)
+            return ended(video, problem, name)
         past_end = sum(clip.verdict is Verdict.PAST_END for clip in clips)
         if clips and past_end == len(clips):
             return video.ended(Reason.UNDECODABLE, f"{name}: no audio could be decoded in any clip")

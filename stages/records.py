@@ -122,6 +122,7 @@ class Video:
     detail: str = ""  # what was found, for people: names the file or the field
     attempt: int = 0  # how often it was tried before
     not_before: float | None = None  # Unix time before which another try makes no sense, where that is known
+    refusals: int = 0  # how often in this run asking for it was answered by a refusal of who asks
     bytes_read: int = 0
     bytes_saved: int = 0  # of the media that was fetched in parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
@@ -203,6 +204,7 @@ VIDEO_SCHEMA = pa.schema(
         ("detail", pa.string()),
         ("attempt", pa.int32()),
         ("not_before", pa.float64()),
+        ("refusals", pa.int32()),
         ("bytes_read", pa.int64()),
         ("bytes_saved", pa.int64()),
         ("seconds", pa.map_(pa.string(), pa.float64())),

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import Refused, prepare, run
+from pipeline.build import prepare, run
 from pipeline.config import ConfigError, load_config
 from pipeline.dataset.log import DatasetError, Fenced, Log, read_state
 from pipeline.dataset.store import StoreError, open_store
 from pipeline.dataset.writer import WriteFailed
+from pipeline.errors import Refused
 from pipeline.plan import append_found
 from pipeline.sources import FolderSource
 from stages.reasons import Reason, Status

@@ -17,8 +17,9 @@ from pipeline.cli import app
 from pipeline.dataset.log import DatasetError, read_state
 from pipeline.dataset.store import open_store
 from pipeline.dataset.view import DatasetView
-from pipeline.encode import Refused, encode
+from pipeline.encode import encode
 from pipeline.encoder import EncodeConfig
+from pipeline.errors import Refused
 from pipeline.training.clips import DataError, Latent
 from pipeline.training.manifest import check_latents, latent_sets, open_clips, open_manifest, scale_factor
 from tests.datasets import Growing

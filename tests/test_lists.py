@@ -186,6 +186,9 @@ def test_files_that_are_no_list_are_refused_with_what_they_are(tmp_path):
     with os.fdopen(write_end, "wb"), pytest.raises(SourceError, match="is a pipe"):
         open_list(f"/dev/fd/{read_end}")
     os.close(read_end)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SourceError, match="is a pipe"):
+        open_list(str(tmp_path / "fifo"))
 
 
 def test_released_lines_come_with_captions_scores_and_a_null_score_stays(tmp_path):

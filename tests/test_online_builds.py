@@ -19,6 +19,7 @@ from stages.transcripts import Transcripts
 from stages.youtube.client import Youtube
 from tests.fakes.clock import FakeClock
 from tests.fakes.youtube import MISHAPS, FakeVideo, FakeYouTube, running
+from tests.fakes.youtube.videos import OF_WHO_ASKS
 from tests.plain_flow import PlainFlow
 
 HOUR_S = 3_600
@@ -50,13 +51,12 @@ REASONS = {
     "bot": "",
 }
 """How a video of each mishap ends that befalls transcripts."""
-ONCE = ("429", "429_retry_after", "captcha", "bot")
 
 
 def videos_of(count: int) -> dict[str, FakeVideo]:
     """So many of each mishap, mixed."""
     return {
-        f"v{number:04d}-{kind:05d}": FakeVideo(title=name, mishap=name, times=3 if name in ONCE else None)
+        f"v{number:04d}-{kind:05d}": FakeVideo(title=name, mishap=name, times=3 if name in OF_WHO_ASKS else None)
         for number in range(count)
         for kind, name in enumerate(REASONS)
     }
@@ -118,6 +118,25 @@ def test_every_mishap_ends_in_the_ledger_with_its_reason_and_no_video_is_lost(tm
     assert {name: ledger[name]["reason"] for name in videos} == {name: REASONS[v.mishap] for name, v in videos.items()}
     assert outcome.counts["ok"] == sum(not REASONS[video.mishap] for video in videos.values())
     assert outcome.waiting == sum(row["status"] == "retry" for row in ledger.values())
+
+
+@pytest.mark.parametrize(("mishap", "reason"), [("captcha", "ip_blocked"), ("bot", "bot_check")])
+def test_a_video_that_is_answered_by_refusals_alone_is_left_to_a_later_run(tmp_path, mishap, reason):
+    videos = {f"video{number:06d}": FakeVideo() for number in range(20)} | {"poisonvideo": FakeVideo(mishap=mishap)}
+    with running(videos) as fake:
+        build = Build(fake, tmp_path)
+        outcome = build.run()
+        ledger = build.ledger()
+        assert ledger.keys() == videos.keys()
+        assert (outcome.counts["ok"], outcome.waiting) == (20, 1)
+        poison = ledger["poisonvideo"]
+        assert (poison["status"], poison["reason"], poison["attempt"]) == ("retry", reason, 0)
+        assert sum(build.waits) < 2 * HOUR_S
+        fake.videos["poisonvideo"] = FakeVideo()
+        assert build.run().waiting == 1, "not within a day"
+        build.clock.sleep(24 * HOUR_S)
+        build.run()
+        assert build.ledger()["poisonvideo"]["status"] == "ok"
 
 
 def test_a_block_of_an_hour_parks_the_build_which_then_goes_on_and_charges_nobody(tmp_path):
@@ -247,5 +266,5 @@ def test_a_dataset_of_one_kind_is_not_continued_as_another(tmp_path):
     with running({"video000000": FakeVideo()}) as fake:
         build = Build(fake, tmp_path)
         build.run()
-    with pytest.raises(Exception, match="is a dataset of segments, and this build makes clips: add --until segments"):
+    with pytest.raises(Exception, match="is a dataset of segments, and this is about clips: add --until segments"):
         prepare(None, build.out, build.config)

@@ -14,8 +14,9 @@ from pipeline.dataset.log import DatasetError, Log, State, read_state
 from pipeline.dataset.parquet import parquet_bytes
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import open_store
+from pipeline.errors import Refused
 from pipeline.plan import PLAN_SCHEMA, SEGMENTED, append_found, append_plan, plan_from, planned_ids, read_rows
-from pipeline.sources import ListSource, of_arguments
+from pipeline.sources import ListSource, of_arguments, of_build
 from stages.records import TO_THE_END, Clip, Video, from_table
 from stages.sources import SourceError
 from stages.sources.lists import Thresholds
@@ -268,6 +269,40 @@ def test_seventy_lists_are_told_apart(tmp_path, out):
     first, *others = videos_of(out)
     assert first.source.split(",") == [f"l{n}" for n in range(70)]
     assert [v.source for v in others] == [f"l{n}" for n in range(70)]
+
+
+def test_lists_of_exclusions_name_clips_of_freesound_by_their_ids(tmp_path, out):
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    for name in ("156.flac", "157.flac", f"Y{DASH}.wav"):
+        (folder / name).write_bytes(b"")
+    listed = {}
+    for list_name, tags in (("fsd_final.json", {"tags": "['rain']"}), ("sb_final.json", {})):
+        items = [{"id": "156", "caption": "Rain.", **tags}, {"id": "157", "caption": "Wind.", **tags}]
+        listed[list_name] = tmp_path / list_name
+        listed[list_name].write_text(json.dumps({"data": items}))
+    blacklist = tmp_path / "blacklist.json"
+    blacklist.write_text(json.dumps({"AudioSet": [f"Y{DASH}.wav"], "FreeSound": ["156"]}))
+    plan(out, *(f"{path}@{folder}" for path in listed.values()), exclude=[str(blacklist)])
+    kept = [(video.source, video.original_name) for video in videos_of(out)]
+    assert kept == [("fsd_final", "157"), ("sb_final", "156"), ("sb_final", "157")]
+
+
+def test_thresholds_without_a_released_list_are_refused(tmp_path, out):
+    with pytest.raises(SourceError, match="--min-clap and --min-seconds are for clips of the released"):
+        plan(out, write(tmp_path / "ids.txt", A), thresholds=Thresholds(min_clap=0.4))
+
+
+def test_a_folder_and_lists_in_one_build_are_refused(tmp_path):
+    with pytest.raises(SourceError, match="a second build into the same --out"):
+        of_build(str(tmp_path), [write(tmp_path / "ids.txt", A)])
+
+
+def test_a_plan_of_another_kind_than_the_dataset_s_is_refused(tmp_path, out):
+    path = write(tmp_path / "ids.txt", A)
+    plan(out, path)
+    with pytest.raises(Refused, match="is a dataset of clips, and this is about segments: name another --out"):
+        plan_from(of_arguments([path]), out, kind="segments")
 
 
 def test_an_audio_set_becomes_clips_of_its_files_with_captions_and_tags(tmp_path, out):

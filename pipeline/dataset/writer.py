@@ -85,6 +85,8 @@ LEDGER_SCHEMA = pa.schema(
 _WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code, Reason.UPCOMING.code}
 """A folder that is not mounted must not use up the tries of its videos."""
 _PARKING = {reason.code for reason in Reason if reason.parks}
+_MAX_REFUSALS = 5
+"""Of one video in a run. It is then left to a later one: with some it is the video that is answered so."""
 _LONGEST_WAIT_S = 86_400
 
 
@@ -116,6 +118,7 @@ class Proposal:
     """Rows that were not tried, as whoever asks for them is refused. Nothing is written of them; they stay unfinished.
     """
     parked_until: float | None = None  # Unix time, where it is known
+    refusals: tuple[tuple[int, int], ...] = ()  # of those rows that were asked for nevertheless: row, how often so far
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -130,6 +133,7 @@ class Proposal:
             summary=fields["summary"],
             parked=tuple((first, end) for first, end in fields["parked"]),
             parked_until=fields["parked_until"],
+            refusals=tuple((row, count) for row, count in fields["refusals"]),
         )
 
 
@@ -145,7 +149,7 @@ class Writer:
             return self._write(videos)
 
     def _write(self, videos: Sequence[Video]) -> Proposal:
-        parked = [video for video in videos if video.status is Status.RETRY and video.reason in _PARKING]
+        parked = [video for video in videos if _is_parked(video) and video.refusals < _MAX_REFUSALS]
         rows_parked = RowSet.of_rows(video.row for video in parked)
         videos = [self._given_up(video) for video in videos if video.row not in rows_parked]
         add, num_clips = self._write_clips(videos)
@@ -164,6 +168,7 @@ class Writer:
             summary=dict(summary),
             parked=rows_parked.ranges,
             parked_until=min((video.not_before for video in parked if video.not_before is not None), default=None),
+            refusals=tuple((video.row, video.refusals) for video in parked if video.refusals),
         )
 
     def _write_clips(self, videos: Sequence[Video]) -> tuple[list[File], int]:
@@ -211,15 +216,22 @@ class Writer:
     def _given_up(self, video: Video) -> Video:
         """The video as failed, if it was tried often enough. What is merely not there is waited for without end."""
         tries = video.attempt + 1
-        if video.status is not Status.RETRY or video.reason in _WAITED_FOR or tries < self.config.max_attempts:
+        is_charged = video.status is Status.RETRY and video.reason not in _WAITED_FOR | _PARKING
+        if not is_charged or tries < self.config.max_attempts:
             return video
         return replace(video, status=Status.FAILED, detail=f"given up after {tries} tries; {video.detail}")
 
     def _retry(self, video: Video) -> Retry:
+        if video.reason in _PARKING:  # asking again has a price: it parks an egress
+            return Retry(video.row, video.attempt, int(time.time()) + _LONGEST_WAIT_S)
         wait_s = min(self.config.retry_after_s * 2**video.attempt, _LONGEST_WAIT_S)
         if video.reason in _WAITED_FOR:
             wait_s = max(wait_s, 60)  # or one run would ask for ever
         return Retry(video.row, video.attempt + 1, int(time.time()) + wait_s)
+
+
+def _is_parked(video: Video) -> bool:
+    return video.status is Status.RETRY and video.reason in _PARKING
 
 
 class WriteFailed(ForeseenError):

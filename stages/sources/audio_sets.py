@@ -45,6 +45,7 @@ class CaptionedAudio:
     title: str = ""
     video_caption: str = ""
     youtube_id: str = ""  # of AudioCaps, and of the part of WavCaps that comes from AudioSet
+    freesound_id: str = ""  # of the part of WavCaps that comes from there
     start_ms: int = 0  # of the clip in its video; a file that lasts no longer than the clip is the clip itself
     end_ms: int | None = None
     path: str = ""  # of its file, once `locate` has found it
@@ -262,6 +263,7 @@ def _wavcaps(content: Any, path: Path, skip_damaged: bool) -> AudioList:
             skipped.append(f"{where}: no caption")
             continue
         stem = _stem(name) if _preference(name) < len(EXTENSIONS) else name
+        is_freesound = "tags" in item or path.name.startswith("fsd")  # no other part has tags
         is_youtube = name.startswith("Y") and stem != name  # AudioSet's ids alone carry a Y and an extension
         clips.append(
             CaptionedAudio(
@@ -271,6 +273,7 @@ def _wavcaps(content: Any, path: Path, skip_damaged: bool) -> AudioList:
                 tags=_tags(item.get("tags")) + _tags(item.get("category")),
                 title=str(item.get("title") or "").strip(),
                 youtube_id=stem[1:] if is_youtube else "",
+                freesound_id=stem if is_freesound and not is_youtube else "",
             )
         )
     return AudioList("wavcaps", clips, skipped)

@@ -13,7 +13,7 @@ from stages.youtube.captions import Captions, CaptionsClient
 from stages.youtube.config import YoutubeConfig
 from stages.youtube.egresses import Egresses
 from stages.youtube.player import VideoMeta, described
-from stages.youtube.problem import Problem
+from stages.youtube.problem import Problem, ended
 from stages.youtube.session import Sessions
 
 
@@ -66,8 +66,3 @@ class Youtube:
     def audio(self, video: Video, spans: Sequence[Span], deadline: float) -> YoutubeAudio:
         """The audio that these spans need. `deadline`: time.monotonic(). Raises Problem."""
         return self.egresses.attempt(lambda egress: self._audio.fetch(video.video_id, spans, egress, deadline))
-
-
-def ended(video: Video, problem: Problem) -> Video:
-    """The video with the reason why it could not be had."""
-    return video.ended(problem.reason, problem.detail, not_before=problem.not_before)

@@ -58,7 +58,7 @@ class Egresses:
                 if problem.reason is not Reason.RATE_LIMITED or strikes[egress] >= _STRIKES:
                     self.budget.park(egress, problem.reason.code)
                 if self.clock() >= deadline:
-                    raise Problem(problem.reason, problem.detail, not_before=self.budget.parked_until()) from None
+                    raise self._refused(problem) from None
                 continue
             tries += 1
             passes = problem.reason.status is Status.RETRY and problem.reason not in _TOKEN_IS_WANTED
@@ -71,7 +71,9 @@ class Egresses:
         names = self.budget.open()
         if names:
             return names[0]
-        reason, detail = self._last_refusal, "every egress is parked"
         if problem is not None and problem.reason.parks:
-            reason, detail = problem.reason, problem.detail
-        raise Problem(reason, detail, not_before=self.budget.parked_until())
+            raise self._refused(problem)
+        raise Problem(self._last_refusal, "every egress is parked", not_before=self.budget.parked_until())
+
+    def _refused(self, problem: Problem) -> Problem:
+        return Problem(problem.reason, problem.detail, not_before=self.budget.parked_until(), refused=True)

@@ -1,14 +1,29 @@
 """Why something could not be had from YouTube."""
 
+from dataclasses import replace
+
 from stages.reasons import Reason
+from stages.records import Video
 from stages.text import printable, redacted
 
 
 class Problem(Exception):
-    """Why something could not be had. `not_before`: Unix time before which another try makes no sense, if known."""
+    """Why something could not be had.
 
-    def __init__(self, reason: Reason, detail: str, *, not_before: float | None = None) -> None:
+    `not_before`: Unix time before which another try makes no sense, if known. `refused`: it was asked for, and the
+    answer was a refusal of who asks.
+    """
+
+    def __init__(self, reason: Reason, detail: str, *, not_before: float | None = None, refused: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = printable(redacted(detail), 300)
         self.not_before = not_before
+        self.refused = refused
+
+
+def ended(video: Video, problem: Problem, name: str = "") -> Video:
+    """The video with the reason why it, or the file of this name, could not be had."""
+    detail = f"{name}: {problem.detail}" if name else problem.detail
+    video = video.ended(problem.reason, detail, not_before=problem.not_before)
+    return replace(video, refusals=video.refusals + problem.refused)

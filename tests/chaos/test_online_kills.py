@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.dataset.view import DatasetView
 from tests.fakes.youtube import FakeVideo, running
-from tests.test_online_builds import ONCE, REASONS
+from tests.fakes.youtube.videos import OF_WHO_ASKS
+from tests.test_online_builds import REASONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -39,7 +40,7 @@ def videos() -> dict[str, FakeVideo]:
         f"{number:05d}-video": FakeVideo(
             title=mishaps.get(number, ""),
             mishap=mishaps.get(number, ""),
-            times=1 if mishaps.get(number) in ONCE else None,  # each park ends a pass; a pass takes seconds to begin
+            times=1 if mishaps.get(number) in OF_WHO_ASKS else None,  # each park ends a pass
         )
         for number in range(NUM_VIDEOS)
     }

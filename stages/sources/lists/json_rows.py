@@ -21,6 +21,7 @@ from stages.youtube.ids import ID, video_id_of
 
 MAX_WHOLE_BYTES = 1_000_000_000
 LONGEST_S = 7 * 24 * 3600.0
+_FREESOUND = "freesound"  # a part of WavCaps, by its name in lists of exclusions
 _TEXT = 200
 _BRACKETS = (b"", b"[", b"]", b"[]", b"],")
 _VIDEO_ID = r'"video_id"\s*:\s*"(?P<id>[A-Za-z0-9_-]{11})"'
@@ -196,22 +197,12 @@ def whole(path: str, layout: Layout, thresholds: Thresholds | None) -> Iterator[
 
     Raises SourceError where it is damaged, since nothing then tells its rows apart, or too large to be read at once.
     """
-    shown = path_shown(path)
-    with opened(path) as file:
-        data = file.read(MAX_WHOLE_BYTES + 1)
-    if len(data) > MAX_WHOLE_BYTES:
-        raise SourceError(
-            f"{shown} is one JSON value of over {MAX_WHOLE_BYTES / 1e9:g} GB: make lines of it (jq -c '.[]')"
-        )
-    try:
-        value = json.loads(data.decode("utf-8-sig", "replace"))
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{shown} is damaged ({error}): fetch it again") from None
+    value = _value(path)
     reader = Reader(layout, thresholds)
     part = _Part(0)
     items = [value] if isinstance(value, dict) and layout.kind != "ids" else value
     if isinstance(items, dict):  # {"AudioSet": ["Yabcdefghijk.wav", ...], "FreeSound": ["156", ...]}
-        items = [name for key, names in items.items() if key.lower() != "freesound" for name in _listed(names)]
+        items = [name for key, names in items.items() if key.lower() != _FREESOUND for name in _listed(names)]
     for number, item in enumerate(items if isinstance(items, list) else []):
         if layout.kind == "ids":
             video_id = _id_of(item) or _file_id(item)
@@ -222,6 +213,28 @@ def whole(path: str, layout: Layout, thresholds: Thresholds | None) -> Iterator[
         else:
             reader._line(part, item, number + 1, str(item)[:_TEXT].encode("utf-8", "replace"))
     yield part.done()
+
+
+def freesound_ids(path: str) -> set[str]:
+    """What a list of exclusions names of Freesound, whose ids are no videos'. Raises SourceError as `whole` does."""
+    value = _value(path)
+    named = value.items() if isinstance(value, dict) else ()
+    found = [str(name) for key, names in named if key.lower() == _FREESOUND for name in _listed(names)]
+    return {name.rpartition(".")[0] or name for name in found}
+
+
+def _value(path: str) -> Any:
+    shown = path_shown(path)
+    with opened(path) as file:
+        data = file.read(MAX_WHOLE_BYTES + 1)
+    if len(data) > MAX_WHOLE_BYTES:
+        raise SourceError(
+            f"{shown} is one JSON value of over {MAX_WHOLE_BYTES / 1e9:g} GB: make lines of it (jq -c '.[]')"
+        )
+    try:
+        return json.loads(data.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{shown} is damaged ({error}): fetch it again") from None
 
 
 def _listed(names: Any) -> list[Any]:

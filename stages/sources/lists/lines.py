@@ -130,8 +130,6 @@ def opened(path: str) -> Iterator[Any]:
     shown = path_shown(path)
     try:
         with open_bytes(path) as raw:
-            if not raw.seekable():  # it is opened twice, to tell its format and to be read
-                raise SourceError(f"{shown} is a pipe: save what it gives to a file")
             file: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
             head = file.peek(4)[:4]
             if head == _ZIP:
@@ -143,7 +141,7 @@ def opened(path: str) -> Iterator[Any]:
     except FileNotFoundError:
         raise SourceError(f"{shown} does not exist: name the file that lists the videos") from None
     except IsADirectoryError:
-        raise SourceError(f"{shown} is a folder: name a list, or plan from the folder with --videos") from None
+        raise SourceError(f"{shown} is a folder: name a list, or give the folder to build --videos") from None
     except (EOFError, zlib.error) as error:
         raise SourceError(f"{shown} cannot be unpacked ({error}): fetch it again") from None
     except OSError as error:

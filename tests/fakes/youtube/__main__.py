@@ -4,7 +4,8 @@
 
 Then, in another shell, with the ids that it prints or writes:
 
-    autorecap build --lists ids.txt --out dataset --set youtube.base_url=http://127.0.0.1:8010
+    autorecap build --lists ids.txt --out dataset --set youtube.base_url=http://127.0.0.1:8010 \\
+        --set youtube.budget.requests_per_s=100 --set youtube.budget.park_s=5
 """
 
 import argparse
@@ -15,9 +16,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.fakes.youtube.media import synthesise
+from stages.youtube.ids import ID
+from tests.fakes.youtube.media import ITAGS, synthesise
 from tests.fakes.youtube.server import FakeYouTube, faster_than, running
-from tests.fakes.youtube.videos import MISHAPS, Cues, FakeVideo
+from tests.fakes.youtube.videos import MISHAPS, OF_WHO_ASKS, Cues, FakeVideo
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _EVERY_S = 5.0  # between two lines of figures
@@ -31,7 +33,10 @@ def video_ids(count: int, seed: int = 0) -> list[str]:
 
 
 def mixture(ids: list[str], share: float, seconds: int, media: Mapping[str, Path]) -> dict[str, FakeVideo]:
-    """Videos of which `share` has a mishap, every mishap as often as the others; in between, speech and gaps."""
+    """Videos of which `share` has a mishap, every mishap as often as the others; in between, speech and gaps.
+
+    What is said of who asks is said once: the next request passes.
+    """
     names = sorted(MISHAPS)
     draw = random.Random(1)
     videos = {}
@@ -39,7 +44,12 @@ def mixture(ids: list[str], share: float, seconds: int, media: Mapping[str, Path
         mishap = names[number % len(names)] if draw.random() < share else ""
         cues: Cues = [(start, _CUE_MS, f"words at {start} ms") for start in range(0, 1_000 * seconds - 15_000, 15_000)]
         videos[video_id] = FakeVideo(
-            title=f"Video {number}", duration_ms=1_000 * seconds, auto={"en": cues}, media=dict(media), mishap=mishap
+            title=f"Video {number}",
+            duration_ms=1_000 * seconds,
+            auto={"en": cues},
+            media=dict(media),
+            mishap=mishap,
+            times=1 if mishap in OF_WHO_ASKS else None,
         )
     return videos
 
@@ -64,22 +74,32 @@ def main() -> None:
     if options.mishaps:
         print("\n".join(f"{name:>16}  {meaning}" for name, meaning in MISHAPS.items()))
         return
+    itags = [itag for itag in options.itags.split(",") if itag]
+    more = dict(text.partition("=")[::2] for text in options.video)
+    if unknown := [itag for itag in itags if itag not in ITAGS]:
+        parser.error(f"--itags: {unknown[0]!r} is none of {', '.join(ITAGS)}")
+    for video_id, mishap in more.items():
+        if not ID.fullmatch(video_id) or mishap not in MISHAPS:
+            parser.error(f"--video {video_id}={mishap}: an id of 11 characters and a mishap, see --mishaps")
+    if not 0 <= options.mix <= 1:
+        parser.error(f"--mix is {options.mix}: a share from 0 to 1")
     with tempfile.TemporaryDirectory() as folder:
         made_in = options.media or Path(folder)
-        itags = [itag for itag in options.itags.split(",") if itag]
         media = {itag: synthesise(made_in, itag, options.seconds) for itag in itags}
         ids = video_ids(options.videos)
         videos = mixture(ids, options.mix, options.seconds, media)
-        for text in options.video:
-            video_id, _, mishap = text.partition("=")
+        for video_id, mishap in more.items():
             videos[video_id] = FakeVideo(duration_ms=1_000 * options.seconds, media=dict(media), mishap=mishap)
-        if options.ids:
-            options.ids.write_text("".join(f"{video_id}\n" for video_id in videos))
-        with running(videos, num_doors=options.doors, port=options.port, latency_s=options.latency) as fake:
-            if options.limit:
-                fake.refusal = faster_than(options.limit)
-            _tell(fake, list(videos))
-            _watch(fake)
+        try:
+            if options.ids:
+                options.ids.write_text("".join(f"{video_id}\n" for video_id in videos))
+            with running(videos, num_doors=options.doors, port=options.port, latency_s=options.latency) as fake:
+                if options.limit:
+                    fake.refusal = faster_than(options.limit)
+                _tell(fake, list(videos))
+                _watch(fake)
+        except (OSError, OverflowError) as error:  # a port that is taken, or none; a file that cannot be written
+            parser.error(str(error))
 
 
 def _tell(fake: FakeYouTube, ids: list[str]) -> None:

@@ -16,6 +16,7 @@ _SHAPES: dict[str, tuple[int, tuple[str, ...]]] = {
     "250": (48_000, ("-c:a", "libopus", "-b:a", "70k", "-f", "webm", "-cues_to_front", "1")),
     "251": (48_000, ("-c:a", "libopus", "-b:a", "140k", "-f", "webm", "-cues_to_front", "1")),
 }
+ITAGS = tuple(_SHAPES)
 _FRAGMENT_MS = 10_000  # as YouTube's; of mp4 and of webm
 _FASTEST = ("-aac_coder", "fast", "-compression_level", "0")
 

@@ -41,6 +41,9 @@ MISHAPS = {
 }
 """Name and meaning. Each stands for ever, or for the first `FakeVideo.times` requests that meet it."""
 
+OF_WHO_ASKS = ("429", "429_retry_after", "captcha", "bot")
+"""Mishaps that say nothing of the video: in life another request, later or from elsewhere, passes."""
+
 Cues = Sequence[tuple[int, int, str]]  # start and duration in ms, text
 _SPEECH: Cues = [(0, 2_000, "hello and welcome"), (2_000, 3_000, "to the rain"), (17_000, 3_000, "that was it")]
 
