@@ -79,8 +79,14 @@ class Encoder:
         try:
             vae, text = VAE.from_pretrained(model), None
             folder = files.find(model, (CONFIG,))
-            if config.with_text and files.format_of(folder / CONFIG) == GENERATOR_FORMAT:
-                text = pretrained.load_text(model, pretrained.read_config(folder / CONFIG), t5, clap)
+            if files.format_of(folder / CONFIG) == GENERATOR_FORMAT:
+                generator = pretrained.read_config(folder / CONFIG)
+                if config.max_seconds > generator.max_seconds:
+                    raise DataError(
+                        f"--max-seconds {config.max_seconds:g}: {model} makes {generator.max_seconds:g} s at most, and "
+                        "could not be trained on longer pieces"
+                    )
+                text = pretrained.load_text(model, generator, t5, clap) if config.with_text else None
         except ModelFilesError as error:
             raise DataError(str(error)) from error
         return cls(vae, text, config, device)

@@ -96,6 +96,8 @@ def _explain(problem: Any, path: str | Path | None) -> str:
     source = f"{path}: " if path else ""
     if problem["type"] == "value_error":
         return f"{source}{message}"
+    if problem["type"] == "tuple_type":
+        message = "expected a list, such as [a, b]"
     return f"{source}{name}: {message}, found {problem['input']!r}"
 
 

@@ -169,6 +169,16 @@ def test_what_cannot_be_trained_is_said(runs: Path, data: str, tmp_path: Path) -
     refused(
         "dataset 'gone' is not one of", train_genau, GenAuTraining(task=GenAuTaskConfig(dataset="gone"), loop=loop())
     )
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    (silent / "a.wav").write_bytes(b"no sound")
+    (silent / "mine.csv").write_text("file_name,caption\na.wav,Rain\n")
+    refused(
+        "of 1 clips tried none can be read, the first: a.wav",
+        train_genau,
+        GenAuTraining(loop=loop()),
+        data=[str(silent / "mine.csv")],
+    )
     refused("logs and samples need a folder", train_vae, VAETraining(loop=loop()), out="s3://bucket/run")
 
 

@@ -149,6 +149,10 @@ def test_data_that_cannot_be_meant_is_refused_with_a_sentence(shards, tmp_path):
         open_manifest([shards.url], where="caption = 'nothing'")
     with pytest.raises(BadQuery, match=r"(?s)no_column.*\nThe columns are key, shard"):
         open_manifest([shards.url], where="no_column = 1")
+    (tmp_path / "a.wav").write_bytes(b"")
+    (tmp_path / "mine.csv").write_text("file_name,caption\na.wav,Rain\n")
+    with pytest.raises(DataError, match=r"--where chooses by the index of a dataset, and .*mine\.csv@.* has none"):
+        open_manifest([f"{tmp_path / 'mine.csv'}@{tmp_path}"], where="clap_score > 0.4")
     with pytest.raises(BadQuery, match="one clip by itself"):
         open_manifest([shards.url], where="duration_ms > (select avg(duration_ms) from clips)")
     with pytest.raises(BadQuery):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.storage import WriteResult
 
@@ -61,9 +62,16 @@ class Checkpoint:
 
 def all_in(folder: str | Path) -> list[Checkpoint]:
     """The checkpoints of a folder, oldest first."""
-    place = Folder(str(folder))
     found = []
-    for path in place.fs.glob(place.path(f"step-*/{STATE}")):
+    try:
+        place = Folder(str(folder))
+        paths = place.fs.glob(place.path(f"step-*/{STATE}"))
+    except Exception as error:  # every fsspec back-end has errors of its own
+        raise CheckpointError(
+            f"{folder} cannot be searched for checkpoints ({type(error).__name__}: {error}): name a folder, or "
+            "s3://bucket/prefix with the credentials for it"
+        ) from error
+    for path in paths:
         name = path.rsplit("/", 2)[1]
         if known := _NAME.fullmatch(name):
             found.append(Checkpoint(f"{str(folder).rstrip('/')}/{name}", int(known[1])))
@@ -168,10 +176,21 @@ def load(found: Checkpoint, told: Mapping[str, Any], trainer: "Trainer", group: 
     try:
         reader = Reader(Folder(found.url))
         reader.check(tensors)
-    except DamagedError as error:
-        raise CheckpointError(f"{error}. Remove {found}, and the run goes on from the one before") from error
-    dcp.load(dict(tensors), storage_reader=reader, process_group=group, no_dist=trainer.ranks.count == 1)
+        dcp.load(dict(tensors), storage_reader=reader, process_group=group, no_dist=trainer.ranks.count == 1)
+    except (DamagedError, CheckpointException) as error:
+        damage = _damage(error)
+        if damage is None:
+            raise
+        raise CheckpointError(f"{damage}. Remove {found}, and the run goes on from the one before") from error
     trainer.go_on(state)
+
+
+def _damage(error: BaseException) -> DamagedError | None:
+    """What is damaged, of one process or of several."""
+    if isinstance(error, CheckpointException):
+        failures = [failure for failure, _ in error.failures.values()]
+        return next((failure for failure in failures if isinstance(failure, DamagedError)), None)
+    return error if isinstance(error, DamagedError) else None
 
 
 def results(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -189,9 +208,9 @@ def results(settings: Any, prefix: str = "") -> dict[str, Any]:
 def _state(found: Checkpoint) -> dict[str, Any]:
     try:
         state = json.loads(Folder(found.url).read(STATE))
-        if state.pop("format") != FORMAT:
+        if state.pop("format") != FORMAT or not isinstance(state["told"], dict):
             raise ValueError("another format")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"{found}/{STATE} is no state of a training run ({error}). Remove {found}, and the run goes on from the "
             "checkpoint before it"

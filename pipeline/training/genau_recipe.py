@@ -77,15 +77,18 @@ class GenAuRecipe(Recipe):
         """What brings latents to unit variance, of clips from all over the data."""
         count = min(len(clips), self.config.task.scale_clips)
         examples = PlainExamples(clips, self.model.config.max_seconds)
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums, unreadable = torch.zeros(3, dtype=torch.float64), list[str]()
         for number in range(count):
             batch = task.batch_of(examples, [number * len(clips) // count], FIXED_SEED)
+            unreadable += batch.unreadable
             if batch.names:
                 mean_CT, logvar_CT = (x[0, :, : batch.frames[0]].double() for x in task.posterior(batch, device))
                 squares = (mean_CT.square() + logvar_CT.exp()).sum()
                 sums += torch.stack([torch.tensor(float(mean_CT.numel())), mean_CT.sum().cpu(), squares.cpu()])
         values, total, squares_all = sums.tolist()
-        variance = squares_all / values - (total / values) ** 2 if values else 0.0
+        if not values:
+            raise RunError(f"of {count} clips tried none can be read, the first: {unreadable[0]}")
+        variance = squares_all / values - (total / values) ** 2
         if not 0 < variance < float("inf"):
             raise RunError(f"the VAE's latents of {count} clips have a variance of {variance}: is the VAE trained?")
         return float(variance**-0.5)

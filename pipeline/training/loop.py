@@ -266,8 +266,9 @@ class Trainer:
             )
 
     def _check_readable(self, step: int) -> None:
-        read = max((step + 1) * self.config.batch_size, 100)  # a few files may be broken at the very start
-        if self.num_unreadable > self.config.max_unreadable_share * read:
+        read = (step + 1) * self.config.batch_size
+        # a few files may be broken at the very start
+        if self.num_unreadable > self.config.max_unreadable_share * max(read, 100):
             self.step = step
             raise TrainingStoppedError(
                 f"step {step}: {self.num_unreadable} of {read} clips could not be read, more than "

@@ -69,6 +69,11 @@ class Source:
             raise DataError(f"{text}: the share {share!r} is no number above 0, such as 2 or 0.5")
         return cls(found["data"], found["name"], Fraction(Decimal(share)))
 
+    @property
+    def is_dataset(self) -> bool:
+        """Whether it is one of this project's, and not a list of files."""
+        return not _LIST.fullmatch(self.data)
+
     def open(self, where: str = "", seq: int | None = None, read: ReadConfig | None = None) -> Clips:
         found = _LIST.fullmatch(self.data)
         if found:
@@ -100,6 +105,8 @@ def open_manifest(
     if len({source.share is None for source in sources}) > 1:
         without = next(text for text, source in zip(data, sources, strict=True) if source.share is None)
         raise DataError(f"{without} has no share and others have: write NAME:SHARE=... for every set, or for none")
+    if where and not any(source.is_dataset for source in sources):
+        raise DataError(f"--where chooses by the index of a dataset, and {', '.join(data)} has none: leave it out")
     known = seqs or [None] * len(sources)
     sets = [source.open(where, seq, config.read) for source, seq in zip(sources, known, strict=True)]
     return Manifest(sets, [source.share for source in sources])

@@ -10,6 +10,7 @@ needs what when another number of processes reads, is torch's planning (`torch.d
 import dataclasses
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,7 +112,7 @@ class Writer(StorageWriter):
 
     def _write(self, plan: SavePlan, planner: SavePlanner) -> list[WriteResult]:
         header: dict[str, Any] = {}
-        pieces, offset = [], 0
+        pieces, offset = list[tuple[MetadataIndex, Tensor, dict[str, Any]]](), 0
         for item in plan.items:
             tensor = planner.resolve_data(item)
             assert isinstance(tensor, Tensor), "states are tensors alone"
@@ -122,7 +123,8 @@ class Writer(StorageWriter):
                 "shape": list(tensor.shape),
                 "data_offsets": [offset, offset + tensor.nbytes],
             }
-            pieces.append((item.index, tensor, offset))
+            about = {"file": plan.storage_data, "start": offset, "bytes": tensor.nbytes}
+            pieces.append((item.index, tensor, about | {"crc32": zlib.crc32(_bytes(tensor))}))
             offset += tensor.nbytes
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
@@ -130,10 +132,10 @@ class Writer(StorageWriter):
         with self.folder.writing(plan.storage_data) as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for _, tensor, _ in pieces:
-                file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+                file.write(_bytes(tensor))
         return [
-            WriteResult(index, tensor.nbytes, {"file": plan.storage_data, "start": start + at, "bytes": tensor.nbytes})
-            for index, tensor, at in pieces
+            WriteResult(index, tensor.nbytes, {**about, "start": start + about["start"]})
+            for index, tensor, about in pieces
         ]
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
@@ -159,6 +161,10 @@ class Writer(StorageWriter):
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
         return True
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 # --- reading
@@ -242,6 +248,9 @@ class Reader(StorageReader):
             on_error="raise",
         )
         for item, piece, content in zip(items, pieces, contents, strict=True):
+            if piece.get("crc32", zlib.crc32(content)) != zlib.crc32(content):
+                name = item.storage_index.fqn
+                raise DamagedError(f"{self.folder.path(piece['file'])}: {name} is not what was written")
             dtype = _BY_NAME[piece["dtype"]]
             values = torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
             values = values.reshape(piece["shape"])
