@@ -127,6 +127,11 @@ def test_a_long_clip_lies_in_pieces_each_as_if_it_were_alone(genau, tmp_path):
     torch.testing.assert_close(torch.from_numpy(pieces[3].mean_CT), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_pieces_longer_than_the_generator_makes_are_refused(dataset, genau, tmp_path):
+    with pytest.raises(DataError, match=r"--max-seconds 60: .* makes 10\.24 s at most"):
+        run(dataset, genau, tmp_path / "latents", max_seconds=60)
+
+
 def test_half_precision_takes_half_the_room_and_loses_little(dataset, genau, tmp_path):
     run(dataset, genau, tmp_path / "fp32", dtype="fp32")
     run(dataset, genau, tmp_path / "fp16")

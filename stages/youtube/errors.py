@@ -122,4 +122,5 @@ def _words(error: Exception) -> str:
     if isinstance(error, api.RequestBlocked):  # its words are a page of advice
         is_captcha = isinstance(error, api.IpBlocked)
         return "a captcha in place of the page" if is_captcha else "asked to sign in, to confirm that it is no bot"
-    return getattr(error, "CAUSE_MESSAGE", "") or f"{type(error).__name__}: {error}"
+    said = str(getattr(error, "CAUSE_MESSAGE", "")).strip().partition("\n")[0]  # what follows is advice to programmers
+    return said or f"{type(error).__name__}: {error}"
