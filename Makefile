@@ -28,12 +28,14 @@ demo-captioner: setup
 	$(BIN)/python -m pipeline.demo.train_captioner --out models/autocap/demo_weights
 
 # two processes of one thread each; tests that start a Ray share one of them
-test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# kills, full disks, released sizes: one after the other
+test: setup
+	$(PYTEST) -m "not slow"
+
+# kills, full disks, released sizes
 test-long: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-all: test test-long
 

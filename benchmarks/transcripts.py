@@ -8,6 +8,7 @@ that of the process that asks. The segment stage alone: from the bytes of the ca
 """
 
 import argparse
+import gc
 import itertools
 import os
 import platform
@@ -199,6 +200,7 @@ def per_minute(work: Callable[[], object], turns: int = 8, seconds: float = 0.5)
 def segments_report() -> list[str]:
     found = cues()
     stage = Segments(SegmentsConfig())
+    gc.freeze()  # as a worker does
     empty = Video(row=0, video_id="x", duration_ms=DURATION_MS)
 
     def ours(data: bytes) -> Callable[[], object]:

@@ -7,6 +7,7 @@
 `pipeline` that knows Ray.
 """
 
+import gc
 import logging
 import math
 import os
@@ -70,6 +71,7 @@ class StageWorker:
         self.progress = progress
         self.stages = stages_of(pool, config, budget)
         self.has_worked = False
+        gc.freeze()  # models and libraries stay: looking through them at every collection costs transcripts a tenth
 
     def __call__(self, table: pa.Table) -> pa.Table:
         videos = self._run(from_table(table))

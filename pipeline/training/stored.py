@@ -217,7 +217,8 @@ def _audio(data: bytes, row: dict[str, Any], window_s: float, share: float) -> A
                 f"{row['sample_rate_hz']} Hz"
             )
         start_s, seconds = piece(len(file) / rate, window_s, share, None)
-        file.seek(round(start_s * rate))
+        if start := round(start_s * rate):  # to seek costs a frame, to the beginning too
+            file.seek(start)
         samples = file.read(round(seconds * rate), dtype="float32", always_2d=True)
         if len(samples) != round(seconds * rate):
             raise ValueError(f"its sound ends after {len(samples)} of {round(seconds * rate)} samples")
