@@ -216,7 +216,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 
 def test_an_interrupt_ends_with_130(tmp_path):
     path = make(tmp_path / "a.flac", seconds=1500)
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
     command = subprocess.Popen([*COMMAND, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heeded)
     assert command.stdout is not None
     command.stdout.readline()
     command.send_signal(signal.SIGINT)
