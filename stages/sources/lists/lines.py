@@ -130,6 +130,8 @@ def opened(path: str) -> Iterator[Any]:
     shown = path_shown(path)
     try:
         with open_bytes(path) as raw:
+            if not raw.seekable():  # a terminal, a socket: it is opened twice, to tell its format and to be read
+                raise SourceError(f"{shown} can be read only once: save what it gives to a file")
             file: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
             head = file.peek(4)[:4]
             if head == _ZIP:
