@@ -1,6 +1,7 @@
 """What several tests need."""
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from tests.fakes.s3 import make_bucket, s3_server
 
 SHARED = Path(__file__).parents[2] / "shared"
 """Recordings and worked cases that lie beside a checkout, where there are some."""
+
+# Ray starts its workers at a low priority, at which other tests on a busy machine leave them a thirtieth of its time.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 _numbers = itertools.count()
 

@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pipeline.demo.sounds import synthesise
 from pipeline.errors import ForeseenError
 from pipeline.training.autocap_recipe import AutoCapTraining, RunConfig, train_autocap
 from pipeline.training.loop import LoopConfig
+from tests.apart import apart
 from tests.fakes.ray_head import ray_head
 from tests.ray_recipes import STEP_3, STEP_5, train_and_wait, train_until_told
 
@@ -31,8 +30,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 KINDS = ("rain", "siren", "dog", "clock")
 STEPS = 6
 TWO = Workers(least=2, most=2, cpus=0.5)
-
-Train = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +60,10 @@ def settings(save_every: int) -> AutoCapTraining:
     )
 
 
-@pytest.fixture
-def train(address: str, data: str) -> Train:
-    def run(out: Path, *, recipe: Train = train_autocap, sets: tuple[str, ...] = (data,), **options: Any) -> Any:
-        options = {"workers": TWO, "say": lambda line: None, "init": "demo", "address": address} | options
-        return train_on_ray(recipe, settings(save_every=2), list(sets), out, **options)
-
-    return run
+def train(data: str, out: Path, *, recipe: Callable[..., Any] = train_autocap, **options: Any) -> Any:
+    """`train_on_ray` with what the tests share."""
+    options = {"workers": TWO, "say": lambda line: None, "init": "demo", **options}
+    return train_on_ray(recipe, settings(save_every=2), [data], out, **options)
 
 
 def weights(out: Path) -> bytes:
@@ -81,17 +75,33 @@ def losses(out: Path) -> list[tuple[str, str, str]]:
         return [(row["step"], row["loss"], row["grad_norm"]) for row in csv.DictReader(file)]
 
 
-def test_a_run_whose_worker_is_killed_ends_as_one_that_was_left_alone(train: Train, tmp_path: Path) -> None:
+def test_a_run_whose_worker_is_killed_ends_as_one_that_was_left_alone(address: str, data: str, tmp_path: Path) -> None:
     """SIGKILL of the second of two workers: both start again from the checkpoint, and what is learned from which clip
     at which step is the same to the last bit of the weights, so no clip was skipped and none used twice."""
-    said: list[str] = []
-    outcome = train(tmp_path / "whole", say=said.append)
-    assert (outcome.step, outcome.model) == (STEPS, str(tmp_path / "whole" / "model"))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    outcome, said = apart(train_whole, address, data, whole)
+    assert (outcome.step, outcome.model) == (STEPS, str(whole / "model"))
     assert any("on 2 x cpu" in line for line in said)
-    assert [step for step, _, _ in losses(tmp_path / "whole")] == list("123456")
+    assert [step for step, _, _ in losses(whole)] == list("123456")
 
-    out = tmp_path / "killed"
-    said.clear()
+    said = apart(train_and_kill_a_worker, address, data, killed)
+    assert any("going on after step 2" in line for line in said)
+    assert losses(killed) == losses(whole)
+    assert weights(killed) == weights(whole)
+    assert not list(killed.glob(".launched-*"))
+
+    with pytest.raises(LaunchError, match="holds a run that has begun: add --resume"):
+        train(data, killed, address=address)
+
+
+def train_whole(address: str, data: str, out: Path) -> tuple[Any, list[str]]:
+    said: list[str] = []
+    return train(data, out, address=address, say=said.append), said
+
+
+def train_and_kill_a_worker(address: str, data: str, out: Path) -> list[str]:
+    """What a run says whose second worker is killed after step 3."""
+    said: list[str] = []
 
     def kill_at_step_3(line: str) -> None:
         said.append(line)
@@ -99,23 +109,24 @@ def test_a_run_whose_worker_is_killed_ends_as_one_that_was_left_alone(train: Tra
             os.kill(int((out / "pid-1").read_text()), signal.SIGKILL)
             (out / "go").touch()
 
-    train(out, recipe=train_and_wait, say=kill_at_step_3)
-    assert any("going on after step 2" in line for line in said)
-    assert losses(out) == losses(tmp_path / "whole")
-    assert weights(out) == weights(tmp_path / "whole")
-    assert not list(out.glob(".launched-*"))
-
-    with pytest.raises(LaunchError, match="holds a run that has begun: add --resume"):
-        train(out)
+    train(data, out, address=address, recipe=train_and_wait, say=kill_at_step_3)
+    return said
 
 
-def test_what_the_recipe_refuses_ends_the_run_with_its_sentence(train: Train, data: str, tmp_path: Path) -> None:
+def test_what_the_recipe_refuses_ends_the_run_with_its_sentence(address: str, data: str, tmp_path: Path) -> None:
     """On every worker, and without restarts: they would end the same way."""
-    with pytest.raises(ForeseenError, match=r"gone\.csv") as error:
-        train(tmp_path / "run", sets=("gone.csv",))
-    assert error.value.exit_code == 2
+    message, exit_code = apart(refused, address, "gone.csv", tmp_path / "run")
+    assert "gone.csv" in message and exit_code == 2
     with pytest.raises(LaunchError, match="no checkpoint to resume"):
-        train(tmp_path / "run", resume=True)
+        train(data, tmp_path / "run", address=address, resume=True)
+
+
+def refused(address: str, data: str, out: Path) -> tuple[str, int]:
+    try:
+        train(data, out, address=address)
+    except ForeseenError as error:
+        return str(error), error.exit_code
+    raise AssertionError("nothing was refused")
 
 
 def test_a_machine_that_is_about_to_go_costs_no_step_that_was_done_when_it_was_known(
@@ -127,9 +138,7 @@ def test_a_machine_that_is_about_to_go_costs_no_step_that_was_done_when_it_was_k
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
     out = tmp_path / "run"
-    # In a process of its own: Ray's client dies of a segmentation fault in one that was connected to another cluster.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as own:
-        text = "\n".join(own.submit(lose_a_machine, data, out).result(timeout=400))
+    text = "\n".join(apart(lose_a_machine, data, out))
     assert "on 2 x cpu" in text and "the workers were started again: 1 of them" in text and "on 1 x cpu" in text
     assert "going on after step 3" in text or "going on after step 4" in text, text
     assert [step for step, _, _ in losses(out)] == list("123456")
@@ -149,15 +158,10 @@ def lose_a_machine(data: str, out: Path) -> list[str]:
             if line.startswith(STEP_5) and leaving in cluster.list_all_nodes():
                 cluster.remove_node(leaving, allow_graceful=False)
 
+        elastic = Workers(least=1, most=2, resize_s=5)
+        never = settings(save_every=1_000)
         train_on_ray(
-            train_until_told,
-            settings(save_every=1_000),
-            [data],
-            out,
-            workers=Workers(least=1, most=2, resize_s=5),
-            address=cluster.address,
-            init="demo",
-            say=take_away,
+            train_until_told, never, [data], out, workers=elastic, address=cluster.address, init="demo", say=take_away
         )
     finally:
         cluster.shutdown()
