@@ -170,12 +170,19 @@ def _check_finite(name: str, tensor: Tensor, source: object) -> None:
         )
 
 
-def digest(model: nn.Module, config: Mapping[str, Any]) -> str:
-    """sha256 of a model's settings and of every number in it: what is made by it belongs to no other."""
+def digest(model: nn.Module, config: Mapping[str, Any] | None = None) -> str:
+    """sha256 of a model's settings and of every number in it: what is made by it belongs to no other.
+
+    `config`: the settings; None: those of `model.config`, where it has one.
+    """
+    if config is None:
+        own: Any = getattr(model, "config", None)
+        config = own.to_dict() if own is not None else {}
     found = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, tensor in sorted(stored_tensors(model)):
         values = tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8)
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + values.numpy().tobytes())
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(values.numpy().data)
     return found.hexdigest()
 
 

@@ -185,6 +185,15 @@ def test_what_cannot_be_trained_is_said(runs: Path, data: str, tmp_path: Path) -
 # --- tasks
 
 
+def test_a_style_that_the_model_does_not_know_is_said_once(data: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    genau = GenAuTraining(task=GenAuTaskConfig(sample_steps=2), loop=loop(steps=1), run=replace(RUN, num_samples=0))
+    train_genau(genau, [f"audiocap:1={data}", f"clotho:1={data}"], tmp_path, init="demo", say=said.append)
+    (line,) = [line for line in said if "style" in line]
+    assert line.startswith("the model knows no style 'audiocap', only audiocaps, ")
+    assert line.endswith("learned as 'autocap', as task.dataset says")
+
+
 def test_a_batch_is_a_function_of_its_positions_alone(data: str) -> None:
     task = GenAuTask(GenAu.new("demo"), examples(data), GenAuTaskConfig(drop_condition_p=0.5))
     whole, part = task.batch(range(4, 12)), task.batch(range(6, 8))
@@ -233,6 +242,9 @@ def test_the_vae_learns_by_the_released_perceptual_distance_where_its_weights_ar
     assert float(row["perceptual"]) > 0
     saved = read_weights(tmp_path / "run" / "model" / WEIGHTS)
     assert not any("perceptual" in name for name in saved)
+    torch.save({name: 2 * tensor for name, tensor in scaled.items()}, tmp_path / "vae.ckpt")
+    with pytest.raises(checkpoint.OtherRunError, match=r"task\.lpips"):
+        train_vae(VAETraining(task=task, loop=loop(steps=1)), [data], tmp_path / "run", init="demo", resume=True)
     torch.save({name: tensor for name, tensor in scaled.items() if "lin3" not in name}, tmp_path / "vae.ckpt")
     with pytest.raises(RunError, match=r"task\.lpips: .*vae\.ckpt: .*lin3"):
         train_vae(VAETraining(task=task, loop=loop(steps=1)), [data], tmp_path / "other", init="demo")

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import files
 from models.genau.audio import MEL
 from models.genau.model import GenAu
 from pipeline.training import run
@@ -56,9 +55,8 @@ class GenAuRecipe(Recipe):
     def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, who: Ranks, resumed: bool) -> GenAuTask:
         config, model = self.config, self.model
         model.config.dataset_id(config.task.dataset)
-        vae = files.digest(model.vae, model.config.vae.to_dict())
         text = model.text.digest() if model.text is not None else ""
-        encoded = check_latents(clips, vae=vae, text=text, max_frames=model.backbone.max_frames)
+        encoded = check_latents(clips, vae=model.vae.digest(), text=text, max_frames=model.backbone.max_frames)
         check_rates(clips, MEL.sample_rate_hz)
         model.to(device)
         seconds = model.config.max_seconds
@@ -71,6 +69,15 @@ class GenAuRecipe(Recipe):
             model.scale_factor.fill_(who.agree(found))
         self._clips = clips
         return task
+
+    def notes(self, clips: Manifest) -> list[str]:
+        """Of names that somebody gave to a set, and the model does not know: its default style is learned then."""
+        styles, default = self.model.config.datasets, self.config.task.dataset
+        return [
+            f"the model knows no style {name!r}, only {', '.join(styles)}: what has that name is learned as "
+            f"{default!r}, as task.dataset says"
+            for name in sorted(set(clips.given_names) - set(styles))
+        ]
 
     @torch.no_grad()
     def _measure(self, task: GenAuTask, clips: Manifest, device: torch.device) -> float:

@@ -14,7 +14,7 @@ Sets without shares are one list of clips. A folder whose name has "=" in it is 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -109,14 +109,20 @@ def open_manifest(
         raise DataError(f"--where chooses by the index of a dataset, and {', '.join(data)} has none: leave it out")
     known = seqs or [None] * len(sources)
     sets = [source.open(where, seq, config.read) for source, seq in zip(sources, known, strict=True)]
-    return Manifest(sets, [source.share for source in sources])
+    return Manifest(sets, [source.share for source in sources], {source.name for source in sources if source.name})
 
 
 class Manifest:
     """Several sets, one after the other; and the order in which a run reads them."""
 
-    def __init__(self, sets: Sequence[Clips], shares: Sequence[Fraction | None] | None = None) -> None:
-        self.sets = list(sets)
+    def __init__(
+        self,
+        sets: Sequence[Clips],
+        shares: Sequence[Fraction | None] | None = None,
+        given_names: Collection[str] = (),
+    ) -> None:
+        """`given_names`: those that somebody wrote before a set, of all that sets have."""
+        self.sets, self.given_names = list(sets), given_names
         given = [share for share in shares or () if share is not None]
         self.shares: list[Fraction | int] = [*given] if given else [len(clips) for clips in self.sets]
         self._ends = np.cumsum([len(clips) for clips in self.sets])

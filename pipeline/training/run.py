@@ -14,7 +14,6 @@ What is peculiar to a model is its recipe: how it is loaded, its task, its valid
 """
 
 import dataclasses
-import hashlib
 import json
 import signal
 import wave
@@ -28,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models import files
 from models.files import ModelFilesError
 from pipeline.errors import BAD_USAGE, INTERRUPTED, ForeseenError
 from pipeline.training import checkpoint, logs
@@ -114,6 +114,14 @@ class Recipe(ABC):
     def save(self, folder: Path) -> None:
         """Write the model, for `from_pretrained`."""
 
+    def weights(self) -> dict[str, nn.Module]:
+        """All that the run begins with, under the names by which a difference is told when it is resumed."""
+        return {"init": self.model}
+
+    def notes(self, clips: Manifest) -> list[str]:
+        """What people should know of how these clips are learned, a line each."""
+        return []
+
     def about(self) -> str:
         """What people should know of how it is trained."""
         return ""
@@ -157,7 +165,7 @@ def train(
         told = {
             "data": clips.identity,
             "seqs": clips.seqs,
-            "init": digest(recipe.model),
+            **{name: files.digest(module) for name, module in recipe.weights().items()},
             "settings": checkpoint.results(dataclasses.replace(config, loop=loop)),
         }
         if len({json.dumps(each, sort_keys=True) for each in who.gather(told)}) > 1:
@@ -301,18 +309,6 @@ def write_wav(path: Path, waveform_S: Tensor, rate_hz: int = 16_000) -> None:
         file.writeframes(samples.astype("<i2").tobytes())
 
 
-def digest(model: nn.Module) -> str:
-    """What the run began with. Of the frozen parts, nothing else says on resume that they are the same."""
-    found = hashlib.sha256()
-    config = getattr(model, "config", None)
-    if config is not None:
-        found.update(json.dumps(config.to_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
 def _load(recipe: Recipe, init: str) -> nn.Module:
     try:
         return recipe.load(init)
@@ -360,7 +356,7 @@ def _introduce(
     out.mkdir(parents=True, exist_ok=True)
     settings = {"config": dataclasses.asdict(recipe.config), **told}
     (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    for note in (*clips.notes, *held_out.notes):
+    for note in (*clips.notes, *held_out.notes, *recipe.notes(clips)):
         say(note)
     num_trained = sum(p.numel() for p in trainer.trained)
     num_all = sum(p.numel() for p in recipe.model.parameters())

@@ -98,13 +98,18 @@ class VAERecipe(SoundRecipe):
     def __init__(self, config: VAETraining) -> None:
         self.config = config
 
+    def load(self, init: str) -> GenAu:
+        self.lpips = read_lpips(self.config.task.lpips) if self.config.task.lpips else None
+        return super().load(init)
+
+    def weights(self) -> dict[str, nn.Module]:
+        return super().weights() | ({"task.lpips": self.lpips} if self.lpips else {})
+
     def learning(self) -> nn.Module:
         return self.model.vae
 
     def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, who: Ranks, resumed: bool) -> VAETask:
-        config = self.config.task
-        lpips = read_lpips(config.lpips) if config.lpips else None
-        return VAETask(self.model.vae, self.examples(clips, loop), config, loop.seed, lpips)
+        return VAETask(self.model.vae, self.examples(clips, loop), self.config.task, loop.seed, self.lpips)
 
     def validate(self, trainer: Trainer, held_out: Manifest, say: Say) -> dict[str, float]:
         """The loss without the discriminator's say, at fixed noise, and its parts."""
