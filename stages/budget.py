@@ -1,8 +1,11 @@
 """How fast a service may be asked, and from where.
 
 An egress is one way out: an address or proxy, with its cookies. Each has a token bucket: every HTTP request takes one
-token. A 429 halves the rate of its egress; requests that go well bring it back, little by little. An egress that is
-blocked, or asked to prove that it is no bot, is parked: nothing goes out by it for a while, each time for longer.
+token. A 429 halves the rate of its egress; answers bring it back, little by little. An egress that is blocked, or asked
+to prove that it is no bot, is parked: nothing goes out by it for a while, each time for longer, until there is an answer.
+
+An answer is what was asked for, or what the service says of a video: of one of the requests for it nobody can tell, since
+refusals come as pages, with HTTP 200.
 
 `Budget` is what the stages see. `LocalBudget` keeps it for the threads of one process; a cluster shares one through an
 actor (`cluster/budget.py`).
@@ -38,7 +41,7 @@ class Parked(Exception):
 
 
 class Budget(Protocol):
-    """What is asked before and told after every request. Never blocks."""
+    """What is asked before every request, and told what came of it. Never blocks."""
 
     def take(self, egress: str) -> float:
         """Reserve one request; the seconds to wait before it is sent. Raises Parked.
@@ -52,7 +55,7 @@ class Budget(Protocol):
         ...
 
     def answered(self, egress: str) -> None:
-        """A request went well."""
+        """There was an answer by this egress."""
         ...
 
     def slow_down(self, egress: str, retry_after_s: float | None) -> None:
@@ -74,12 +77,12 @@ class BudgetConfig:
 
     requests_per_s: float = setting(
         2.0,
-        "Requests per second and egress. A transcript takes three, the audio of a video three to six. Nobody outside "
+        "Requests per second and egress. A transcript takes two, the audio of a video three to six. Nobody outside "
         "knows what the service bears: begin low.",
     )
     burst: int = setting(4, "Requests that may go out at once after a pause.")
-    recovery_requests: int = setting(
-        200, "A rate that was halved is back at its setting after about so many requests that go well."
+    recovery_answers: int = setting(
+        100, "A rate that was halved is back at its setting after about so many answers: transcripts, audio of videos."
     )
     park_s: int = setting(900, "Seconds for which an egress is parked when it is refused; doubled each time in a row.")
     max_park_s: int = setting(21_600, "Seconds for which it is parked at most. Blocks of addresses last for hours.")
@@ -89,7 +92,7 @@ class BudgetConfig:
             0 < self.requests_per_s <= 10_000,
             f"youtube.budget.requests_per_s is {self.requests_per_s}: more than 0, up to 10000",
         )
-        for name in ("burst", "recovery_requests", "park_s"):
+        for name in ("burst", "recovery_answers", "park_s"):
             check(getattr(self, name) >= 1, f"youtube.budget.{name} is {getattr(self, name)}: at least 1")
         check(
             self.max_park_s >= self.park_s,
@@ -150,9 +153,11 @@ class LocalBudget:
     def answered(self, egress: str) -> None:
         with self._lock:
             bucket = self._buckets[egress]
+            if bucket.parked_until > self.clock():
+                return  # it was under way when the egress was refused
             bucket.times_parked = 0
             full = self.config.requests_per_s
-            bucket.rate = min(full, bucket.rate + full / self.config.recovery_requests)
+            bucket.rate = min(full, bucket.rate + full / self.config.recovery_answers)
 
     def slow_down(self, egress: str, retry_after_s: float | None) -> None:
         with self._lock:

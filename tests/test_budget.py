@@ -75,7 +75,7 @@ def test_a_429_halves_the_rate_once_for_all_that_was_under_way(clock: FakeClock)
 
 
 def test_a_rate_falls_to_a_floor_and_comes_back_with_answers(clock: FakeClock) -> None:
-    budget = budget_of(clock, requests_per_s=8.0, burst=1, recovery_requests=100)
+    budget = budget_of(clock, requests_per_s=8.0, burst=1, recovery_answers=100)
     for _ in range(30):
         budget.slow_down("direct", None)
         clock.sleep(60)
@@ -146,7 +146,7 @@ def test_egresses_are_independent_and_the_least_loaded_comes_first(clock: FakeCl
 
 
 @pytest.mark.parametrize(
-    "setting", [{"requests_per_s": 0}, {"burst": 0}, {"recovery_requests": 0}, {"park_s": 0}, {"max_park_s": 1}]
+    "setting", [{"requests_per_s": 0}, {"burst": 0}, {"recovery_answers": 0}, {"park_s": 0}, {"max_park_s": 1}]
 )
 def test_settings_that_mean_nothing_are_refused_by_name(setting: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):

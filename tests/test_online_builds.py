@@ -56,7 +56,7 @@ REASONS = {
 def videos_of(count: int) -> dict[str, FakeVideo]:
     """So many of each mishap, mixed."""
     return {
-        f"v{number:04d}-{kind:05d}": FakeVideo(title=name, mishap=name, times=3 if name in OF_WHO_ASKS else None)
+        f"v{number:04d}-{kind:05d}": FakeVideo(title=name, mishap=name, times=2 if name in OF_WHO_ASKS else None)
         for number in range(count)
         for kind, name in enumerate(REASONS)
     }

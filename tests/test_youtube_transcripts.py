@@ -14,6 +14,7 @@ from stages.youtube.client import Youtube
 from stages.youtube.config import API, YTDLP, YoutubeConfig
 from stages.youtube.ids import watch_url
 from stages.youtube.player import parse_player
+from tests.fakes.clock import FakeClock
 from tests.fakes.youtube import MISHAPS, FakeVideo, FakeYouTube, running
 
 FAST = BudgetConfig(requests_per_s=10_000, burst=1_000)
@@ -224,6 +225,29 @@ def test_when_every_egress_is_parked_the_rest_comes_back_at_once_and_says_until_
     assert len(reasons) == 1 and reasons.pop().parks
     until = stage.budget.parked_until()
     assert until is not None and {video.not_before for video in videos} == {until}
+
+
+@pytest.mark.parametrize("refusal", ["bot", "captcha"])
+def test_an_egress_that_is_refused_again_when_it_opens_is_parked_for_twice_as_long(refusal):
+    """Though the pages that refuse it come with HTTP 200."""
+    clock = FakeClock()
+    with running({ID: FakeVideo()}) as fake:
+        config = YoutubeConfig(base_url=fake.url)
+        budget = LocalBudget(config.budget, ["direct"], clock)
+        stage = Transcripts(RULES, Youtube(config, RULES, 32_000, budget, in_flight=1, clock=clock, sleep=clock.sleep))
+
+        def parked_s() -> float:
+            fake.refusal = lambda seen: refusal
+            before = clock.now
+            (video,) = stage([video_of(ID)])
+            assert video.not_before is not None
+            clock.now = video.not_before
+            return clock.now - before
+
+        assert [parked_s() for _ in range(3)] == pytest.approx([900, 1_800, 3_600], abs=150)
+        fake.refusal = lambda seen: ""
+        assert stage([video_of(ID)])[0].status is Status.OK
+        assert parked_s() == pytest.approx(900, abs=150), "there was an answer between"
 
 
 @pytest.mark.parametrize("route", [API, YTDLP])

@@ -85,7 +85,7 @@ LEDGER_SCHEMA = pa.schema(
 _WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code, Reason.UPCOMING.code}
 """A folder that is not mounted must not use up the tries of its videos."""
 _PARKING = {reason.code for reason in Reason if reason.parks}
-_MAX_REFUSALS = 5
+_MAX_REFUSALS = 3
 """Of one video in a run. It is then left to a later one: with some it is the video that is answered so."""
 _LONGEST_WAIT_S = 86_400
 

@@ -47,7 +47,9 @@ class Egresses:
         while True:
             egress = self._open_egress(problem)
             try:
-                return action(egress)
+                value = action(egress)
+                self.budget.answered(egress)
+                return value
             except Parked:
                 continue  # by another thread, while this one waited for its turn
             except Exception as error:  # of two libraries: `problem_of` knows them
@@ -61,7 +63,10 @@ class Egresses:
                     raise self._refused(problem) from None
                 continue
             tries += 1
-            passes = problem.reason.status is Status.RETRY and problem.reason not in _TOKEN_IS_WANTED
+            is_of_video = problem.reason.status is not Status.RETRY
+            if is_of_video:
+                self.budget.answered(egress)
+            passes = not is_of_video and problem.reason not in _TOKEN_IS_WANTED
             if not passes or tries >= _MAX_TRIES or self.clock() >= deadline:
                 raise problem from None
             self.sleep(_FIRST_PAUSE_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))  # noqa: S311  no secret

@@ -54,13 +54,6 @@ class Turns:
         """The url, at `youtube.base_url` if it is one of YouTube's pages."""
         return self.base_url + url.removeprefix(YOUTUBE) if url.startswith(f"{YOUTUBE}/") else url
 
-    def note(self, status: int, retry_after: str | None) -> None:
-        """What the service answered."""
-        if status == _TOO_MANY:
-            self.budget.slow_down(self.egress.name, retry_after_s(retry_after))
-        elif status < 400:
-            self.budget.answered(self.egress.name)
-
 
 class PoliteAdapter(HTTPAdapter):
     """Sends the requests of one session: each in its turn, with a limit on the time and size of its whole answer."""
@@ -87,8 +80,8 @@ class PoliteAdapter(HTTPAdapter):
             response._content = _read(response, deadline)  # what `Response.content` gives, and no second read
         finally:
             response.close()
-        self.turns.note(response.status_code, response.headers.get("Retry-After"))
         if response.status_code == _TOO_MANY:  # whichever library asked: each would say it in another way
+            self.turns.budget.slow_down(self.turns.egress.name, retry_after_s(response.headers.get("Retry-After")))
             raise Problem(Reason.RATE_LIMITED, f"HTTP 429 for {urlsplit(request.url).path[:60]}")
         if len(response.content) < _CAPTCHA_BYTES and _CAPTCHA in response.content:
             raise Problem(Reason.IP_BLOCKED, f"a captcha in place of {urlsplit(request.url).path[:60]}")

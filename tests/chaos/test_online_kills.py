@@ -23,7 +23,7 @@ LATE_S = 1.0
 SETTINGS = {
     "youtube.budget.requests_per_s": RATE,
     "youtube.budget.burst": BURST,
-    "youtube.budget.recovery_requests": 20,  # the 429s here are those of single videos
+    "youtube.budget.recovery_answers": 10,  # the 429s here are those of single videos
     "youtube.budget.park_s": 1,
     "youtube.budget.max_park_s": 2,
     "youtube.request_timeout_s": 3,
