@@ -6,7 +6,7 @@ Checkpoints need no mirror, they are written there. Whoever goes on with the run
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.training.tensor_files import Folder
@@ -26,7 +26,7 @@ class Mirror:
         """What is there, but the checkpoints."""
         for path in self.place.fs.find(self.place.root):
             name = path[len(self.place.root) + 1 :]
-            if name and not name.startswith(f"{CHECKPOINTS}/"):
+            if name and ".." not in name.split("/") and not name.startswith(f"{CHECKPOINTS}/"):
                 local = self.folder / name
                 local.parent.mkdir(parents=True, exist_ok=True)
                 local.write_bytes(self.place.fs.cat_file(path))
@@ -54,17 +54,22 @@ def mirrored(url: str, folder: Path, say: Callable[[str], None], every_s: float 
         while not done.wait(every_s):
             try:
                 mirror.push()
-            except OSError as error:
+            except Exception as error:  # of botocore, too, which knows no OSError
                 say(f"{url}: logs could not be sent now ({error}); they will be")
 
     thread = threading.Thread(target=send, daemon=True)
     thread.start()
     try:
         yield
-    finally:
+    except BaseException:
         done.set()
         thread.join()
-        mirror.push()
+        with suppress(Exception):  # what ended the run is said, not this
+            mirror.push()
+        raise
+    done.set()
+    thread.join()
+    mirror.push()
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.config import BuildConfig, ConfigError, explain_difference, fingerprint, identity
-from pipeline.dataset.log import DESCRIPTION, DatasetError, Log, State, read_state
+from pipeline.dataset.log import Log, State, state_to_extend
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import Store, open_store
 from pipeline.dataset.writer import Proposal, WriteFailed
 from pipeline.errors import BAD_USAGE, DONE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError, Refused
 from pipeline.events import RunEvents, library_versions
-from pipeline.plan import Found, Source, append_found, check_kind, read_rows
+from pipeline.plan import Found, Source, append_found, read_rows
 from pipeline.segments import KIND as SEGMENTS
 from stages.ffmpeg import ffmpeg_exe
 from stages.reasons import Status
@@ -76,12 +76,14 @@ class Outcome:
     seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)  # videos that are done, by status, and their clips
     waiting: int = 0  # videos that a later run will try again
+    left: int = 0  # those of them that this run has tried
     parked: int = 0  # videos that wait for an egress to open, and until when (Unix time)
     parked_until: float | None = None
     exit_code: int = DONE
 
     def failed_share(self) -> float:
-        return (self.counts[Status.FAILED] + self.waiting) / max(1, self.counts["videos"] + self.waiting)
+        """Of the videos that this run has tried."""
+        return (self.counts[Status.FAILED] + self.left) / max(1, self.counts["videos"] + self.left)
 
 
 def prepare(
@@ -94,19 +96,10 @@ def prepare(
     and `accept_settings` is not given.
     """
     store = open_store(out)
-    state = State()
+    state = state_to_extend(store, kind)
     settings = identity(config, until_segments=kind == SEGMENTS)
-    if store.is_empty():
-        if source is None:
-            raise ConfigError(f"{store.url} is empty: name what to build from, --videos or --lists, or plan it first")
-    elif not store.exists(DESCRIPTION):
-        raise DatasetError(
-            f"{store.url} is not empty and not a dataset (it has no {DESCRIPTION}): name a new directory, or the one "
-            "that an earlier build wrote"
-        )
-    else:
-        check_kind(store, kind)
-        state = read_state(store)
+    if source is None and store.is_empty():
+        raise ConfigError(f"{store.url} is empty: name what to build from, --videos or --lists, or plan it first")
     try:
         found = source.find(store, state) if source else None
     except SourceError as error:
@@ -156,7 +149,7 @@ def run(
             append_found(log, job.found)
         total = len(log.state.unfinished(clock()))
         report(outcome, total)
-        parked = _Parked()
+        parked, tried = _Parked(), RowSet()
         while True:
             now = clock()
             parked.release(now)
@@ -183,9 +176,12 @@ def run(
                 outcome.waiting = len(log.state.retry)
                 events.add("commit", seq=log.state.next_seq - 1, **proposal.summary)
                 report(outcome, total)
+            tried |= rows
             handled = log.state.done | RowSet.of_rows(log.state.retry) | parked.rows
             if lost := rows - handled:
                 raise RuntimeError(f"{len(lost)} videos went in and never came out, from plan row {lost.ranges[0][0]}")
+        to_retry = RowSet.of_rows(log.state.retry)
+        outcome.left = len(to_retry) - len(to_retry - tried)
         if outcome.failed_share() > job.config.max_failed_share:
             outcome.exit_code = FINISHED_WITH_FAILURES
     except BaseException as error:

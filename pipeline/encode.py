@@ -24,7 +24,7 @@ from pipeline.dataset.latents import (
     decode_latent,
     sample_of_latent,
 )
-from pipeline.dataset.log import DESCRIPTION, DatasetError, File, Log, State, read_state
+from pipeline.dataset.log import File, Log, State, state_to_extend
 from pipeline.dataset.parquet import read_parquet
 from pipeline.dataset.shard import Sample
 from pipeline.dataset.store import Store, open_store
@@ -91,10 +91,10 @@ def encode(
 
     def matches(state: State) -> None:
         if state.names("shards") and state.fingerprint != hashed:
-            difference = explain_difference(state.settings, {**settings, "data": data})
+            difference = explain_difference(state.settings, {**settings, "data": clips.store.url})
             raise Refused(f"{store.url} was encoded otherwise:\n{difference}\nDo as then, or name another --out")
 
-    state = _state(store)
+    state = state_to_extend(store, LATENTS)
     matches(state)
     outcome = Outcome()
     done = _done(store, state)
@@ -172,20 +172,6 @@ def _encode_shard(
         add.append(writer.publish_table("index", pa.Table.from_pylist(index, LATENT_INDEX), {"clips": len(index)}))
         add.append(writer.publish_table("ledger", pa.Table.from_pylist([ledger], LATENT_LEDGER), {"shards": 1}))
     return add
-
-
-def _state(store: Store) -> State:
-    """What is in `out` already. Raises DatasetError where that is something else than latents."""
-    if store.is_empty():
-        return State()
-    if not store.exists(DESCRIPTION):
-        raise DatasetError(f"{store.url} is not empty and not a dataset: name a new directory")
-    from pipeline.dataset.log import describe
-
-    kind = describe(store)["kind"]
-    if kind != LATENTS:
-        raise DatasetError(f"{store.url} holds {kind}: name another --out for the latents")
-    return read_state(store)
 
 
 def _done(store: Store, state: State) -> set[str]:

@@ -50,6 +50,10 @@ class Range:
         factor = other if isinstance(other, Range) else Range.of(other)
         return Range(self.low * factor.low, self.high * factor.high)
 
+    def __truediv__(self, other: "Range") -> "Range":
+        """Bound by bound: what is counted is part of `other`, and nothing of nothing is nothing."""
+        return Range(*(a / b if b else 0.0 for a, b in ((self.low, other.low), (self.high, other.high))))
+
     def __add__(self, other: "Range") -> "Range":
         return Range(self.low + other.low, self.high + other.high)
 
@@ -164,10 +168,7 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
     there = shares.there if work.online_given else Range.of(1.0)
     clips = searched * shares.clips + Range.of(work.clips) * there
     filtered = work.clips_to_filter / max(1, work.clips)
-    passing = (
-        Range.of(1 - filtered)
-        + Range(shares.kept.low / shares.clips.low, shares.kept.high / shares.clips.high) * filtered
-    )
+    passing = Range.of(1 - filtered) + shares.kept / shares.clips * filtered
     kept = searched * shares.kept + Range.of(work.clips) * there * passing
     kept_s = searched * shares.kept * shares.kept_s + Range.of(work.clip_s) * there * passing
     heard = searched * shares.clips + Range.of(work.clips_to_caption) * there

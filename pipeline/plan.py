@@ -11,11 +11,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset.log import DESCRIPTION, DatasetError, File, Log, State, describe, read_state
+from pipeline.dataset.log import File, Log, State, state_to_extend
 from pipeline.dataset.parquet import parquet_bytes, read_parquet
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import NameTaken, Store, open_store
-from pipeline.errors import Refused
 from stages.records import CLIP_TYPE, VIDEO_SCHEMA, Video, to_table
 
 PLAN_CLIP_TYPE = pa.struct(
@@ -131,14 +130,6 @@ def append_found(log: Log, found: Found, committed: Callable[[int], None] = lamb
     return total
 
 
-def check_kind(store: Store, kind: str) -> None:
-    """Raises Refused where the dataset is of another kind, clips or segments, than what is to be made."""
-    there = describe(store)["kind"]
-    if there != kind:
-        told = "add --until segments, or name another --out" if there == "segments" else "name another --out"
-        raise Refused(f"{store.url} is a dataset of {there}, and this is about {kind}: {told}")
-
-
 def plan_from(
     source: Source, out: str, *, kind: str = "clips", committed: Callable[[int], None] = lambda rows: None
 ) -> Found:
@@ -147,15 +138,7 @@ def plan_from(
     The settings of a dataset stay what they are: a plan does not depend on them. Raises ForeseenError, SourceError.
     """
     store = open_store(out)
-    state = State()
-    if not store.is_empty():
-        if not store.exists(DESCRIPTION):
-            raise DatasetError(
-                f"{store.url} is not empty and not a dataset (it has no {DESCRIPTION}): name a new directory, or the "
-                "one that an earlier plan or build wrote"
-            )
-        check_kind(store, kind)
-        state = read_state(store)
+    state = state_to_extend(store, kind)
     found = source.find(store, state)
     log = Log.begin(store, kind=kind, fingerprint=state.fingerprint, settings=state.settings)
     append_found(log, found, committed)

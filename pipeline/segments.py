@@ -6,7 +6,7 @@
 `--videos` and goes on with the media.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 
 from pipeline.dataset.log import File, State, describe, read_state
 from pipeline.dataset.parquet import read_parquet
-from pipeline.dataset.store import Store, open_store
+from pipeline.dataset.store import Store, is_store, open_store
 from pipeline.dataset.writer import Writer
 from pipeline.plan import PLAN_SCHEMA, Found, plan_table, planned_ids
 from stages.records import Video
 
 KIND = "segments"
 FOLDER = "segments"
+_ROWS_AT_ONCE = 200_000
 
 
 class SegmentsWriter(Writer):
@@ -51,16 +52,29 @@ class SegmentsSource:
         ).combine_chunks()
 
         def tables() -> Iterator[pa.Table]:
-            for name in names:
-                table = read_parquet(stored, name)
-                yield table.filter(pc.invert(pc.is_in(table["video_id"], value_set=planned))).select(PLAN_SCHEMA.names)
+            for table in _joined(read_parquet(stored, name).select(PLAN_SCHEMA.names) for name in names):
+                yield table.filter(pc.invert(pc.is_in(table["video_id"], value_set=planned)))
 
         num_new = sum(len(table) for table in tables())
         line = f"{stored.url}: {num_new} videos with segments that are new to {store.url}"
         return Found(state, num_new, tables, [line], {"kind": KIND, "new": num_new})
 
 
+def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in fewer tables: each comparison with a plan hashes all of the plan."""
+    several: list[pa.Table] = []
+    for table in tables:
+        several.append(table)
+        if sum(map(len, several)) >= _ROWS_AT_ONCE:
+            yield pa.concat_tables(several)
+            several = []
+    if several:
+        yield pa.concat_tables(several)
+
+
 def is_segments(url: str) -> bool:
-    """Whether a dataset of segments lies there."""
+    """Whether a dataset of segments lies there. A folder of videos may be where no dataset can."""
+    if not is_store(url):
+        return False
     store = open_store(url)
     return store.exists("dataset.json") and describe(store)["kind"] == KIND

@@ -1,11 +1,12 @@
 """How fast a service may be asked, and from where.
 
 An egress is one way out: an address or proxy, with its cookies. Each has a token bucket: every HTTP request takes one
-token. A 429 halves the rate of its egress; answers bring it back, little by little. An egress that is blocked, or asked
-to prove that it is no bot, is parked: nothing goes out by it for a while, each time for longer, until there is an answer.
+token. A 429 halves the rate of its egress; answers bring it back, little by little. An egress that is blocked, or
+asked to prove that it is no bot, is parked: nothing goes out by it for a while, each time for longer, until it has
+brought an answer.
 
-An answer is what was asked for, or what the service says of a video: of one of the requests for it nobody can tell, since
-refusals come as pages, with HTTP 200.
+An answer is what was asked for, or what the service says of a video. A single request that goes well is none, since
+refusals come as pages, too, with HTTP 200.
 
 `Budget` is what the stages see. `LocalBudget` keeps it for the threads of one process; a cluster shares one through an
 actor (`cluster/budget.py`).

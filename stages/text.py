@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_SECRET = re.compile(r"(?<=//)[^/@\s\"]*(?=@)|(?<=po_token=)[^;\"\s]*")
+_SECRET = re.compile(r"(?<=//)[^/\s\"]*(?=@)|(?<=po_token=)[^;\"\s]*")
 
 
 def redacted(text: str) -> str:

@@ -47,10 +47,13 @@ def test_the_files_of_audiocaps_are_found_however_they_were_named(tmp_path, name
 
 
 def test_damaged_rows_are_left_out_and_named_where_that_is_wanted(tmp_path):
-    rows = "1,abc-_123,30,A dog\r\n2,abc-_123,soon,A cat\r\n3,abc-_123\r\n4,abc-_123,50,Rain\r\n"
+    rows = (
+        "1,abc-_123,30,A dog\r\n2,abc-_123,soon,A cat\r\n3,abc-_123\r\n4,abc-_123,50,Rain\r\n"
+    rows += "5,abc-_123,1e999,Sea\r\n"
+    )
     found = read_audio_list(write(tmp_path / "val.csv", AUDIOCAPS + rows), skip_damaged=True)
     assert [clip.captions for clip in found.clips] == [("A dog",), ("Rain",)]
-    assert [why.partition(": ")[0].rpartition(", ")[2] for why in found.skipped] == ["line 3", "line 4"]
+    assert [why.partition(": ")[0].rpartition(", ")[2] for why in found.skipped] == ["line 3", "line 4", "line 6"]
     items = '{"data": [{"id": "1", "caption": "x"}, 7, {"id": null}, {"id": "2", "caption": ["y", "z"]}]}'
     found = read_audio_list(write(tmp_path / "w.json", items), skip_damaged=True)
     assert [clip.captions for clip in found.clips] == [("x",), ("y", "z")] and len(found.skipped) == 2

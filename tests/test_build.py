@@ -12,7 +12,7 @@ from pipeline.config import ConfigError, load_config
 from pipeline.dataset.log import DatasetError, Fenced, Log, read_state
 from pipeline.dataset.store import StoreError, open_store
 from pipeline.dataset.writer import WriteFailed
-from pipeline.errors import Refused
+from pipeline.errors import DONE, FINISHED_WITH_FAILURES, Refused
 from pipeline.plan import append_found
 from pipeline.sources import FolderSource
 from stages.reasons import Reason, Status
@@ -106,6 +106,15 @@ def test_a_retry_that_is_not_due_waits_for_a_later_build(folder, out):
     job = prepare(FolderSource(str(folder)), out, later)
     assert not job.has_work
     assert list(job.state.unfinished(time.time() + 3601)) == [1]
+
+
+def test_videos_that_an_earlier_build_left_are_no_failures_of_this_one(folder, out):
+    later = load_config(None, ["writer.videos_per_shard=2", "writer.retry_after_s=3600"])
+    outcome, _ = build(folder, out, Verdict(**dict.fromkeys("abcd", Reason.TIMEOUT)), later)
+    assert (outcome.waiting, outcome.failed_share(), outcome.exit_code) == (4, 0.8, FINISHED_WITH_FAILURES)
+    (folder / "f.ogg").write_bytes(b"x")
+    outcome, seen = build(folder, out, config=later)
+    assert (seen, outcome.waiting, outcome.failed_share(), outcome.exit_code) == (["f"], 4, 0, DONE)
 
 
 def test_long_plans_are_worked_off_in_passes(folder, out):

@@ -53,6 +53,12 @@ def test_of_segments_found_before_a_share_passes_the_filter():
     assert told.clips.high == 60 and told.kept.high == pytest.approx(60 * 57 / 327.3)
 
 
+def test_of_videos_without_a_clip_nothing_is_kept():
+    nothing = replace(of_paper(), clips=Range(0, 0.01), kept=Range(0, 0.01))
+    told = estimate(Work(online=5, online_given=1, clips=6, clips_to_filter=6), CONFIG, nothing, Prices())
+    assert told.kept.low == 0 and told.kept.high == pytest.approx(6.05)
+
+
 def test_the_cost_counts_what_a_price_is_given_for():
     work = Work(online=1_000_000)
     told = estimate(work, CONFIG, of_paper(), Prices(gpu_hour=2, gb_traffic=0.1))

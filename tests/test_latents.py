@@ -14,12 +14,12 @@ from models.files import ModelFilesError
 from models.genau.model import GenAu
 from models.genau.vae import VAE
 from pipeline.cli import app
-from pipeline.dataset.log import DatasetError, read_state
+from pipeline.dataset.log import read_state
 from pipeline.dataset.store import open_store
-from pipeline.dataset.view import DatasetView
+from pipeline.dataset.view import BadQuery, DatasetView, NoSuchClip
 from pipeline.encode import encode
 from pipeline.encoder import EncodeConfig
-from pipeline.errors import Refused
+from pipeline.errors import REFUSED, Refused
 from pipeline.training.clips import DataError, Latent
 from pipeline.training.manifest import check_latents, latent_sets, open_clips, open_manifest, scale_factor
 from tests.datasets import Growing
@@ -159,14 +159,28 @@ def test_latents_of_another_vae_and_texts_of_other_encoders_are_refused(dataset,
         latent_sets(open_manifest([str(tmp_path / "latents"), dataset.url]))
 
 
-def test_a_place_that_was_encoded_otherwise_is_refused_with_the_difference(dataset, genau, tmp_path):
+def test_a_clip_of_latents_has_no_sound_and_their_tables_are_named(dataset, genau, tmp_path):
+    run(dataset, genau, tmp_path / "latents")
+    view = DatasetView(str(tmp_path / "latents"))
+    (row, *_) = view.rows("select key from clips")
+    with pytest.raises(NoSuchClip, match="holds latents and no sound"):
+        view.clip(row["key"])
+    with pytest.raises(BadQuery, match="The tables are clips and shards"):
+        view.rows("select * from videos")
+
+
+def test_a_place_that_was_encoded_otherwise_is_refused_with_the_difference(dataset, genau, tmp_path, monkeypatch):
     run(dataset, genau, tmp_path / "latents")
     with pytest.raises(Refused, match="dtype: fp16 -> fp32"):
         run(dataset, genau, tmp_path / "latents", dtype="fp32")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match="dtype: fp16 -> fp32") as refused:
+        encode("clips", genau, "latents", EncodeConfig(dtype="fp32"))
+    assert "data:" not in str(refused.value), "the same by another name"
     GenAu.new("demo", seed=2).save_pretrained(tmp_path / "other")
     with pytest.raises(Refused, match="vae: "):
         run(dataset, tmp_path / "other", tmp_path / "latents")
-    with pytest.raises(DatasetError, match="holds clips: name another --out"):
+    with pytest.raises(Refused, match="is a dataset of clips, and this is about latents: name another --out"):
         run(dataset, genau, dataset.url)
     with pytest.raises(DataError, match="holds latents: name the dataset of clips"):
         encode(str(tmp_path / "latents"), genau, str(tmp_path / "more"))
@@ -221,4 +235,4 @@ def test_the_command_encodes_to_s3_and_any_reader_of_webdataset_reads_it(dataset
     clips = open_clips(out)
     assert np.isfinite(clips[4].load(10.0, 0.0).mean_CT).all()
     refused = CliRunner().invoke(app, ["encode", "--data", dataset.url, "--model", str(genau), "--out", dataset.url])
-    assert refused.exit_code == 2
+    assert refused.exit_code == REFUSED

@@ -235,17 +235,18 @@ def test_a_damaged_released_line_costs_itself_and_a_damaged_interval_is_named(tm
         f'{{"{B}": {{"intervals": [{{"start": 5\n'
         f'{{"../../etc/pwd": {{"intervals": []}}}}\n'
         f'{{"{C}": {{"intervals": [{{"start": 5, "end": 4}}, {{"start": 0, "end": 4, "text": "Wind"}}, 7]}}}}\n'
-        f'{{"{DASH}": {{"intervals": [{{"start": NaN, "end": 4}}]}}}}\n'
+        f'{{"{DASH}": {{"intervals": [{{"start": NaN, "end": 4}}, {{"start": 0, "end": 1{"0" * 400}}}]}}}}\n'
     )
     source, ids, _, damaged = rows_of(write(tmp_path / "r.jsonl", text))
     assert (ids, source.num_rows, source.num_damaged) == ([A, C], 5, 3)
-    assert source.clips_left_out == {"damaged": 3}
+    assert source.clips_left_out == {"damaged": 4}
     assert [(row.line, row.what.split(" of ")[0]) for row in damaged] == [
         (2, "no JSON object"),
         (3, "no video id"),
         (4, "interval 0"),
         (4, "interval 2"),
         (5, "interval 0"),
+        (5, "interval 1"),
         (5, "no clip"),
     ]
 

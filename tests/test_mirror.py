@@ -1,5 +1,6 @@
 """A run's folder in an object store: what is sent, what is fetched, what stays where it is."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,34 @@ def test_logs_are_sent_when_a_run_ends_in_an_error(url: str, tmp_path: Path) -> 
         write(tmp_path, log="1")
         raise RuntimeError
     assert Mirror(url, tmp_path).place.read("log") == b"1"
+
+
+def test_what_ended_the_run_is_said_and_not_that_its_logs_could_not_be_sent(url: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="the run's own"), mirrored(url, tmp_path, print):
+        (tmp_path / "log").symlink_to("/proc/self/mem")  # a file that nobody can read from its beginning
+        raise RuntimeError("the run's own")
+
+
+def test_a_failure_on_the_way_is_said_whatever_it_is_and_what_is_left_is_sent_later(url: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch, mirrored(url, tmp_path, said.append, every_s=0.01):
+        patch.setattr(Mirror, "push", fail)
+        write(tmp_path, log="1")
+        while len(said) < 2:
+            time.sleep(0.01)
+        patch.undo()
+    assert "logs could not be sent now (no credentials)" in said[0]
+    assert Mirror(url, tmp_path).place.read("log") == b"1"
+
+
+def fail(mirror: Mirror) -> None:
+    raise ValueError("no credentials")  # botocore's errors are no OSErrors
+
+
+def test_no_name_of_an_object_leads_out_of_the_folder(tmp_path: Path) -> None:
+    bad, folder = Mirror("memory://bucket/run", tmp_path / "a" / "b"), tmp_path / "a" / "b"
+    bad.place.fs.find = lambda root: [f"{root}/../../owned", f"{root}/log"]
+    bad.place.fs.cat_file = lambda path: b"1"
+    bad.pull()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["log"]
+    assert (folder / "log").read_bytes() == b"1"

@@ -16,7 +16,7 @@ from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import open_store
 from pipeline.errors import Refused
 from pipeline.plan import PLAN_SCHEMA, SEGMENTED, append_found, append_plan, plan_from, planned_ids, read_rows
-from pipeline.sources import ListSource, of_arguments, of_build
+from pipeline.sources import FolderSource, ListSource, of_arguments, of_build
 from stages.records import TO_THE_END, Clip, Video, from_table
 from stages.sources import SourceError
 from stages.sources.lists import Thresholds
@@ -296,6 +296,10 @@ def test_thresholds_without_a_released_list_are_refused(tmp_path, out):
 def test_a_folder_and_lists_in_one_build_are_refused(tmp_path):
     with pytest.raises(SourceError, match="a second build into the same --out"):
         of_build(str(tmp_path), [write(tmp_path / "ids.txt", A)])
+
+
+def test_videos_may_lie_where_no_dataset_can():
+    assert of_build("memory://videos/of/mine", []) == FolderSource("memory://videos/of/mine")
 
 
 def test_a_plan_of_another_kind_than_the_dataset_s_is_refused(tmp_path, out):

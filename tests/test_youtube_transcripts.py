@@ -9,6 +9,7 @@ import pytest
 from stages.budget import BudgetConfig, LocalBudget
 from stages.reasons import Reason, Status
 from stages.records import Video
+from stages.text import redacted
 from stages.transcripts import Transcripts, TranscriptsConfig
 from stages.youtube.client import Youtube
 from stages.youtube.config import API, YTDLP, YoutubeConfig
@@ -272,6 +273,7 @@ def test_no_password_of_a_proxy_is_in_a_name_a_reason_or_a_budget():
     assert video.reason == "network" and "secret" not in repr(video) and "me:" not in video.detail
     config = YoutubeConfig(egresses=("http://me:secret@127.0.0.1:9",))
     assert list(config.ways_out()) == ["http://127.0.0.1:9"]
+    assert redacted('{"egresses": ["http://me:s@cr@t@host:9", "b"]}') == '{"egresses": ["http://***@host:9", "b"]}'
 
 
 # --- what comes from outside

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.dataset.rows import Range, RowSet
 from pipeline.dataset.store import NameTaken, Store
-from pipeline.errors import REFUSED, ForeseenError
+from pipeline.errors import REFUSED, ForeseenError, Refused
 
 FORMAT = "autorecap/1"
 DESCRIPTION = "dataset.json"
@@ -184,6 +184,25 @@ def read_state(store: Store, since: State | None = None) -> State:
     with ThreadPoolExecutor(_READERS) as pool:
         commits = pool.map(lambda name: Commit.from_json(store.read(name), f"{store.url}/{name}"), unread)
         return fold(commits, since)
+
+
+def state_to_extend(store: Store, kind: str) -> State:
+    """The state of the dataset that lies there, for whoever adds to it; of an empty store that of an empty dataset.
+
+    Raises DatasetError where something else lies there, Refused where it is a dataset of another kind.
+    """
+    if store.is_empty():
+        return State()
+    if not store.exists(DESCRIPTION):
+        raise DatasetError(
+            f"{store.url} is not empty and not a dataset (it has no {DESCRIPTION}): name a new directory, or the one "
+            "that an earlier run wrote"
+        )
+    there = describe(store)["kind"]
+    if there != kind:
+        hint = "add --until segments, or " if (there, kind) == ("segments", "clips") else ""
+        raise Refused(f"{store.url} is a dataset of {there}, and this is about {kind}: {hint}name another --out")
+    return read_state(store)
 
 
 class Log:

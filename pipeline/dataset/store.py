@@ -31,6 +31,12 @@ class NameTaken(StoreError):
     """`put_new` found that the name exists."""
 
 
+def is_store(url: str) -> bool:
+    """Whether a dataset can lie there: `open_store` takes no other scheme."""
+    scheme, separator, _ = url.partition("://")
+    return not separator or scheme in ("file", "s3", "s3a")
+
+
 def open_store(url: str) -> "LocalStore | S3Store":
     """The store at a local path, file:// or s3:// URL."""
     scheme, separator, rest = url.partition("://")

@@ -1,6 +1,7 @@
 """Reading a dataset: its committed clips and videos as SQL tables, and single clips out of the shards."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,8 @@ from pipeline.dataset.shard import INDEX_SCHEMA
 from pipeline.dataset.store import Store, open_store
 from pipeline.dataset.writer import LEDGER_SCHEMA
 from pipeline.errors import ForeseenError
+
+_READERS = 16  # files at once: in S3 each costs a round trip
 
 
 class NoSuchClip(ForeseenError):
@@ -68,16 +71,24 @@ class DatasetView:
         )
         return connection
 
+    @property
+    def tables(self) -> tuple[str, str]:
+        """The names of the tables."""
+        return "clips", "shards" if self.description["kind"] == LATENTS else "videos"
+
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """The result of a query, a dict per row. Raises BadQuery."""
         try:
             result = self.sql.sql(query, params=list(parameters) or None)
             return [] if result is None else result.to_arrow_table().to_pylist()  # None: nothing was asked
         except (duckdb.Error, RuntimeError) as error:  # RuntimeError: text that is not UTF-8
-            raise BadQuery(f"{error}\nThe tables are clips and videos: try --sql 'describe clips'") from error
+            tables = " and ".join(self.tables)
+            raise BadQuery(f"{error}\nThe tables are {tables}: try --sql 'describe clips'") from error
 
     def clip(self, key: str) -> StoredClip:
         """One clip, read by its index row. Raises NoSuchClip."""
+        if self.description["kind"] == LATENTS:
+            raise NoSuchClip(f"{self.store.url} holds latents and no sound: name the dataset that they were made of")
         found = self.rows("select * from clips where key = ?", key)
         if not found:
             near = self.rows("select key from clips order by jaro_winkler_similarity(key, ?) desc limit 3", key)
@@ -110,11 +121,10 @@ class DatasetView:
 
     def _table(self, folder: str, schema: pa.Schema) -> pa.Table:
         """Every column of the schema; null where a file is older than the column."""
-        tables = [self._read(name, order) for order, name in enumerate(self.state.names(folder))]
-        return pa.concat_tables([_numbered(schema.empty_table(), 0), *tables], promote_options="default")
-
-    def _read(self, name: str, order: int) -> pa.Table:
-        return _numbered(read_parquet(self.store, name), order)
+        with ThreadPoolExecutor(_READERS) as pool:
+            tables = list(pool.map(lambda name: read_parquet(self.store, name), self.state.names(folder)))
+        numbered = [_numbered(table, order) for order, table in enumerate(tables)]
+        return pa.concat_tables([_numbered(schema.empty_table(), 0), *numbered], promote_options="default")
 
 
 def _numbered(table: pa.Table, order: int) -> pa.Table:

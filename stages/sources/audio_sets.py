@@ -198,7 +198,7 @@ def _audiocaps_row(row: dict[str, str], where: str) -> CaptionedAudio:
     video, start = row["youtube_id"], row["start_time"]
     try:
         start_ms = round(float(start) * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or no end of it
         start_ms = -1
     if not video or start_ms < 0:
         raise SourceError(f"{where}: youtube_id {video!r}, start_time {start!r}: an id and seconds are expected")

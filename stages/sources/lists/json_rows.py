@@ -4,7 +4,7 @@ One object per line, with or without a comma behind it and brackets around all. 
 """
 
 import json
-import math
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -278,7 +278,8 @@ def _clock_s(value: Any) -> float | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Neither NaN nor beyond what a float holds: JSON's integers may have hundreds of digits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _text(value: Any) -> str:
