@@ -48,8 +48,7 @@ def test_the_files_of_audiocaps_are_found_however_they_were_named(tmp_path, name
 
 def test_damaged_rows_are_left_out_and_named_where_that_is_wanted(tmp_path):
     rows = (
-        "1,abc-_123,30,A dog\r\n2,abc-_123,soon,A cat\r\n3,abc-_123\r\n4,abc-_123,50,Rain\r\n"
-    rows += "5,abc-_123,1e999,Sea\r\n"
+        "1,abc-_123,30,A dog\r\n2,abc-_123,soon,A cat\r\n3,abc-_123\r\n4,abc-_123,50,Rain\r\n5,abc-_123,1e999,Sea\r\n"
     )
     found = read_audio_list(write(tmp_path / "val.csv", AUDIOCAPS + rows), skip_damaged=True)
     assert [clip.captions for clip in found.clips] == [("A dog",), ("Rain",)]
