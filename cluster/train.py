@@ -32,6 +32,7 @@ from pipeline.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 from pipeline.training import checkpoint
 from pipeline.training.asked import ASKED
 from pipeline.training.ranks import PATIENCE
+from stages.settings import absolute_paths
 from stages.text import printable
 
 POLL_S = 0.5  # how long what the workers say may wait
@@ -105,7 +106,8 @@ def train_on_ray(
     cluster has a GPU now. Raises ForeseenError: what the recipe raises, LaunchError, WorkersFailedError.
     """
     out = absolute(str(out), made=True)
-    given = [absolute(each) for each in data], {name: _absolute_too(value) for name, value in options.items()}
+    config = absolute_paths(config)
+    given = absolute_given(data, options)
     checkpoints = config.run.checkpoints_of(out)
     if _remote(out):  # all but the checkpoints is written to a mirror of it
         config = replace(config, run=replace(config.run, checkpoints=checkpoints))
@@ -261,10 +263,14 @@ def absolute(text: str, *, made: bool = False) -> str:
     return name + named + "@".join(str(Path(p).absolute()) if Path(p).exists() else p for p in place.split("@"))
 
 
-def _absolute_too(value: Any) -> Any:
-    if isinstance(value, str):
-        return absolute(value)
-    return [absolute(each) for each in value] if isinstance(value, list) else value
+def absolute_given(data: Sequence[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Data and options of a training, what names a file among them absolute. A condition, `where`, names none."""
+    options = dict(options)
+    if "init" in options:
+        options["init"] = absolute(options["init"])
+    if "validation_data" in options:
+        options["validation_data"] = [absolute(each) for each in options["validation_data"]]
+    return [absolute(each) for each in data], options
 
 
 def _remote(path: str) -> bool:

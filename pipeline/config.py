@@ -22,13 +22,12 @@ from stages.media import MediaConfig
 from stages.probe import ProbeConfig
 from stages.scores import AUTO, OWN, ScoresConfig
 from stages.segments import SegmentsConfig
-from stages.settings import check, setting
+from stages.settings import absolute_paths, check, setting
 from stages.speech import SpeechConfig
 from stages.transcripts import TranscriptsConfig
 from stages.video_captions import VideoCaptionsConfig
 from stages.youtube.config import YoutubeConfig
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 CODE_VERSION = 3
 """Raised by hand when the same settings would give another dataset than before."""
 
@@ -108,35 +107,7 @@ class BuildConfig:
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> BuildConfig:
     """The settings of a YAML file (none: the defaults) with `section.field=value` overrides. Raises ConfigError."""
-    if path is not None and not Path(path).exists():
-        bundled = ", ".join(sorted(str(p) for p in CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"{path} does not exist. Bundled: {bundled}")
-    return _with_absolute_paths(settings.load(BuildConfig, path, overrides))
-
-
-def _with_absolute_paths(config: BuildConfig) -> BuildConfig:
-    """Workers have another working directory than the driver."""
-
-    def absolute(section: Any, name: str) -> Any:
-        value = getattr(section, name)
-        if value not in ("", DEMO, AUTO, OWN) and Path(value).is_dir():
-            return dataclasses.replace(section, **{name: str(Path(value).absolute())})
-        return section
-
-    keywords = config.keywords
-    if keywords.file:
-        keywords = dataclasses.replace(keywords, file=str(Path(keywords.file).expanduser().absolute()))
-    youtube = config.youtube
-    cookies = tuple(path and str(Path(path).expanduser().absolute()) for path in youtube.cookies)
-    return dataclasses.replace(
-        config,
-        youtube=dataclasses.replace(youtube, cookies=cookies),
-        captions=absolute(config.captions, "model"),
-        keywords=keywords,
-        scores=absolute(config.scores, "text_model"),
-        speech=absolute(config.speech, "model"),
-        video_captions=absolute(config.video_captions, "model"),
-    )
+    return absolute_paths(settings.load(BuildConfig, path, overrides), (DEMO, AUTO, OWN))
 
 
 UP_TO_SEGMENTS = ("probe.", "transcripts.", "segments.")

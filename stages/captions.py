@@ -13,7 +13,7 @@ import numpy as np
 from stages.batches import At, groups, with_clips
 from stages.media import levels
 from stages.records import Clip, Verdict, Video
-from stages.settings import check, setting
+from stages.settings import MODEL, check, setting
 
 DEMO = "demo"
 """As `model`: the bundled one, which knows the sounds of the demo and nothing else."""
@@ -25,7 +25,9 @@ _SHORTEST_MS = 100
 class CaptionsConfig:
     """Which model captions, and how."""
 
-    model: str = setting(DEMO, "A folder or hub id for AutoCap.from_pretrained, or 'demo' for the bundled small model.")
+    model: str = setting(
+        DEMO, "A folder or hub id for AutoCap.from_pretrained, or 'demo' for the bundled small model.", path=MODEL
+    )
     num_beams: int = setting(2, "Beams of the search; the paper's released code uses 2.", results=True)
     max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True)
     use_title: bool = setting(True, "Give the model the video's title (paper, 3.1).", results=True)

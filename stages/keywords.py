@@ -22,7 +22,7 @@ import yaml
 from stages.keyword_pattern import Compiler, NotationError, normalise
 from stages.reasons import Reason
 from stages.records import Clip, Verdict, Video
-from stages.settings import setting
+from stages.settings import FILE, setting
 
 BUNDLED_KEYWORDS = Path(__file__).parents[1] / "configs" / "keywords.yaml"
 
@@ -49,7 +49,9 @@ class KeywordsConfig:
         results=True,
     )
     file: str = setting(
-        "", "A keyword file in the notation of configs/keywords.yaml, which is used where this is empty."
+        "",
+        "A keyword file in the notation of configs/keywords.yaml, which is used where this is empty.",
+        path=FILE,
     )
 
 

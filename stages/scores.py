@@ -16,7 +16,7 @@ from stages.captions import CaptionsConfig
 from stages.keywords import tally
 from stages.reasons import Reason
 from stages.records import Clip, Verdict, Video
-from stages.settings import check, setting
+from stages.settings import MODEL, check, setting
 
 AUTO, OWN = "auto", "own"
 _BATCH_TEXTS = 256
@@ -30,6 +30,7 @@ class ScoresConfig:
         AUTO,
         "The text branch of the CLAP that the captioner listens with: a folder or hub id, of a whole CLAP or of its "
         "text branch; 'own': clap_text in the captioner's folder; 'auto': own, if there is one; empty: no scores.",
+        path=MODEL,
     )
     min_score: float | None = setting(
         None,

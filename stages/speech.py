@@ -12,7 +12,7 @@ import numpy as np
 
 from stages import hub
 from stages.records import Clip, Verdict, Video
-from stages.settings import check, setting
+from stages.settings import MODEL, check, setting
 
 WINDOW_MS = 10_000
 """What audio classifiers hear at once (AST: 10.24 s). A joined clip is heard in equal parts, the highest counts."""
@@ -25,6 +25,7 @@ class SpeechConfig:
     model: str = setting(
         "",
         "An audio classifier of transformers, such as an AST trained on AudioSet: a folder or hub id. Empty: off.",
+        path=MODEL,
     )
     label: str = setting("Speech", "Its label that means speech.", results=True)
     one_label_per_clip: bool = setting(

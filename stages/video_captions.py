@@ -14,7 +14,7 @@ from typing import Any
 from stages import hub
 from stages.batches import At, groups, with_clips
 from stages.records import Clip, Verdict, Video
-from stages.settings import check, setting
+from stages.settings import MODEL, check, setting
 from stages.text import printable
 
 MAX_CHARS = 500  # a captioner that never ends its sentence must not fill a dataset
@@ -28,6 +28,7 @@ class VideoCaptionsConfig:
         "",
         "An image-to-text model of transformers that needs no prompt (BLIP, GIT, vision encoder-decoders): a folder or "
         "hub id. Empty: off. Needs Pillow: pip install 'autorecap[pictures]'.",
+        path=MODEL,
     )
     num_beams: int = setting(1, "Beams of the search.", results=True)
     max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True)

@@ -7,8 +7,9 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster import start
-from pipeline.config import CONFIGS, ConfigError, load_config
+from pipeline.config import ConfigError, load_config
 from pipeline.graph import check_room
+from pipeline.settings import CONFIGS
 
 PROJECT = CONFIGS.parent
 

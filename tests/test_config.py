@@ -5,9 +5,9 @@ import shutil
 import pytest
 import yaml
 
+from cluster.train import absolute_given
 from models.autocap import AutoCap
 from pipeline.config import (
-    CONFIGS,
     BuildConfig,
     ConfigError,
     explain_difference,
@@ -15,7 +15,10 @@ from pipeline.config import (
     identity,
     load_config,
 )
-from pipeline.settings import to_yaml
+from pipeline.settings import CONFIGS, load, to_yaml
+from pipeline.training.genau_recipe import GenAuTraining
+from pipeline.training.vae_recipe import VAETraining
+from stages.settings import absolute_paths
 
 
 def write(tmp_path, text):
@@ -72,6 +75,29 @@ def test_paths_become_absolute_since_workers_start_elsewhere(tmp_path, monkeypat
     (tmp_path / "model").mkdir()
     config = load_config(None, ["captions.model=model", "keywords.file=mine.yaml"])
     assert (config.captions.model, config.keywords.file) == (f"{tmp_path}/model", f"{tmp_path}/mine.yaml")
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "c.txt").touch()
+    config = load_config(None, ["youtube.egresses=[direct, 'http://a:1']", "youtube.cookies=['', c.txt]"])
+    assert config.captions.model == "demo", "the bundled one"
+    assert (config.keywords.file, config.youtube.cookies) == ("", ("", f"{tmp_path}/c.txt"))
+
+
+def test_so_do_those_of_a_training_but_neither_ids_of_a_hub_nor_addresses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t5").mkdir()
+    overrides = ["task.t5=t5", "task.clap=laion/clap", "run.checkpoints=kept", "data.read.cache=cache"]
+    config = absolute_paths(load(GenAuTraining, None, overrides))
+    assert (config.task.t5, config.task.clap) == (f"{tmp_path}/t5", "laion/clap")
+    assert (config.run.checkpoints, config.data.read.cache) == (f"{tmp_path}/kept", f"{tmp_path}/cache")
+    assert absolute_paths(load(GenAuTraining, None, ["run.checkpoints=s3://b/run"])).run.checkpoints == "s3://b/run"
+    vae = absolute_paths(load(VAETraining, None, ["task.perceptual=lpips", "task.lpips=[VAE.ckpt]"]))
+    assert vae.task.lpips == (f"{tmp_path}/VAE.ckpt",)
+    condition = "source = t5 or " + " or ".join(f"key = '{number}'" for number in range(100))
+    told = {"init": "t5", "where": condition, "validation_data": ["t5"], "resume": True}
+    assert absolute_given(["a=t5", "laion/t5"], told) == (
+        [f"a={tmp_path}/t5", "laion/t5"],
+        {"init": f"{tmp_path}/t5", "where": condition, "validation_data": [f"{tmp_path}/t5"], "resume": True},
+    )
 
 
 def test_a_missing_file_names_the_bundled_ones(tmp_path):

@@ -20,8 +20,12 @@ from pipeline.dataset.view import BadQuery, DatasetView, NoSuchClip
 from pipeline.encode import encode
 from pipeline.encoder import EncodeConfig
 from pipeline.errors import REFUSED, Refused
+from pipeline.training.autocap_recipe import AutoCapTraining, train_autocap
 from pipeline.training.clips import DataError, Latent
+from pipeline.training.genau_recipe import GenAuTraining, train_genau
+from pipeline.training.loop import LoopConfig
 from pipeline.training.manifest import check_latents, latent_sets, open_clips, open_manifest, scale_factor
+from pipeline.training.vae_recipe import VAETraining, train_vae
 from tests.datasets import Growing
 
 
@@ -157,6 +161,26 @@ def test_latents_of_another_vae_and_texts_of_other_encoders_are_refused(dataset,
         check_latents(manifest, vae=own, max_frames=64)
     with pytest.raises(DataError, match="some of the data are latents and some is audio"):
         latent_sets(open_manifest([str(tmp_path / "latents"), dataset.url]))
+
+
+def test_data_to_validate_on_is_checked_before_the_first_step(dataset, genau, tmp_path):
+    """For what would be found out a thousand steps later, or never: losses of another VAE's latents."""
+    run(dataset, genau, tmp_path / "latents")
+    GenAu.new("demo", seed=2).save_pretrained(tmp_path / "other")
+    latents, loop = [str(tmp_path / "latents")], LoopConfig(steps=1, batch_size=1)
+
+    def refused(message: str, train, config, data, **options) -> None:
+        with pytest.raises(DataError, match=message):
+            train(config, data, tmp_path / "run", **options)
+        assert not (tmp_path / "run").exists()
+
+    clips = [dataset.url]
+    other = {"init": str(tmp_path / "other"), "validation_data": latents}
+    refused("holds latents of another VAE", train_genau, GenAuTraining(loop=loop), clips, **other)
+    for train, config in ((train_vae, VAETraining(loop=loop)), (train_autocap, AutoCapTraining(loop=loop))):
+        refused("latents holds latents, and this model learns from audio", train, config, latents, init="demo")
+        told = {"init": "demo", "validation_data": latents}
+        refused("latents holds latents, and this model learns from audio", train, config, clips, **told)
 
 
 def test_a_clip_of_latents_has_no_sound_and_their_tables_are_named(dataset, genau, tmp_path):

@@ -12,7 +12,7 @@ from pipeline.training import run
 from pipeline.training.autocap_task import AutoCapTask, AutoCapTaskConfig, validate
 from pipeline.training.examples import ClipExamples, ExamplesConfig, PlainExamples
 from pipeline.training.loop import LoopConfig, Trainer
-from pipeline.training.manifest import DataConfig, Manifest
+from pipeline.training.manifest import DataConfig, Manifest, check_audio
 from pipeline.training.ranks import Ranks
 from pipeline.training.run import Interrupted, Outcome, Recipe, RunConfig, RunError, Say
 from stages.settings import setting
@@ -54,6 +54,9 @@ class AutoCapRecipe(Recipe):
                 "(stage 2: the model folder of stage 1), or --init demo for the small bundled one"
             )
         return AutoCap.from_pretrained(AutoCap.DEMO if init == DEMO else init)
+
+    def check(self, clips: Manifest) -> None:
+        check_audio(clips)
 
     def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, who: Ranks, resumed: bool) -> AutoCapTask:
         config = self.config

@@ -52,16 +52,20 @@ class GenAuRecipe(Recipe):
     def load(self, init: str) -> GenAu:
         return open_generator(init, self.config.task.t5, self.config.task.clap)
 
+    def check(self, clips: Manifest) -> None:
+        model = self.model
+        text = model.text.digest() if model.text is not None else ""
+        check_latents(clips, vae=model.vae.digest(), text=text, max_frames=model.backbone.max_frames)
+        check_rates(clips, MEL.sample_rate_hz)
+
     def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, who: Ranks, resumed: bool) -> GenAuTask:
         config, model = self.config, self.model
         model.config.dataset_id(config.task.dataset)
-        text = model.text.digest() if model.text is not None else ""
-        encoded = check_latents(clips, vae=model.vae.digest(), text=text, max_frames=model.backbone.max_frames)
-        check_rates(clips, MEL.sample_rate_hz)
         model.to(device)
         seconds = model.config.max_seconds
         examples = ClipExamples(clips, config.examples, seconds, loop.seed, config.data.window)
-        if latent_sets(clips) and config.examples.mix_p:
+        encoded = latent_sets(clips)
+        if encoded and config.examples.mix_p:
             raise RunError("examples.mix_p is not 0: latents cannot be mixed. Name the audio, or set it to 0")
         task = GenAuTask(model, examples, config.task, loop.seed)
         if not resumed:  # else it is in the checkpoint

@@ -26,7 +26,7 @@ from pipeline.training.draws import DROP, NOISE, POSTERIOR, TIMESTEP, generator
 from pipeline.training.examples import Examples
 from pipeline.training.sounds import log_mels, padded, read
 from pipeline.training.task import Scored
-from stages.settings import check, setting
+from stages.settings import MODEL, check, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class GenAuTaskConfig:
     checkpoint_activations: bool = setting(
         False, "Compute blocks again in the backward pass: less memory, 4/3 the work."
     )
-    t5: str = setting("", "FLAN-T5, a folder or hub id, where it is not in the model's own folder.")
-    clap: str = setting("", "The text branch of CLAP, likewise.")
+    t5: str = setting("", "FLAN-T5, a folder or hub id, where it is not in the model's own folder.", path=MODEL)
+    clap: str = setting("", "The text branch of CLAP, likewise.", path=MODEL)
     prompts: tuple[str, ...] = setting((), "What samples are made of; none: the first captions of the data.")
     sample_seconds: float = setting(10.0, "How long samples are.")
     sample_steps: int = setting(100, "Steps of the sampler.")

@@ -202,6 +202,12 @@ def check_rates(manifest: Manifest, rate_hz: int) -> None:
             )
 
 
+def check_audio(manifest: Manifest) -> None:
+    """Refuse latents. Raises DataError."""
+    for clips in latent_sets(manifest)[:1]:
+        raise DataError(f"{clips.url} holds latents, and this model learns from audio: name the dataset of the clips")
+
+
 def latent_sets(manifest: Manifest) -> list[StoredClips]:
     """The sets that hold latents, where all do; [] where none does. Raises DataError for both at once."""
     found = [clips for clips in manifest.sets if isinstance(clips, StoredClips) and clips.kind == "latents"]

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ForeseenError
-from stages.settings import check, setting
+from stages.settings import FILE, check, setting
 
 if TYPE_CHECKING:
     from pipeline.dataset.store import Store
@@ -42,7 +42,9 @@ class ReadConfig:
 
     read_mb: float = setting(8.0, "Neighbouring clips are read together up to this many MB; 0: each by itself.")
     cache_gb: float = setting(50.0, "Room on this machine's disk for what was read; best for two windows of shards.")
-    cache: str = setting("", "Folder for it, shared by the processes of a machine; '': one in the temporary folder.")
+    cache: str = setting(
+        "", "Folder for it, shared by the processes of a machine; '': one in the temporary folder.", path=FILE
+    )
 
     def __post_init__(self) -> None:
         check(self.read_mb >= 0, f"read.read_mb is {self.read_mb}: 0 or more")

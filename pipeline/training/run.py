@@ -36,7 +36,7 @@ from pipeline.training.manifest import DataConfig, Manifest, open_manifest
 from pipeline.training.ranks import Ranks, ranks
 from pipeline.training.report import write_report
 from pipeline.training.sharding import unshard
-from stages.settings import check, setting
+from stages.settings import FILE, check, setting
 
 Say = Callable[[str], None]
 
@@ -47,7 +47,7 @@ class RunConfig:
 
     save_every: int = setting(1_000, "Steps from checkpoint to checkpoint; the last step is saved as well.")
     keep: int = setting(2, "Checkpoints kept, the last ones; the one with the lowest validation loss stays as well.")
-    checkpoints: str = setting("", "Where they are, such as s3://bucket/prefix; empty: in the run's folder.")
+    checkpoints: str = setting("", "Where they are, such as s3://bucket/prefix; empty: in the run's folder.", path=FILE)
     validate_every: int = setting(1_000, "Steps from validation to validation, where there is data for it.")
     validation_clips: int = setting(256, "Clips looked at, the first of their list.")
     validation_captions: int = setting(8, "Of these, how many captions are printed beside what people wrote: AutoCap.")
@@ -99,8 +99,12 @@ class Recipe(ABC):
         """The model to begin with. Raises RunError or ModelFilesError."""
 
     @abstractmethod
+    def check(self, clips: Manifest) -> None:
+        """Raises ForeseenError for clips, to learn from or to validate on, that the model cannot take."""
+
+    @abstractmethod
     def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, who: Ranks, resumed: bool) -> Task:
-        """What is trained, on which clips. Called on all ranks; raises ForeseenError for data that does not fit."""
+        """What is trained, on which clips. Called on all ranks; raises ForeseenError for settings that do not fit."""
 
     @abstractmethod
     def validate(self, trainer: Trainer, held_out: Manifest, say: Say) -> dict[str, float]:
@@ -160,7 +164,10 @@ def train(
         last = who.agree(_last_checkpoint(config.run.checkpoints_of(out), out, resume))
         before = checkpoint.read_told(last) if last else {}
         clips = _open(data, where, before.get("seqs"), who, config.data)
+        held_out = open_manifest(validation_data, config=config.data) if validation_data else Manifest([])
         recipe.model = _load(recipe, init)
+        recipe.check(clips)
+        recipe.check(held_out)
         loop = config.loop.resolved(len(clips))
         told = {
             "data": clips.identity,
@@ -178,7 +185,6 @@ def train(
         trainer = Trainer(task, loop, device=device, ranks=who, say=complain)
         if last:
             checkpoint.load(last, told, trainer)
-        held_out = open_manifest(validation_data) if validation_data else Manifest([])
         if who.first:
             _introduce(recipe, trainer, clips, held_out, out, last is not None, told, say)
         return _Run(recipe, trainer, held_out, out, told, say).go()

@@ -15,10 +15,9 @@ from models.genau.model import GenAu
 from models.genau.official.vae import lpips_from_official
 from models.genau.perceptual import Lpips
 from pipeline.training import run
-from pipeline.training.clips import DataError
 from pipeline.training.examples import ClipExamples, ExamplesConfig, PlainExamples
 from pipeline.training.loop import LoopConfig, Trainer
-from pipeline.training.manifest import DataConfig, Manifest, check_rates, latent_sets
+from pipeline.training.manifest import DataConfig, Manifest, check_audio, check_rates
 from pipeline.training.ranks import Ranks
 from pipeline.training.run import Outcome, Recipe, RunConfig, Say
 from pipeline.training.sounds import open_generator
@@ -61,13 +60,12 @@ class SoundRecipe(Recipe):
     def load(self, init: str) -> GenAu:
         return open_generator(init, with_text=False)
 
-    def examples(self, clips: Manifest, loop: LoopConfig) -> ClipExamples:
-        """Of audio, each clip as it is. Raises DataError for other data."""
-        if latent_sets(clips):
-            raise DataError(
-                "these are latents: VAE and vocoder learn from audio. Name the dataset that they are made of"
-            )
+    def check(self, clips: Manifest) -> None:
+        check_audio(clips)
         check_rates(clips, MEL.sample_rate_hz)
+
+    def examples(self, clips: Manifest, loop: LoopConfig) -> ClipExamples:
+        """Each clip as it is."""
         self._clips = clips
         plain = ExamplesConfig(mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0)
         return ClipExamples(clips, plain, self.seconds, loop.seed, self.config.data.window)

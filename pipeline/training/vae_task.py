@@ -21,7 +21,7 @@ from pipeline.training.draws import POSTERIOR, generator
 from pipeline.training.examples import Examples
 from pipeline.training.sounds import padded, read
 from pipeline.training.task import Player, Scored
-from stages.settings import check, setting
+from stages.settings import FILE, check, setting
 
 DISCRIMINATOR, VAE_PLAYER = "discriminator", "vae"
 
@@ -40,6 +40,7 @@ class VAETaskConfig:
         (),
         "Files with the weights of lpips: an official VAE checkpoint, or torchvision's VGG-16 and the weights per "
         "channel of the lpips package.",
+        path=FILE,
     )
     perceptual_weight: float = setting(1.0, "Added to the L1 of every value.", results=True)
     kl_weight: float = setting(1_000.0, "Of the KL per latent value.", results=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stages.budget import BudgetConfig, Egress
-from stages.settings import check, setting
+from stages.settings import FILE, check, setting
 from stages.text import redacted
 
 DIRECT = "direct"
@@ -29,7 +29,9 @@ class YoutubeConfig:
         "else.",
     )
     cookies: tuple[str, ...] = setting(
-        (), "Netscape cookie files, one per egress in the same order; '' for none. An account may be banned for it."
+        (),
+        "Netscape cookie files, one per egress in the same order; '' for none. An account may be banned for it.",
+        path=FILE,
     )
     in_flight: int = setting(
         64, "Videos whose transcripts one worker of the fetch pool asks for at the same time; it waits, mostly."

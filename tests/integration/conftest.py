@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import CONFIGS
 from pipeline.demo.corpus import synthesise_corpus
+from pipeline.settings import CONFIGS
 from tests.fakes.ray_head import ray_head
 
 

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 import webdataset
 
-from pipeline.config import CONFIGS
 from pipeline.dataset.log import read_state
 from pipeline.dataset.store import open_store
 from pipeline.dataset.view import DatasetView
 from pipeline.demo.corpus import CORPUS
 from pipeline.demo.sentences import names
+from pipeline.settings import CONFIGS
 
 pytestmark = pytest.mark.ray
 

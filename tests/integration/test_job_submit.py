@@ -14,10 +14,10 @@ import pytest
 import yaml
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from pipeline.config import CONFIGS
 from pipeline.dataset.log import read_state
 from pipeline.dataset.store import open_store
 from pipeline.demo.corpus import CORPUS, synthesise_corpus
+from pipeline.settings import CONFIGS
 from tests.fakes.ray_head import free_port, ray_head
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

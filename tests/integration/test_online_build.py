@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.config import CONFIGS
 from pipeline.dataset.view import DatasetView
 from pipeline.demo.corpus import CORPUS
+from pipeline.settings import CONFIGS
 from stages.ffmpeg import read_header
 from tests.fakes.youtube import FakeVideo, FakeYouTube, running
 
