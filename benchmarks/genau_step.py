@@ -200,7 +200,7 @@ def train(size: str, batch: int, rounds: int, device: torch.device, options: arg
         x_BCT = diffusion.q_sample(x0_BCT, noise_BCT, timesteps_B)
         with autocast:
             eps_BCT = model(x_BCT, timesteps_B, text, ids_B).eps
-        loss = diffusion.loss(eps_BCT, x0_BCT, noise_BCT, timesteps_B).mean
+        loss = diffusion.loss(eps_BCT, x0_BCT, noise_BCT, timesteps_B)
         clock.mark("forward")
         loss.backward()
         clock.mark("backward")

@@ -98,12 +98,6 @@ def plan_table(videos: Sequence[Video]) -> pa.Table:
     return table.set_column(table.schema.get_field_index("clips"), "clips", clips).select(PLAN_SCHEMA.names)
 
 
-def append_plan(log: Log, videos: Sequence[Video]) -> None:
-    """Give the videos the next row numbers and commit them."""
-    for first in range(0, len(videos), _ROWS_PER_FILE):
-        _append(log, plan_table(videos[first : first + _ROWS_PER_FILE]))
-
-
 def append_found(log: Log, found: Found, committed: Callable[[int], None] = lambda rows: None) -> int:
     """Give what was found the next row numbers, commit it and close it; returns how many rows that were.
 

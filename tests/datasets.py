@@ -1,6 +1,6 @@
 """Small datasets, written by the project's own writer, whose clips say by their sound which they are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +8,15 @@ import numpy as np
 from pipeline.dataset.log import Log
 from pipeline.dataset.store import open_store
 from pipeline.dataset.writer import Writer, WriterConfig
+from pipeline.plan import Found, append_found, plan_table
 from stages.encode import Encode
 from stages.records import Clip, Verdict, Video
+
+
+def append_plan(log: Log, videos: Sequence[Video]) -> None:
+    """Give the videos the next row numbers and commit them."""
+    tables = [plan_table(videos)] if videos else []
+    append_found(log, Found(log.state, len(videos), lambda: iter(tables), [], {}))
 
 
 class Growing:

@@ -18,9 +18,7 @@ from models.genau.conditioning import (
     TextConfig,
     TextEncoders,
     concat,
-    draw_dropped,
     drop,
-    with_sound,
 )
 from models.genau.config import ContextConfig
 from models.genau.model import small_encoders
@@ -254,15 +252,6 @@ def condition(num_words: int, value: int, batch: int = 3, width: int = 4) -> Con
     return Condition(Text(torch.full((batch, width), float(value)), words, mask), torch.full((batch,), value))
 
 
-def test_each_clip_loses_its_conditions_by_its_own_throw():
-    dropped = draw_dropped(10_000, 0.1, torch.Generator().manual_seed(3))
-    assert torch.equal(dropped, draw_dropped(10_000, 0.1, torch.Generator().manual_seed(3)))
-    assert 900 < dropped.sum() < 1_100
-    assert not draw_dropped(1_000, 0.0, torch.Generator()).any() and draw_dropped(1_000, 1.0, torch.Generator()).all()
-    with pytest.raises(ValueError, match="a share from 0 to 1"):
-        draw_dropped(10, 1.5, torch.Generator())
-
-
 @pytest.mark.parametrize(("words", "blank_words"), [(5, 1), (1, 5)])
 def test_a_dropped_clip_is_the_unconditional_one_and_the_others_stay(words, blank_words):
     given, blank = condition(words, 7), condition(blank_words, 2, batch=1)
@@ -293,11 +282,3 @@ def test_batches_with_different_numbers_of_words_are_joined():
     assert found.text.word_mask_BN.sum(dim=1).tolist() == [2, 2, 2, 5]
     without = concat([Condition(Text(), torch.tensor([1])), Condition(Text(), torch.tensor([2]))])
     assert without.text == Text() and without.dataset_ids_B.tolist() == [1, 2]
-
-
-def test_claps_vector_of_a_sound_may_stand_for_its_texts():
-    text = Text(torch.zeros(3, 6))
-    found = with_sound(text, torch.ones(3, 4), torch.tensor([True, False, True]))
-    assert found.summary_BW.tolist() == [[1, 1, 1, 1, 0, 0], [0] * 6, [1, 1, 1, 1, 0, 0]]
-    with pytest.raises(ValueError, match="need a model whose text is summarised by CLAP"):
-        with_sound(Text(), torch.ones(3, 4), torch.ones(3, dtype=torch.bool))

@@ -10,10 +10,10 @@ from pipeline.dataset.log import Log, read_state
 from pipeline.dataset.store import open_store
 from pipeline.dataset.writer import Writer, WriterConfig
 from pipeline.estimate import ENOUGH_VIDEOS, Prices, Range, Work, estimate, measured, of_paper, work_left
-from pipeline.plan import append_plan
 from stages.reasons import Reason
 from stages.records import TO_THE_END, Clip, Verdict, Video
 from stages.youtube.ids import watch_url
+from tests.datasets import append_plan
 
 CONFIG = load_config(None, ["youtube.budget.requests_per_s=2"])
 

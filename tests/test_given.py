@@ -13,7 +13,7 @@ from pipeline.dataset.log import Log, read_state
 from pipeline.dataset.store import open_store
 from pipeline.dataset.view import DatasetView
 from pipeline.demo.sounds import SAMPLE_RATE_HZ, synthesise
-from pipeline.plan import append_plan, plan_from, read_rows
+from pipeline.plan import plan_from, read_rows
 from pipeline.sources import of_arguments
 from stages.captions import Captions, CaptionsConfig
 from stages.ffmpeg import decode
@@ -25,6 +25,7 @@ from stages.records import TO_THE_END, Clip, Verdict, Video, from_table, to_tabl
 from stages.scores import ScoresConfig
 from stages.segments import Segments, SegmentsConfig
 from stages.transcripts import Transcripts, TranscriptsConfig
+from tests.datasets import append_plan
 from tests.fakes.youtube import FakeVideo, running
 from tests.fakes.youtube.media import synthesise as synthesise_media
 from tests.plain_flow import PlainFlow

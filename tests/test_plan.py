@@ -15,11 +15,12 @@ from pipeline.dataset.parquet import parquet_bytes
 from pipeline.dataset.rows import RowSet
 from pipeline.dataset.store import open_store
 from pipeline.errors import Refused
-from pipeline.plan import PLAN_SCHEMA, SEGMENTED, append_found, append_plan, plan_from, planned_ids, read_rows
+from pipeline.plan import PLAN_SCHEMA, SEGMENTED, append_found, plan_from, planned_ids, read_rows
 from pipeline.sources import FolderSource, ListSource, of_arguments, of_build
 from stages.records import TO_THE_END, Clip, Video, from_table
 from stages.sources import SourceError
 from stages.sources.lists import Thresholds
+from tests.datasets import append_plan
 
 A, B, C, D, DASH = "dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "fJ9rUzIMcZQ", "--U7joUcTCo"
 

@@ -139,10 +139,6 @@ class AutoCap(nn.Module):
         """HTSAT's time vectors to audio tokens. shape (B, N, C) -> (B, Q, D)"""
         return self.audio_out(self.qformer(self.audio_memory(vectors_BNC)))
 
-    def encode_clap(self, waveform_48k: Tensor) -> Tensor:
-        """Waveforms at CLAP's sample rate to unit vectors of the audio-text space. shape (B, S) -> (B, P)"""
-        return self.clap(self.clap.encoder.mel(waveform_48k))
-
     def embed_metadata(self, ids_BT: Tensor) -> Tensor:
         """Word or tag embeddings; positions are BART's to add. shape (B, T) -> (B, T, D)"""
         vocab = self.tokenizer.vocab

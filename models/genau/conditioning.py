@@ -189,18 +189,11 @@ def concat(conditions: Sequence[Condition]) -> Condition:
     return Condition(Text(summary_BW, *map(torch.cat, zip(*padded, strict=True))), dataset_ids_B)
 
 
-def draw_dropped(batch: int, rate: float, generator: torch.Generator) -> Tensor:
-    """Which clips of a batch lose their conditions, each by its own throw. bool, shape (B,)
-
-    The paper's rate of 0.1 is thrown once for the whole batch in the official code, and never for the first.
-    """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"a condition dropout of {rate}: write a share from 0 to 1")
-    return torch.rand(batch, generator=generator, device=generator.device) < rate
-
-
 def drop(condition: Condition, unconditional: Condition, dropped_B: Tensor) -> Condition:
-    """The batch with all conditions of some clips replaced. `unconditional`: a batch of one."""
+    """The batch with all conditions of some clips replaced. `unconditional`: a batch of one.
+
+    Each clip by its own throw: the official code throws once for a whole batch, and never for the first.
+    """
     dropped_B = dropped_B.to(condition.dataset_ids_B.device)
     blank = unconditional.expand(len(dropped_B))
     dataset_ids_B = torch.where(dropped_B, blank.dataset_ids_B, condition.dataset_ids_B)
@@ -213,20 +206,6 @@ def drop(condition: Condition, unconditional: Condition, dropped_B: Tensor) -> C
     (words_BNW, mask_BN), (blank_BNW, blank_BN) = (_padded(text, longest) for text in (condition.text, blank.text))
     words_BNW = torch.where(dropped_B[:, None, None], blank_BNW, words_BNW)
     return Condition(Text(summary_BW, words_BNW, torch.where(dropped_B[:, None], blank_BN, mask_BN)), dataset_ids_B)
-
-
-def with_sound(text: Text, clap_audio_BP: Tensor, heard_B: Tensor) -> Text:
-    """CLAP's vector of a clip's own sound in place of its text's, where `heard_B` is true: an option of training.
-
-    Released models saw the sound for 31 % of their clips. Texts are all there is when sounds are generated.
-    """
-    if text.summary_BW is None or text.summary_BW.shape[1] < clap_audio_BP.shape[1]:
-        raise ValueError("CLAP's vectors of sounds need a model whose text is summarised by CLAP")
-    text_BP, rest_BW = text.summary_BW.split(
-        [clap_audio_BP.shape[1], text.summary_BW.shape[1] - clap_audio_BP.shape[1]], dim=1
-    )
-    summary_BW = torch.cat([torch.where(heard_B.to(text_BP.device)[:, None], clap_audio_BP, text_BP), rest_BW], dim=1)
-    return text._replace(summary_BW=summary_BW)
 
 
 def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:

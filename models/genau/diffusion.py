@@ -9,7 +9,6 @@ Shape suffixes: B batch, C channels, T latent frames.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,13 +37,6 @@ class DiffusionConfig:
             )
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"diffusion: prediction is {self.prediction!r}: write one of {', '.join(PREDICTIONS)}")
-
-
-class Loss(NamedTuple):
-    """What a training step gets."""
-
-    mean: Tensor  # over all values that are sound, so a longer clip weighs more
-    per_clip_B: Tensor  # without gradient: to be logged by timestep
 
 
 class Diffusion:
@@ -105,19 +97,17 @@ class Diffusion:
         noise_BCT: Tensor,
         timesteps_B: Tensor,
         mask_BT: Tensor | None = None,
-    ) -> Loss:
-        """The squared error of a backbone's output (paper, equation 6), over frames that are sound.
+    ) -> Tensor:
+        """The squared error of a backbone's output (paper, equation 6), the mean over all values that are sound.
 
         `output_BCT`: `backbone(diffusion.q_sample(...), ...).eps`. `mask_BT`: as backbones take it; None: all is sound.
         """
         target_BCT = self.target(x0_BCT, noise_BCT, timesteps_B)
         error_BT = (output_BCT.float() - target_BCT.float()).square().mean(dim=1)
         if mask_BT is None:
-            return Loss(error_BT.mean(), error_BT.detach().mean(dim=1))
+            return error_BT.mean()
         mask_BT = mask_BT.to(error_BT.device, error_BT.dtype, non_blocking=True)
-        error_BT = error_BT * mask_BT
-        frames_B = mask_BT.sum(dim=1)
-        return Loss(error_BT.sum() / frames_B.sum(), error_BT.detach().sum(dim=1) / frames_B)
+        return (error_BT * mask_BT).sum() / mask_BT.sum()
 
 
 def pad_latents(latents: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor | None]:

@@ -38,7 +38,7 @@ SAMPLE_RATE_HZ = MEL.sample_rate_hz
 
 
 class GenAu(nn.Module):
-    """The generator. `generate` takes prompts; `encode_audio` and `condition` are what its training needs."""
+    """The generator. `generate` takes prompts; `encode_audio` and `condition` are for training loops."""
 
     scale_factor: Tensor
     """What latents are multiplied by, so that the diffusion sees unit variance. Training sets it."""

@@ -101,7 +101,7 @@ class GenAuLoss(nn.Module):
         text, ids_B = batch.condition
         predicted = self.backbone(noisy_BCT, batch.timesteps_B, text, ids_B, batch.mask_BT)
         loss = self.diffusion.loss(predicted.eps, x0_BCT, batch.noise_BCT, batch.timesteps_B, batch.mask_BT)
-        return Scored(loss.mean, sum(batch.frames), {}, self._flops(batch))
+        return Scored(loss, sum(batch.frames), {}, self._flops(batch))
 
     def _flops(self, batch: NoisyBatch) -> float:
         if not isinstance(self.config, FitConfig):

@@ -48,7 +48,6 @@ class VideoList:
     num_filtered: int = 0  # videos that the thresholds left no clip of
     num_clips: int = 0
     clips_left_out: dict[str, int] = field(default_factory=dict)  # by why
-    bytes_read: int = 0
 
     @property
     def shown(self) -> str:
@@ -80,7 +79,6 @@ class VideoList:
         header_waits = self.layout.has_header
         json_reader = json_rows.Reader(self.layout, thresholds)
         for block in blocks(self.path):
-            self.bytes_read += len(block.data)
             if self.layout.is_json:
                 part = json_reader.read(block) if times else json_rows.ids(block)
             else:
