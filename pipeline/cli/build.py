@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.config import ConfigFile, Overrides
 from pipeline.cli.errors import answered
 from pipeline.cli.plan import ClipTimes, Exclude, MinClap, MinSeconds, Released
+from pipeline.cli.show import say
 from pipeline.errors import DONE
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def build(
         job = prepare(source, out, settings, kind=until or CLIPS, accept_settings=accept_settings)
         _announce(job)
         if not job.has_work:
-            _say("nothing to do: every video that is planned is done" + _waiting(len(job.state.retry)))
+            say("nothing to do: every video that is planned is done" + _waiting(len(job.state.retry)))
             if as_json:
                 print(json.dumps({"videos": 0, "exit_code": DONE}))
             return
@@ -113,10 +114,10 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
 
     signal.signal(signal.SIGTERM, _interrupt)  # what `ray job stop` and schedulers send
     cluster = cluster_address(address)
-    _say(f"connecting to Ray at {cluster}" if cluster else "starting Ray")
+    say(f"connecting to Ray at {cluster}" if cluster else "starting Ray")
     with connected(address):
         pools = settings.pools.used(until_segments=job.kind == SEGMENTS)
-        wait_for_room(pools, settings.pools.wait_for_nodes_s, _say)
+        wait_for_room(pools, settings.pools.wait_for_nodes_s, say)
         budget = SharedBudget(settings.youtube.budget, list(settings.youtube.ways_out()))
         graph = Graph(settings, job.store, budget, until_segments=job.kind == SEGMENTS)
         with _Progress(graph) as progress:
@@ -129,26 +130,26 @@ def _interrupt(*_: Any) -> None:
 
 def _announce(job: "Job") -> None:
     for line in job.found.lines if job.found else [f"{job.state.num_rows} videos planned in {job.store.url}"]:
-        _say(line)
+        say(line)
     if "captions.model" not in job.settings:  # no model has a part in it
         return
     if job.config.scores.text_model and job.settings["scores.text_model"] == "none":
-        _say(
+        say(
             "clap_score stays empty: the captioner's folder has no clap_text, the text branch of its CLAP; name one as "
             "scores.text_model, or set it to '' for no scores"
         )
     if job.config.captions.model == "demo":
-        _say("captions come from the demo model, which knows 14 synthesised sounds: set captions.model for real ones")
+        say("captions come from the demo model, which knows 14 synthesised sounds: set captions.model for real ones")
 
 
 def _conclude(outcome: "Outcome", settings: "BuildConfig", as_json: bool) -> None:
     counts = outcome.counts
     statuses = ", ".join(f"{counts[name]} {name}" for name in ("ok", "rejected", "failed", "retry") if counts[name])
     summary = f"{counts['videos']} videos in {outcome.seconds:.0f} s ({statuses}): {counts['clips']} clips kept"
-    _say(summary + _waiting(outcome.waiting))
+    say(summary + _waiting(outcome.waiting))
     if outcome.exit_code:
-        _say(f"{outcome.failed_share():.0%} failed, more than max_failed_share={settings.max_failed_share:g}")
-    _say(f"exit code {outcome.exit_code}")
+        say(f"{outcome.failed_share():.0%} failed, more than max_failed_share={settings.max_failed_share:g}")
+    say(f"exit code {outcome.exit_code}")
     if as_json:
         seconds = round(outcome.seconds, 1)
         print(json.dumps({**counts, "waiting": outcome.waiting, "seconds": seconds, "exit_code": outcome.exit_code}))
@@ -156,10 +157,6 @@ def _conclude(outcome: "Outcome", settings: "BuildConfig", as_json: bool) -> Non
 
 def _waiting(count: int) -> str:
     return f"; {count} will be tried again by a later run" if count else ""
-
-
-def _say(message: str) -> None:
-    print(f"autorecap: {message}", file=sys.stderr, flush=True)
 
 
 class _Progress:
@@ -213,7 +210,7 @@ class _Progress:
         if self.in_place:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         else:
-            _say(line)
+            say(line)
 
 
 def _duration(seconds: float) -> str:

@@ -1,24 +1,19 @@
 """`autorecap caption`: what AutoCap hears in audio and video files."""
 
 import json
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.device import choose_device
 from pipeline.cli.errors import answered
+from pipeline.cli.show import progress, say, silence_stdout
 from pipeline.errors import DONE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 
 if TYPE_CHECKING:
     from stages.caption_files import Unread, Window
     from stages.captions import Captions
-
-_EVERY_S = 10.0  # between the lines of progress in a log
 
 
 def caption(
@@ -49,21 +44,20 @@ def caption(
 
         captions = _load(model, num_beams, device)
         if model == "demo" and not as_json:
-            _say("the demo model knows 14 synthesised sounds: give --model for real ones")
+            say("the demo model knows 14 synthesised sounds: give --model for real ones")
         num_unread = 0
         try:
-            with _progress(len(files)) as heard:
-                for answer in caption_files(files, captions, title, heard):
+            with progress(f"{len(files)} files") as shown:
+                for answer in caption_files(files, captions, title, lambda n, file: shown(n, len(files), file)):
                     num_unread += isinstance(answer, Unread)
                     _show(answer, as_json)
         except BrokenPipeError:  # the reader has seen enough, as `head` does
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence_stdout()
         except KeyboardInterrupt:
-            _say("interrupted: the captions above stand")
+            say("interrupted: the captions above stand")
             raise typer.Exit(INTERRUPTED) from None
         if num_unread:
-            _say(f"{num_unread} of {len(files)} files could not be read, or not to their end")
+            say(f"{num_unread} of {len(files)} files could not be read, or not to their end")
         raise typer.Exit(FINISHED_WITH_FAILURES if num_unread else DONE)
 
 
@@ -73,8 +67,7 @@ def _load(model: str, num_beams: int, device: str) -> "Captions":
     from models.files import ModelFilesError
     from stages.captions import Captions, CaptionsConfig, model_files
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ForeseenError("--device cuda: there is no GPU here that torch can use. Leave it out, or give cpu")
+    device = choose_device(device)
     try:
         threads = torch.get_num_threads()
         config = CaptionsConfig(model=model, num_beams=num_beams, device=device, num_threads=threads)
@@ -93,7 +86,7 @@ def _show(answer: "Window | Unread", as_json: bool) -> None:
         print(json.dumps(asdict(answer)), flush=True)
     name = printable(answer.file)
     if isinstance(answer, Unread):
-        _say(f"{name}: {answer.error}")
+        say(f"{name}: {answer.error}")
     elif not as_json:
         said = "(silent)" if answer.silent else printable(answer.caption)
         print(f"{name}  {_clock(answer.start_ms)} - {_clock(answer.end_ms)}  {said}", flush=True)
@@ -101,35 +94,3 @@ def _show(answer: "Window | Unread", as_json: bool) -> None:
 
 def _clock(ms: int) -> str:
     return f"{ms // 3_600_000}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000 // 100}"
-
-
-def _say(message: str) -> None:
-    print(f"autorecap: {message}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _progress(num_files: int) -> Iterator[Callable[[float, str], None]]:
-    """How far it is: a bar on a terminal, now and then a line in a log."""
-    from stages.text import printable
-
-    if not sys.stderr.isatty():
-        shown_at = time.monotonic()
-
-        def line(num_done: float, file: str) -> None:
-            nonlocal shown_at
-            if time.monotonic() - shown_at >= _EVERY_S:
-                shown_at = time.monotonic()
-                _say(f"{num_done / num_files:.1%} of {num_files} files, now {printable(file, 60)}")
-
-        yield line
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    # Results that go to the same terminal are printed above the bar; those that go elsewhere are left alone.
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
-    with bar:
-        task = bar.add_task("reading", total=num_files)
-        yield lambda num_done, file: bar.update(task, completed=num_done, description=printable(file, 40))

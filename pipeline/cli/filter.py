@@ -1,15 +1,15 @@
 """`autorecap filter`: what the keyword filter says about captions, one a line."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO, NoReturn
 
 import typer
+
+from pipeline.cli.show import silence_stdout
 
 CHUNK_BYTES = 1 << 16
 NUM_TOP_KEYWORDS = 10  # named in the summary
@@ -57,7 +57,7 @@ def filter_captions(
                     output.write((_as_json if as_json else _as_text)(caption, keyword).encode("utf-8") + b"\n")
                 output.flush()
         except BrokenPipeError:  # the reader has seen enough, as `head` does
-            _silence_stdout()
+            silence_stdout()
         except OSError as error:
             _refuse(f"{file}: cannot be read to its end: {error.strerror}")
     _summarise(num_captions, dropped, num_undecodable)
@@ -101,9 +101,3 @@ def _summarise(num_captions: int, dropped: Counter[str], num_undecodable: int) -
 def _refuse(message: str) -> NoReturn:
     typer.echo(f"autorecap filter: {message}", err=True)
     raise typer.Exit(2)
-
-
-def _silence_stdout() -> None:
-    """So that the flush at exit does not fail on the closed pipe again."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,11 +4,10 @@ import io
 import json
 import re
 import sys
-import time
 import unicodedata
 import wave
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +16,7 @@ import typer
 
 from pipeline.cli.device import choose_device
 from pipeline.cli.errors import answered
+from pipeline.cli.show import progress, say
 from pipeline.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.jsonl"
 _SLUG_CHARS = 60
 _FULL_SCALE = 32_767
-_EVERY_S = 10.0  # between the lines of progress in a log
 
 
 def generate(
@@ -101,8 +100,8 @@ def generate(
         planned = _plan(model, texts, seconds, settings, scorer)
         loaded = _load(model, device, precision, planned)
         about = {"seconds": seconds, "model": model, **settings, "clap": clap, "precision": precision}
-        with _progress(len(texts)) as progress:
-            _save(stream(loaded, planned, progress), planned, names, out, about, force=force, as_json=as_json)
+        with progress(f"{len(texts)} sounds") as shown:
+            _save(stream(loaded, planned, shown), planned, names, out, about, force=force, as_json=as_json)
 
 
 def _save(
@@ -133,18 +132,18 @@ def _save(
             takes[text] += 1
             _show(out / name, text, line, as_json)
     except ValueError as error:
-        _say(f"{_in_words_of_the_command(str(error))}; {takes.total()} {so_far}")
+        say(f"{_in_words_of_the_command(str(error))}; {takes.total()} {so_far}")
         raise typer.Exit(FINISHED_WITH_FAILURES) from None
     except OSError as error:  # a full disk, among others
-        _say(f"{error.filename or out}: {error.strerror or error}; {takes.total()} {so_far}")
+        say(f"{error.filename or out}: {error.strerror or error}; {takes.total()} {so_far}")
         raise typer.Exit(FINISHED_WITH_FAILURES) from None
     except torch.OutOfMemoryError:
-        _say(f"the GPU's memory is full: choose a smaller --batch-size; {takes.total()} {so_far}")
+        say(f"the GPU's memory is full: choose a smaller --batch-size; {takes.total()} {so_far}")
         raise typer.Exit(FINISHED_WITH_FAILURES) from None
     except KeyboardInterrupt:
-        _say(f"interrupted: {takes.total()} {so_far}")
+        say(f"interrupted: {takes.total()} {so_far}")
         raise typer.Exit(INTERRUPTED) from None
-    _say(f"{takes.total()} {'sound' if len(texts) == 1 else 'sounds'} of {about['seconds']:g} s in {out}")
+    say(f"{takes.total()} {'sound' if len(texts) == 1 else 'sounds'} of {about['seconds']:g} s in {out}")
 
 
 # --- what was asked for
@@ -244,7 +243,7 @@ def _load(model: str, device: str, precision: str, planned: "Plan") -> "GenAu":
         loaded = GenAu.from_pretrained(model, device=device, dtype=dtype)
     distinct = list(dict.fromkeys(planned.texts))
     for i, cut in loaded.text.overlong(distinct) if loaded.text else []:
-        _say(f"the prompt {_short(distinct[i])} is not read to its end: {cut}")
+        say(f"the prompt {_short(distinct[i])} is not read to its end: {cut}")
     return loaded
 
 
@@ -315,33 +314,3 @@ def _short(text: str) -> str:
     from stages.text import printable
 
     return repr(printable(text.encode("utf-8", "replace").decode(), 60))
-
-
-def _say(message: str) -> None:
-    print(f"autorecap: {message}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _progress(num_sounds: int) -> Iterator[Callable[[int, int], None]]:
-    """How far it is: a bar on a terminal, now and then a line in a log."""
-    if not sys.stderr.isatty():
-        shown_at = time.monotonic()
-
-        def line(done: int, total: int) -> None:
-            nonlocal shown_at
-            if time.monotonic() - shown_at >= _EVERY_S:
-                shown_at = time.monotonic()
-                _say(f"{done / total:.1%} of {num_sounds} sounds")
-
-        yield line
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    # Results that go to the same terminal are printed above the bar; those that go elsewhere are left alone.
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
-    with bar:
-        task = bar.add_task(f"{num_sounds} sounds", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
