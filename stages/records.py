@@ -19,6 +19,8 @@ from stages.text import printable
 Span = tuple[int, int]
 """[start_ms, end_ms)"""
 
+MAX_VIDEO_MS = 7 * 24 * 3_600_000
+"""A week. A longer video is a mistake, and would be cut into a million clips; a time beyond it is that of a clock."""
 TO_THE_END = -1
 """As `Clip.end_ms` in a plan: the source names a whole file, and its length is known once it has been looked at."""
 

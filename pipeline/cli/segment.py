@@ -65,7 +65,7 @@ def segment(
 
 
 def _duration_ms(text: str) -> int:
-    from stages.segments import MAX_VIDEO_MS
+    from stages.records import MAX_VIDEO_MS
     from stages.transcripts.times import clock_to_ms, to_ms
 
     ms = clock_to_ms(text)

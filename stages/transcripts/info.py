@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.records import MAX_VIDEO_MS
 from stages.transcripts.read import load_json
 from stages.transcripts.times import to_ms
 from stages.transcripts.transcript import TranscriptError
 
 MAX_TITLE_CHARS = 500
-MAX_DURATION_MS = 7 * 24 * 3_600_000  # a longer one is a mistake, and would be cut into a million clips
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -38,7 +38,7 @@ def parse_info(data: bytes) -> Info:
     automatic = _mapping(document.get("automatic_captions"))
     return Info(
         title=clean(document.get("title"), MAX_TITLE_CHARS).replace("\n", " ").strip(),
-        duration_ms=duration_ms if duration_ms and 0 < duration_ms <= MAX_DURATION_MS else None,
+        duration_ms=duration_ms if duration_ms and 0 < duration_ms <= MAX_VIDEO_MS else None,
         manual=frozenset(_mapping(document.get("subtitles"))),
         automatic=frozenset(automatic),
         translated=frozenset(language for language, formats in automatic.items() if _is_translation(formats)),

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.records import Video
-from stages.transcripts.info import MAX_DURATION_MS, MAX_TITLE_CHARS, clean
+from stages.records import MAX_VIDEO_MS, Video
+from stages.transcripts.info import MAX_TITLE_CHARS, clean
 
 MAX_DESCRIPTION_CHARS = 2_000
 
@@ -60,7 +60,7 @@ def _duration_ms(answer: Any, details: Mapping[str, Any]) -> int | None:
     formats = _mapping(_mapping(answer).get("streamingData")).get("adaptiveFormats")
     exact = [_integer(_mapping(each).get("approxDurationMs")) for each in formats] if isinstance(formats, list) else []
     found = max((ms for ms in exact if ms), default=None) or 1000 * (_integer(details.get("lengthSeconds")) or 0)
-    return found if 0 < found <= MAX_DURATION_MS else None
+    return found if 0 < found <= MAX_VIDEO_MS else None
 
 
 def _tracks(tracks: list[Any]) -> list[CaptionTrack]:

@@ -18,7 +18,8 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import YoutubeDLError
 
 from stages.reasons import Reason
-from stages.transcripts.info import MAX_DURATION_MS, MAX_TITLE_CHARS, clean
+from stages.records import MAX_VIDEO_MS
+from stages.transcripts.info import MAX_TITLE_CHARS, clean
 from stages.youtube.config import YoutubeConfig
 from stages.youtube.errors import problem_of, reason_of_words, without_prefix
 from stages.youtube.ids import watch_url
@@ -144,7 +145,7 @@ def meta_of(info: Mapping[str, Any]) -> VideoMeta:
     return VideoMeta(
         title=clean(info.get("title"), MAX_TITLE_CHARS).replace("\n", " "),
         description=clean(info.get("description"), MAX_DESCRIPTION_CHARS),
-        duration_ms=duration_ms if 0 < duration_ms <= MAX_DURATION_MS else None,
+        duration_ms=duration_ms if 0 < duration_ms <= MAX_VIDEO_MS else None,
     )
 
 

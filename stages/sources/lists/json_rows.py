@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.records import MAX_VIDEO_MS
 from stages.sources.errors import SourceError
 from stages.sources.lists.formats import Layout, parsed
 from stages.sources.lists.lines import Block, opened, path_shown
@@ -20,7 +21,6 @@ from stages.text import printable
 from stages.youtube.ids import ID, video_id_of
 
 MAX_WHOLE_BYTES = 1_000_000_000
-LONGEST_S = 7 * 24 * 3600.0
 _FREESOUND = "freesound"  # a part of WavCaps, by its name in lists of exclusions
 _TEXT = 200
 _BRACKETS = (b"", b"[", b"]", b"[]", b"],")
@@ -251,7 +251,7 @@ def _file_id(item: Any) -> str | None:
 
 def _span(start: Any, end: Any) -> tuple[int, int] | None:
     """Seconds to milliseconds; None where they are no span of a video."""
-    if not _is_number(start) or not _is_number(end) or not 0 <= start < end <= LONGEST_S:
+    if not _is_number(start) or not _is_number(end) or not 0 <= start < end <= MAX_VIDEO_MS / 1000:
         return None
     span = round(start * 1000), round(end * 1000)
     return span if span[0] < span[1] else None

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.records import MAX_VIDEO_MS
 from stages.sources.lists import json_rows
 from stages.sources.lists.formats import Layout, detect, split_row
 from stages.sources.lists.lines import Block, blocks, gather, path_shown
@@ -19,7 +20,6 @@ from stages.youtube.ids import video_id_of
 
 MAX_NAMED = 1_000_000
 """Damaged rows of a list that are named one by one; beyond, they are only counted."""
-LONGEST_MS = 7 * 24 * 3_600_000
 _TEXT = 200  # characters of a damaged row that are shown
 _ID_LENGTH = 11
 _IS_ID = np.zeros(256, bool)
@@ -247,7 +247,7 @@ class _Rows:
                 end = self._number(layout.end_column)
         start_ms, end_ms = np.rint(start * layout.unit_ms), np.rint(end * layout.unit_ms)
         with np.errstate(invalid="ignore"):
-            is_valid = (start_ms >= 0) & (end_ms > start_ms) & (end_ms <= LONGEST_MS)
+            is_valid = (start_ms >= 0) & (end_ms > start_ms) & (end_ms <= MAX_VIDEO_MS)
         return _whole(start_ms, is_valid), _whole(end_ms, is_valid), is_valid
 
     def _number(self, column: int) -> np.ndarray:
