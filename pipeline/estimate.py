@@ -228,7 +228,7 @@ def of_paper() -> Shares:
 
 def measured(url: str) -> Shares | None:
     """The shares of the dataset's own videos; None where it has too few to tell. Ranges are two standard errors."""
-    row = DatasetView(url).rows(
+    row = DatasetView(url, with_clips=False).rows(
         "select count(*) as n, avg((status <> 'failed')::int) as there, avg((num_gaps > 0)::int) as gaps, "
         "avg(num_clips) as clips, stddev_samp(num_clips) as clips_sd, avg(num_kept) as kept, "
         "stddev_samp(num_kept) as kept_sd, sum(kept_ms) / 1000 / nullif(sum(num_kept), 0) as kept_s, "

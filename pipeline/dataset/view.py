@@ -41,7 +41,9 @@ class StoredClip:
 class DatasetView:
     """A dataset as committed at the moment of opening. Raises DatasetError where there is none."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, with_clips: bool = True) -> None:
+        """`with_clips`: whether there is a table of clips, for which all of the index is read."""
+        self.with_clips = with_clips
         self.store: Store = open_store(url)
         self.description = describe(self.store)
         self.state: State = read_state(self.store)
@@ -58,10 +60,11 @@ class DatasetView:
         kind = self.description["kind"]
         is_latents = kind == LATENTS
         index, ledger = (LATENT_INDEX, LATENT_LEDGER) if is_latents else (INDEX_SCHEMA, LEDGER_SCHEMA)
-        rows = self._segments() if kind == "segments" else self._table("index", index)
-        connection.register("index_rows", rows)
+        if self.with_clips:
+            rows = self._segments() if kind == "segments" else self._table("index", index)
+            connection.register("index_rows", rows)
+            connection.execute("create view clips as select * exclude (commit_order) from index_rows")
         connection.register("ledger_rows", self._table("ledger", ledger))
-        connection.execute("create view clips as select * exclude (commit_order) from index_rows")
         if is_latents:
             connection.execute("create view shards as select * exclude (commit_order) from ledger_rows")
             return connection
