@@ -32,6 +32,7 @@ from pipeline.dataset.writer import Writer, WriterConfig, writing
 from pipeline.encoder import EncodeConfig, Encoder
 from pipeline.errors import DONE, FINISHED_WITH_FAILURES, Refused
 from pipeline.training.clips import DataError, UnreadableClipError
+from pipeline.training.manifest import Source
 from pipeline.training.stored import StoredClips
 from stages.text import printable
 
@@ -74,6 +75,11 @@ def encode(
     Raises ForeseenError: no such data or model, `out` holds something else, it cannot be written.
     """
     config = config or EncodeConfig()
+    if not Source.parse(data).is_dataset:
+        raise DataError(
+            f"{data} is a list, and datasets are encoded: train on the list as it is, or name what "
+            "`autorecap build --lists LIST@FOLDER` makes of it, with captions of its own"
+        )
     clips = StoredClips(data, where=where)
     if clips.kind != "clips":
         raise DataError(f"{data} holds {clips.kind}: name the dataset of clips that they were made from")

@@ -6,7 +6,7 @@ The dataclass declares its fields by `stages.settings.setting`; what is wrong is
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +36,8 @@ def load(kind: type[Settings], path: str | Path | None, overrides: Sequence[str]
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(problem, path) for problem in error.errors())) from None
+        names = {override.partition("=")[0] for override in overrides}
+        raise SettingsError("\n".join(_explain(problem, path, names) for problem in error.errors())) from None
 
 
 def _read_yaml(path: Path) -> Any:
@@ -90,10 +91,11 @@ def _check_names(kind: Any, content: dict[str, Any], where: str, prefix: str = "
                 _check_names(known[name], value, where, f"{prefix}{name}.")
 
 
-def _explain(problem: Any, path: str | Path | None) -> str:
+def _explain(problem: Any, path: str | Path | None, overridden: Collection[str]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
-    source = f"{path}: " if path else ""
+    is_set = any(each == name or (each.startswith(f"{name}.") and each in message) for each in overridden)
+    source = "--set: " if is_set else f"{path}: " if path else ""
     if problem["type"] == "value_error":
         return f"{source}{message}"
     if problem["type"] == "tuple_type":

@@ -66,6 +66,16 @@ def test_what_is_wrong_in_an_override_is_named(override):
         load_config(None, [override])
 
 
+def test_a_value_from_the_command_line_is_not_blamed_on_the_file(tmp_path):
+    path = write(tmp_path, "captions:\n  max_new_tokens: few\n")
+    with pytest.raises(ConfigError) as error:
+        load_config(path, ["captions.num_beams=many"])
+    assert "--set: captions.num_beams: " in str(error.value)
+    assert f"{path}: captions.max_new_tokens: " in str(error.value)
+    with pytest.raises(ConfigError, match=r"^--set: .*captions\.num_beams is 0"):
+        load_config(path, ["captions.num_beams=0", "captions.max_new_tokens=9"])
+
+
 def test_an_empty_section_is_its_defaults(tmp_path):
     assert load_config(write(tmp_path, "captions:\n  # num_beams: 3\n")) == BuildConfig()
 

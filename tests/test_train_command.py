@@ -66,7 +66,12 @@ def test_a_small_run_trains_saves_and_says_how_it_ended(sounds: Path) -> None:
     [
         (["--out", "x"], 2, "no data: name a dataset, or LIST@FOLDER"),
         (["--out", "x", "--data", "nowhere.csv"], 2, "nowhere.csv does not exist"),
-        (["--out", "x", "--data", "nowhere"], 2, "is not a dataset"),
+        (
+            ["--out", "x", "--data", "nowhere"],
+            2,
+            "nowhere does not exist: name a directory that a build wrote",
+        ),
+        (["--out", "x", "--data", "."], 2, ". holds no dataset: name a directory"),
         (["--out", "x", "--data", "a.csv", "--set", "loop.lrr=1"], 2, "did you mean loop.lr?"),
         (["--out", "x", "--data", "a.csv", "--set", "loop.lr=fast"], 2, "loop.lr: Input should be a valid number"),
         (["--out", "x", "--data", "a.csv", "--set", "task.frozen=[all]"], 2, "choose among encoders, bart, embeddings"),

@@ -187,8 +187,12 @@ def test_what_cannot_be_trained_is_said(runs: Path, data: str, tmp_path: Path) -
 
 def test_a_style_that_the_model_does_not_know_is_said_once(data: str, tmp_path: Path) -> None:
     said: list[str] = []
-    genau = GenAuTraining(task=GenAuTaskConfig(sample_steps=2), loop=loop(steps=1), run=replace(RUN, num_samples=0))
-    train_genau(genau, [f"audiocap:1={data}", f"clotho:1={data}"], tmp_path, init="demo", say=said.append)
+    genau = GenAuTraining(
+        task=GenAuTaskConfig(sample_steps=2), loop=loop(steps=1, batch_size=9), run=replace(RUN, num_samples=0)
+    )
+    train_genau(genau, [f"audiocap:1={data}", f"clotho:2={data}"], tmp_path, init="demo", say=said.append)
+    assert GenAu.from_pretrained(tmp_path / "model").config.default_dataset == "clotho", "most of the turns"
+    assert any("a batch of 9 is more than the 8 clips" in line for line in said)
     (line,) = [line for line in said if "style" in line]
     assert line.startswith("the model knows no style 'audiocap', only audiocaps, ")
     assert line.endswith("learned as 'autocap', as task.dataset says")

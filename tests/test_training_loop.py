@@ -197,7 +197,7 @@ def test_clips_that_cannot_be_read_are_named_counted_and_left_out() -> None:
 def test_training_stops_where_too_many_clips_cannot_be_read() -> None:
     said: list[str] = []
     trainer = Trainer(Numbers(gone=range(8, 100)), config(max_bad_steps=100), say=said.append)
-    with pytest.raises(TrainingStoppedError, match=r"step 3: 8 of 16 clips could not be read"):
+    with pytest.raises(TrainingStoppedError, match=r"step 3: 8 of 16 times a clip could not be read"):
         trainer.run(silent)
     assert trainer.step == 3
     with pytest.raises(TrainingStoppedError, match="steps in a row"):  # a step without any clip is a bad one

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,7 +40,7 @@ class GenerateConfig:
     guidance_scale: float = 4.0  # how much the text counts: 0 not at all, 1 without guidance
     seed: int = 0
     num_candidates: int = 1  # sounds per prompt, of which the scorer's favourite is kept
-    dataset: str = "audiocaps"  # whose style; "the most reliable dataset" (paper, D.2)
+    dataset: str = ""  # whose style; "": the default of the model
     sampler: str = DDIM
     eta: float = 1.0  # noise on DDIM's way: 0 none, 1 as the released model
     peak: float | None = OUTPUT_PEAK  # every sound is scaled to it; None: as it comes
@@ -89,6 +89,7 @@ def plan(
         if not isinstance(text, str):
             raise ValueError(f"prompt {i} is a {type(text).__name__}: write a text, or an empty one")
     check_sampler(config.sampler, config.num_steps, config.eta, model.diffusion.num_timesteps)
+    config = replace(config, dataset=config.dataset or model.default_dataset)
     model.dataset_id(config.dataset)
     if config.num_candidates > 1 and scorer is None:
         raise ValueError(f"num_candidates is {config.num_candidates}, but there is no scorer to choose among them")

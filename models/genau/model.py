@@ -136,7 +136,7 @@ class GenAu(nn.Module):
         seed: int = 0,
         num_candidates: int = 1,
         scorer: Scorer | None = None,
-        dataset: str = "audiocaps",
+        dataset: str = "",
         sampler: str = "ddim",
         eta: float = 1.0,
         peak: float | None = OUTPUT_PEAK,
@@ -151,7 +151,8 @@ class GenAu(nn.Module):
         `seed`: a sound is a function of prompt, seed and the settings above, alone or in any batch (but for the last
         bits of floating point). A prompt that comes again gets another sound.
         `num_candidates`: that many sounds are made for each prompt, and the one kept that `scorer` gives most.
-        `dataset`: whose style. `peak`: what each sound is scaled to, or None; silence stays silence.
+        `dataset`: whose style; "": `config.default_dataset`.
+        `peak`: what each sound is scaled to, or None; silence stays silence.
         `progress`: is told how many of how many steps are done.
 
         Warns where a prompt is longer than the text encoders read. Raises ValueError that names the argument for one

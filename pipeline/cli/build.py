@@ -11,6 +11,7 @@ import typer
 
 from pipeline.cli.config import ConfigFile, Overrides
 from pipeline.cli.errors import answered
+from pipeline.cli.place import check_lasts
 from pipeline.cli.plan import ClipTimes, Exclude, MinClap, MinSeconds, Released
 from pipeline.cli.show import say
 from pipeline.errors import DONE
@@ -94,7 +95,7 @@ def build(
             )
         except SourceError as error:
             raise ConfigError(str(error)) from error
-        job = prepare(source, out, settings, kind=until or CLIPS, accept_settings=accept_settings)
+        job = prepare(source, check_lasts(out), settings, kind=until or CLIPS, accept_settings=accept_settings)
         _announce(job)
         if not job.has_work:
             say("nothing to do: every video that is planned is done" + _waiting(len(job.state.retry)))

@@ -35,7 +35,7 @@ def caption(
 
     Examples:
 
-      autorecap caption rain.wav street.mp4 --model models/autocap
+      autorecap caption rain.wav street.mp4 --model weights/autocap
 
       autorecap caption --json --title "A day at the harbour" -- -recording.flac
     """

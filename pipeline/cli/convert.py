@@ -46,9 +46,9 @@ def autocap(
 
     Examples:
 
-      autorecap convert autocap autocap.ckpt models/autocap
+      autorecap convert autocap autocap.ckpt weights/autocap
 
-      autorecap convert autocap autocap.ckpt models/autocap --tokenizer downloads/bart-base
+      autorecap convert autocap autocap.ckpt weights/autocap --tokenizer downloads/bart-base
     """
     with answered():
         from models.autocap import convert as conversion
@@ -140,9 +140,9 @@ def genau(
 
     Examples:
 
-      autorecap convert genau genau-full-l.ckpt models/genau-l --t5 google/flan-t5-large --tokenizer facebook/bart-base
+      autorecap convert genau genau-full-l.ckpt weights/genau-l --t5 google/flan-t5-large --tokenizer facebook/bart-base
 
-      autorecap convert genau genau-full-s.ckpt models/genau-s
+      autorecap convert genau genau-full-s.ckpt weights/genau-s
     """
     with answered():
         from models.files import ModelFilesError

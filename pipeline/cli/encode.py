@@ -9,6 +9,7 @@ import typer
 
 from pipeline.cli.device import choose_device
 from pipeline.cli.errors import answered
+from pipeline.cli.place import check_lasts
 
 
 def encode(
@@ -56,7 +57,7 @@ def encode(
         outcome = run(
             data,
             model,
-            out,
+            check_lasts(out),
             config,
             where=where,
             t5=t5,

@@ -8,10 +8,12 @@ import typer
 
 from pipeline.errors import BAD_USAGE, INTERRUPTED, ForeseenError
 
+_INTERRUPTED = "interrupted: everything committed so far stays, and the same command goes on from there"
+
 
 @contextmanager
-def answered() -> Iterator[None]:
-    """Print what is foreseen, and end with its exit code."""
+def answered(interrupted: str = _INTERRUPTED) -> Iterator[None]:
+    """Print what is foreseen, and end with its exit code. `interrupted`: what to say of a Ctrl-C."""
     try:
         yield
     except ForeseenError as error:
@@ -20,7 +22,7 @@ def answered() -> Iterator[None]:
         place = f"{error.filename}: " if error.filename else ""
         _end(f"{place}{error.strerror or error}", BAD_USAGE)
     except KeyboardInterrupt:
-        _end("interrupted: everything committed so far stays, and the same command goes on from there", INTERRUPTED)
+        _end(interrupted, INTERRUPTED)
 
 
 def _end(error: object, code: int) -> None:

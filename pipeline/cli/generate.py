@@ -53,7 +53,9 @@ def generate(
         str, typer.Option(help="ddim; dpm++ or unipc, in 25 steps, where diffusers is installed.")
     ] = "ddim",
     eta: Annotated[float, typer.Option(help="Noise on ddim's way: 0 none, 1 as the released model.")] = 1.0,
-    dataset: Annotated[str, typer.Option(help="Whose style.")] = "audiocaps",
+    dataset: Annotated[
+        str, typer.Option(help="Whose style. Default: the one that the model learned most of.", show_default=False)
+    ] = "",
     batch_size: Annotated[int, typer.Option(help="Sounds at a time.")] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is a GPU.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
@@ -99,6 +101,7 @@ def generate(
         scorer = None if clap is None else _scorer(clap, device)
         planned = _plan(model, texts, seconds, settings, scorer)
         loaded = _load(model, device, precision, planned)
+        settings |= {"dataset": planned.config.dataset}  # where none was named, that of the model
         about = {"seconds": seconds, "model": model, **settings, "clap": clap, "precision": precision}
         with progress(f"{len(texts)} sounds") as shown:
             _save(stream(loaded, planned, shown), planned, names, out, about, force=force, as_json=as_json)

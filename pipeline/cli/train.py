@@ -1,6 +1,7 @@
 """`autorecap train`: the models, each by a command of its own."""
 
 import json
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.errors import answered
+from pipeline.cli.place import check_lasts
 from pipeline.errors import ForeseenError
 
 HELP = "Train a model. Several GPUs: torchrun --nproc-per-node 8 -m pipeline train ..."
@@ -78,7 +80,7 @@ MODELS = (
 
       autorecap train vae --config configs/vae-demo.yaml --init demo --data mine.csv@sounds --out runs/vae
     """,
-        "go on with: autorecap train vocoder --init {model}",
+        "go on with: autorecap train vocoder --init {model} --config ... --data ... --out ...",
     ),
     Trained(
         "vocoder",
@@ -91,7 +93,7 @@ MODELS = (
 
       autorecap train vocoder --config configs/vocoder.yaml --init runs/vae/model --data dataset/ --out runs/vocoder
     """,
-        "go on with: autorecap train genau --init {model}",
+        "go on with: autorecap train genau --init {model} --config ... --data ... --out ...",
     ),
     Trained(
         "genau",
@@ -170,7 +172,7 @@ def _add(model: Trained) -> None:
             bool, typer.Option("--json", help="Print how the run ended as JSON, as the last line.")
         ] = False,
     ) -> None:
-        with answered():
+        with answered(f"interrupted: where there is a checkpoint in {out or '--out'}, --resume goes on from it"):
             from cluster.workers import Workers
             from pipeline import settings
 
@@ -189,6 +191,7 @@ def _add(model: Trained) -> None:
                 return
             if not out:
                 raise ForeseenError("--out is missing: name the folder of the run")
+            check_lasts(out)
             start = recipe
             if workers:
                 from cluster.train import train_on_ray
@@ -210,7 +213,7 @@ def _add(model: Trained) -> None:
             if as_json:
                 print(json.dumps({"step": outcome.step, "model": outcome.model, **outcome.numbers}))
             else:
-                then = model.then.format(model=outcome.model)
+                then = model.then.format(model=shlex.quote(outcome.model))
                 print(f"{outcome.step} steps done; the model is in {outcome.model}: {then}")
 
     command.__doc__ = model.help

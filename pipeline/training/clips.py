@@ -66,6 +66,8 @@ class Clip:
 class Clips(Protocol):
     """A set of clips, as it was when it was opened."""
 
+    name: str  # the dataset whose style it has
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Clip: ...

@@ -1,7 +1,7 @@
 """The training of GenAu (paper, sections 3.3, 4.2 and D.2). What any training has is in `run`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,16 @@ class GenAuRecipe(Recipe):
             found = scale_factor(encoded) if encoded else self._measure(task, clips, device) if who.first else 0.0
             model.scale_factor.fill_(who.agree(found))
         self._clips = clips
+        model.config = replace(model.config, default_dataset=self._main_style(clips))
         return task
+
+    def _main_style(self, clips: Manifest) -> str:
+        """That of most of the data."""
+        turns: dict[str, Any] = {}
+        for each, share in zip(clips.sets, clips.shares, strict=True):
+            style = each.name if each.name in self.model.config.datasets else self.config.task.dataset
+            turns[style] = turns.get(style, 0) + share
+        return max(turns, key=turns.__getitem__)
 
     def notes(self, clips: Manifest) -> list[str]:
         """Of names that somebody gave to a set, and the model does not know: its default style is learned then."""
@@ -144,7 +153,6 @@ class GenAuRecipe(Recipe):
                 min(config.sample_seconds, self.model.config.max_seconds),
                 num_steps=config.sample_steps,
                 guidance_scale=config.guidance_scale,
-                dataset=config.dataset,
             )
         return list(zip(prompts, made, strict=True))
 

@@ -96,6 +96,7 @@ class Trainer:
         self.step = 0  # batches consumed; samples = step * batch_size
         self.bad_steps = 0  # in a row
         self.num_unreadable = 0
+        self._named: set[str] = set()
         self.stop_asked = False  # set from a signal handler; all ranks stop after the same step
         self.save_due = False  # a launcher has asked for a checkpoint
         self._stopping = False
@@ -159,7 +160,9 @@ class Trainer:
         numbers = StepNumbers(self.step, batches)
         for batch in batches:
             for what in batch.unreadable:
-                self.say(f"step {self.step}: left out, as it cannot be read: {what}")
+                if what not in self._named:  # its turn comes again and again
+                    self._named.add(what)
+                    self.say(f"step {self.step}: left out, as it cannot be read: {what}")
         lr = self._learning_rate(self.step)
         for side in self.sides:
             if self.step >= side.player.begins:
@@ -271,8 +274,9 @@ class Trainer:
         if self.num_unreadable > self.config.max_unreadable_share * max(read, 100):
             self.step = step
             raise TrainingStoppedError(
-                f"step {step}: {self.num_unreadable} of {read} clips could not be read, more than "
-                f"loop.max_unreadable_share, which is {self.config.max_unreadable_share}. They are named above"
+                f"step {step}: {self.num_unreadable} of {read} times a clip could not be read, more than "
+                f"loop.max_unreadable_share, which is {self.config.max_unreadable_share}. The clips are named above: "
+                "take them out of the list, or raise it"
             )
 
     def _learning_rate(self, step: int) -> float:

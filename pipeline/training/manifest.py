@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.dataset.log import DESCRIPTION
 from pipeline.training.clips import Clip, Clips, DataError, ListedClips
 from pipeline.training.order import Order
 from pipeline.training.reader import Ahead, ReadConfig
@@ -78,6 +79,12 @@ class Source:
         found = _LIST.fullmatch(self.data)
         if found:
             return ListedClips(found["list"], found["folder"] or str(Path(found["list"]).parent), self.name)
+        if "://" not in self.data and not Path(self.data, DESCRIPTION).exists():
+            what = "holds no dataset" if Path(self.data).exists() else "does not exist"
+            raise DataError(
+                f"{self.data} {what}: name a directory that a build wrote, or a list of audio, LIST.csv@FOLDER or "
+                "LIST.json@FOLDER"
+            )
         return StoredClips(self.data, self.name, where, seq, read)
 
 

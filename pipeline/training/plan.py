@@ -262,7 +262,8 @@ def _run(load: Load, loop: LoopConfig, cluster: Cluster, reading: Reading | None
     )
     if cluster.usd_per_hour:
         usd = gpu_hours * cluster.usd_per_hour
-        found.append(Line("cost", f"{usd:,.0f} USD", f"at {cluster.usd_per_hour:g} USD an hour each", usd))
+        figure = f"{usd:,.0f} USD" if usd >= 100 else f"{usd:.2f} USD"
+        found.append(Line("cost", figure, f"at {cluster.usd_per_hour:g} USD an hour each", usd))
     return found
 
 

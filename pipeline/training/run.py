@@ -364,6 +364,11 @@ def _introduce(
     (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     for note in (*clips.notes, *held_out.notes, *recipe.notes(clips)):
         say(note)
+    if trainer.config.batch_size > len(clips):
+        say(
+            f"a batch of {trainer.config.batch_size:,} is more than the {len(clips):,} clips: each has several turns "
+            "in a step. Lower loop.batch_size, if that is not meant"
+        )
     num_trained = sum(p.numel() for p in trainer.trained)
     num_all = sum(p.numel() for p in recipe.model.parameters())
     loop = trainer.config

@@ -126,6 +126,7 @@ def test_a_job_builds_the_dataset_and_the_same_job_again_has_nothing_to_do(submi
         (["--out", "{out}", "--videos", "{out}/nowhere"], 2, "does not exist"),
         (["--out", "{out}", "--videos", "{videos}", "--config", "missing.yaml"], 2, "missing.yaml does not exist"),
         (["--out", "{out}"], 2, "name what to build from, --videos or --lists"),
+        (["--out", "out", "--videos", "{videos}"], 2, "--out out lies in Ray's copy of your working directory"),
     ],
 )
 def test_bad_usage_fails_the_job_and_its_log_has_the_reason(submit, videos, tmp_path, arguments, code, message):
