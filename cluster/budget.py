@@ -1,8 +1,8 @@
 """One budget of requests for a whole cluster: an actor that keeps it, and what workers hold in its place.
 
 A request costs one call that is waited for (`take`: 1.8 ms, 0.6 ms of them the caller's CPU time, on the actor's
-node with two busy cores) and one that is not (`answered`, 0.3 ms of CPU time). The actor decides nothing that takes
-time: it reserves, and whoever asked does the waiting.
+node with two busy cores), an answer one that is not (`answered`, 0.3 ms of CPU time). The actor decides nothing that
+takes time: it reserves, and whoever asked does the waiting.
 """
 
 from collections.abc import Sequence
