@@ -46,6 +46,23 @@ def test_the_files_of_audiocaps_are_found_however_they_were_named(tmp_path, name
     assert clip.path == str(tmp_path / "audio" / "part" / name)
 
 
+def test_a_name_that_fits_files_in_several_folders_is_left_out_unless_the_list_says_which(tmp_path):
+    audio = touch(tmp_path / "audio", "a/x.wav", "b/x.wav", "b/y.wav", "b/y.mp3", "z.wav", "b/z.wav")
+    text = "file_name,caption\nx.wav,Rain\na/x.wav,Wind\ny.wav,Sea\nz.flac,Fire\n"
+    found = locate(read_audio_list(write(tmp_path / "mine.csv", text)), audio)
+    assert {clip.captions: clip.path for clip in found.clips} == {
+        ("Wind",): str(audio / "a/x.wav"),
+        ("Sea",): str(audio / "b/y.wav"),
+        ("Fire",): str(audio / "z.wav"),
+    }
+    assert found.skipped == [
+        f"x.wav may be {audio / 'a/x.wav'} or {audio / 'b/x.wav'}: write more of its path into the list"
+    ]
+    alone = write(tmp_path / "one.csv", "file_name,caption\nx.wav,Rain\n")
+    with pytest.raises(SourceError, match=r"holds no clip of the list once: x\.wav may be"):
+        locate(read_audio_list(alone), audio)
+
+
 def test_damaged_rows_are_left_out_and_named_where_that_is_wanted(tmp_path):
     rows = (
         "1,abc-_123,30,A dog\r\n2,abc-_123,soon,A cat\r\n3,abc-_123\r\n4,abc-_123,50,Rain\r\n5,abc-_123,1e999,Sea\r\n"

@@ -87,45 +87,61 @@ def read_audio_list(path: str | Path, *, skip_damaged: bool = False) -> AudioLis
 def locate(found: AudioList, folder: str | Path) -> AudioList:
     """The same list with the file of every clip, looked up by name in a folder and all folders below it.
 
-    Clips without a file are left out and named in `skipped`: of sets that come from YouTube some are always gone.
+    Clips without a file are left out and named in `skipped`: of sets that come from YouTube some are always gone. So
+    are those whose name fits files in several folders: one of them is another sound.
     Raises SourceError where there is no such folder, or no file of any clip in it.
     """
     if not Path(folder).is_dir():
         raise SourceError(f"{folder} is no folder: name the one that holds the audio files of the list")
     by_name, by_stem = _files(Path(folder))
-    clips, missing = [], []
+    clips, missing, ambiguous = [], [], []
     for clip in found.clips:
-        paths = (by_name.get(name) or by_stem.get(name) or by_stem.get(_stem(name)) for name in clip.names)
-        file = next((path for path in paths if path), None)
-        if file:
+        places = (by_name.get(name) or by_stem.get(name) or by_stem.get(_stem(name)) for name in clip.names)
+        file, other = next((place for place in places if place), (None, None))
+        if other:
+            ambiguous.append(f"{clip.name} may be {file} or {other}: write more of its path into the list")
+        elif file:
             clips.append(replace(clip, path=file))
         else:
             missing.append(f"{clip.name}: no file of that name")
     if not found.clips:
         why = "; ".join(found.skipped[:3]) or "it is empty"
         raise SourceError(f"the list of the audio in {folder} has no clip with a caption: {why}")
+    if not clips and ambiguous:
+        raise SourceError(f"{folder} holds no clip of the list once: {ambiguous[0]}, or name the folder more closely")
     if not clips:
         some = ", ".join(found.clips[0].names[:3])
         raise SourceError(
             f"{folder} holds the audio of no clip of the list. Looked for {some}, with any of the extensions "
             f"{', '.join(EXTENSIONS)}"
         )
-    return AudioList(found.kind, clips, found.skipped + missing)
+    return AudioList(found.kind, clips, found.skipped + ambiguous + missing)
 
 
-def _files(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+_Place = tuple[str, str | None]
+"""A file, and one that has the same name in another folder."""
+
+
+def _files(folder: Path) -> tuple[dict[str, _Place], dict[str, _Place]]:
     """Audio files by their name and path below the folder, and by their name without the extension."""
-    by_name: dict[str, str] = {}
-    by_stem: dict[str, str] = {}
+    by_name: dict[str, _Place] = {}
+    by_stem: dict[str, _Place] = {}
     for root, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
         for name in sorted(names, key=lambda name: (_preference(name), name)):
             if _preference(name) < len(EXTENSIONS):
                 path = Path(root, name)
-                for key in (name, path.relative_to(folder).as_posix()):
-                    by_name.setdefault(key, str(path))
-                    by_stem.setdefault(_stem(key), str(path))
+                for key in {name, path.relative_to(folder).as_posix()}:
+                    _add(by_name, key, path, folder)
+                    _add(by_stem, _stem(key), path, folder)
     return by_name, by_stem
+
+
+def _add(places: dict[str, _Place], key: str, path: Path, top: Path) -> None:
+    """In one folder the first counts, which has the better extension; at the top, where a name is the whole path, too."""
+    first, other = places.setdefault(key, (str(path), None))
+    if other is None and first != str(path) and Path(first).parent not in (path.parent, top):
+        places[key] = first, str(path)
 
 
 def _stem(name: str) -> str:
