@@ -63,6 +63,15 @@ def test_a_name_that_fits_files_in_several_folders_is_left_out_unless_the_list_s
         locate(read_audio_list(alone), audio)
 
 
+def test_one_file_under_two_names_of_its_folder_is_one_file(tmp_path):
+    audio = touch(tmp_path / "audio", "a/x.wav")
+    (audio / "linked").symlink_to(audio / "a")
+    touch(audio, "b/y.wav", "c/.keep")
+    (audio / "c" / "y.wav").symlink_to(audio / "gone.wav")  # leads nowhere, and is no reason to stop
+    found = locate(read_audio_list(write(tmp_path / "mine.csv", "file_name,caption\nx.wav,Rain\n")), audio)
+    assert [clip.path for clip in found.clips] == [str(audio / "a/x.wav")] and not found.skipped
+
+
 def test_damaged_rows_are_left_out_and_named_where_that_is_wanted(tmp_path):
     rows = (
         "1,abc-_123,30,A dog\r\n2,abc-_123,soon,A cat\r\n3,abc-_123\r\n4,abc-_123,50,Rain\r\n5,abc-_123,1e999,Sea\r\n"

@@ -125,7 +125,7 @@ def test_a_mix_gives_each_set_its_share_and_each_of_its_clips_once_an_epoch(shar
 # --- what data is asked for
 
 
-def test_descriptions_are_taken_apart():
+def test_descriptions_are_taken_apart(tmp_path, monkeypatch):
     for text, expected in (
         ("dataset/", Source("dataset/")),
         ("s3://bucket/a=b", Source("s3://bucket/a=b")),
@@ -135,6 +135,9 @@ def test_descriptions_are_taken_apart():
         ("./run=3/dataset", Source("./run=3/dataset")),
     ):
         assert Source.parse(text) == expected
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Growing(str(tmp_path / "dataset")).add(range(2))
+    assert len(Source.parse("clotho=~/dataset").open()) == 2, "a shell leaves this one as it is"
     for text in ("x:0=dataset/", "x:-1=dataset/", "x:much=dataset/", "x:=dataset/", "x:1e999=dataset/"):
         with pytest.raises(DataError, match="is no number above 0"):
             Source.parse(text)

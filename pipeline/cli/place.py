@@ -15,7 +15,7 @@ class PassingPlace(ForeseenError):
 
 def check_lasts(out: str) -> str:
     """`out` itself. Raises PassingPlace where it lies in Ray's copy of a working directory."""
-    if out and "://" not in out and _RAYS_COPIES in Path(out).absolute().parts:
+    if out and "://" not in out and _RAYS_COPIES in Path(out).expanduser().absolute().parts:
         raise PassingPlace(
             f"--out {out} lies in Ray's copy of your working directory, which Ray removes: give an absolute path that "
             "lasts, or s3://..."

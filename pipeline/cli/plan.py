@@ -10,6 +10,7 @@ import typer
 
 from pipeline.cli.config import ConfigFile, Overrides
 from pipeline.cli.errors import answered
+from pipeline.cli.place import check_lasts
 
 if TYPE_CHECKING:
     from pipeline.plan import Found
@@ -124,7 +125,7 @@ def _planned(
     thresholds = Thresholds(min_clap=min_clap, min_seconds=min_seconds)
     try:
         source = of_arguments(lists, thresholds=thresholds, progress=progress.read, **options)
-        return plan_from(source, out, kind=kind, committed=progress.committed)
+        return plan_from(source, check_lasts(out), kind=kind, committed=progress.committed)
     except SourceError as error:
         raise ConfigError(str(error)) from error
     finally:

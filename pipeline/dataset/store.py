@@ -42,13 +42,11 @@ def open_store(url: str) -> "LocalStore | S3Store":
     scheme, separator, rest = url.partition("://")
     if not url.strip() or (separator and not rest.strip("/")):
         raise StoreError(f"{url!r} names no place for a dataset: give a directory or s3://bucket/prefix")
+    if not is_store(url):
+        raise StoreError(f"{url}: a dataset lives on a local disk or in s3://, not in {scheme}://")
     if not separator:
         return LocalStore(str(Path(url).expanduser().absolute()))
-    if scheme == "file":
-        return LocalStore(rest)
-    if scheme in ("s3", "s3a"):
-        return S3Store(rest.rstrip("/"))
-    raise StoreError(f"{url}: a dataset lives on a local disk or in s3://, not in {scheme}://")
+    return LocalStore(rest) if scheme == "file" else S3Store(rest.rstrip("/"))
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,9 @@ class Source:
         found = _LIST.fullmatch(self.data)
         if found:
             return ListedClips(found["list"], found["folder"] or str(Path(found["list"]).parent), self.name)
-        if "://" not in self.data and not Path(self.data, DESCRIPTION).exists():
-            what = "holds no dataset" if Path(self.data).exists() else "does not exist"
+        folder = Path(self.data).expanduser()
+        if "://" not in self.data and not (folder / DESCRIPTION).exists():
+            what = "holds no dataset" if folder.exists() else "does not exist"
             raise DataError(
                 f"{self.data} {what}: name a directory that a build wrote, or a list of audio, LIST.csv@FOLDER or "
                 "LIST.json@FOLDER"

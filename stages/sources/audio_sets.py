@@ -140,7 +140,9 @@ def _files(folder: Path) -> tuple[dict[str, _Place], dict[str, _Place]]:
 def _add(places: dict[str, _Place], key: str, path: Path, top: Path) -> None:
     """In one folder the first counts, which has the better extension; at the top a name is the whole path."""
     first, other = places.setdefault(key, (str(path), None))
-    if other is None and first != str(path) and Path(first).parent not in (path.parent, top):
+    if other or first == str(path) or Path(first).parent in (path.parent, top):
+        return
+    if Path(first).resolve() != path.resolve():  # else a folder is linked
         places[key] = first, str(path)
 
 
