@@ -61,7 +61,6 @@ def test_the_losses_would_tell_another_setting(vectors: Vectors, setting: dict) 
     assert abs(float(losses[1] / vectors["lamb.loss_at_step2"]) - 1) > 2e-5
 
 
-@pytest.mark.xfail(strict=True, reason="the vectors called lamb.step1 and lamb.step2 hold the weights before any step")
 def test_weights_after_each_step_on_fit_are_the_official_ones(vectors: Vectors) -> None:
     _, weights = train_officially(vectors)
     for i, names in enumerate((GRADIENTS, GRADIENTS[:3])):

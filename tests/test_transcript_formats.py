@@ -346,6 +346,16 @@ def test_json3_that_is_read_by_its_types_is_read_as_field_by_field(events):
     assert regular is None or regular == parse_json3(json.loads(text))
 
 
+@pytest.mark.parametrize("name", ["tStartMs", "dDurationMs", "tOffsetMs"])
+@pytest.mark.parametrize("value", [10**30, -(10**30), 10**15 + 1, 10**15, -1, 0])
+def test_json3_numbers_beyond_any_time_are_read_in_one_way(name, value):
+    seg, event = {"utf8": "word"}, {"tStartMs": 5}
+    (seg if name == "tOffsetMs" else event)[name] = value
+    text = json.dumps({"events": [event | {"segs": [seg, {"utf8": " more", "tOffsetMs": 9}]}]})
+    regular = parse_regular_json3(text)
+    assert regular == parse_json3(json.loads(text)) if abs(value) <= 10**15 else regular is None
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

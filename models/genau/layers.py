@@ -13,6 +13,11 @@ from torch.nn import functional as F
 from models.genau.groups import Groups
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 where it already is: bf16 is too coarse for means and variances."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def norm(width: int) -> nn.LayerNorm:
     """Layer norm with a gain alone."""
     return nn.LayerNorm(width, bias=False)
@@ -25,7 +30,7 @@ class GroupNorm(nn.GroupNorm):
         """shape (B, C, T) -> (B, C, T). `mask_B1T`: True where a frame holds sound. None: everywhere."""
         if mask_B1T is None:  # not super().forward, which refuses a single clip of a single frame
             return torch.group_norm(x_BCT, self.num_groups, self.weight, self.bias, self.eps)
-        x_BGCT = rearrange(x_BCT.float(), "b (g c) t -> b g c t", g=self.num_groups)
+        x_BGCT = rearrange(at_least_float32(x_BCT), "b (g c) t -> b g c t", g=self.num_groups)
         padding_B11T = ~mask_B1T[:, :, None]
         count = mask_B1T.sum(dim=2)[..., None, None] * x_BGCT.shape[2]
         mean = x_BGCT.masked_fill(padding_B11T, 0).sum(dim=(2, 3), keepdim=True) / count

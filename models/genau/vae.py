@@ -23,7 +23,7 @@ from models import files
 from models.config import from_dict
 from models.files import CONFIG, WEIGHTS, ModelFilesError
 from models.genau.audio import MEL, SILENCE
-from models.genau.layers import GroupNorm
+from models.genau.layers import GroupNorm, at_least_float32
 
 FORMAT = "genau-vae/1"
 GENERATOR_FORMAT = "genau/1"  # of a GenAu, which has a VAE in it
@@ -82,7 +82,7 @@ SIZES: dict[str, VAEConfig] = {
 
 @dataclass(frozen=True)
 class Posterior:
-    """A Gaussian per latent value, in fp32."""
+    """A Gaussian per latent value, in float32; float64 where the VAE is."""
 
     mean: Tensor  # (B, C, N)
     logvar: Tensor  # (B, C, N), between MIN_LOGVAR and MAX_LOGVAR
@@ -97,7 +97,7 @@ class Posterior:
         The noise is drawn on the generator's device: a CPU generator gives the same noise whatever the model runs on.
         """
         device = self.mean.device if generator is None else generator.device
-        noise = torch.randn(self.mean.shape, generator=generator, device=device)
+        noise = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
         return self.mean + self.std * noise.to(self.mean.device)
 
     def kl(self) -> Tensor:
@@ -131,7 +131,7 @@ class VAE(nn.Module):
             )
         mask_B1N = _checked(mask_BN, mel_BMT, frames // config.stride)
         moments = self.quant_conv(self.encoder(mel_BMT.to(self.quant_conv.weight.dtype), mask_B1N))
-        mean, logvar = moments.float().chunk(2, dim=1)
+        mean, logvar = at_least_float32(moments).chunk(2, dim=1)
         logvar = logvar.clamp(MIN_LOGVAR, MAX_LOGVAR)
         if mask_B1N is not None:
             mean, logvar = torch.where(mask_B1N, mean, 0.0), torch.where(mask_B1N, logvar, MIN_LOGVAR)

@@ -4,24 +4,27 @@ An event without `segs` defines a window and lasts as long as the video: it is n
 absent, as in every JSON that is written from protocol buffers.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from stages.transcripts.rows import Row, to_cues
-from stages.transcripts.times import to_ms
+from stages.transcripts.times import MAX_MS, to_ms
 from stages.transcripts.transcript import Transcript, TranscriptError
+
+
+_Ms = Annotated[int, msgspec.Meta(ge=-MAX_MS, le=MAX_MS)]  # what is beyond is no time, and is read field by field
 
 
 class _Seg(msgspec.Struct, gc=False):
     utf8: str
-    tOffsetMs: int | None = None
+    tOffsetMs: _Ms | None = None
     acAsrConf: Any = None
 
 
 class _Event(msgspec.Struct, gc=False):
-    tStartMs: int = 0
-    dDurationMs: int | None = None
+    tStartMs: _Ms = 0
+    dDurationMs: _Ms | None = None
     aAppend: Any = 0
     segs: list[_Seg] | None = None
 
@@ -47,12 +50,9 @@ def parse_regular_json3(text: str) -> Transcript | None:
     for event in events:
         if event.segs is None:
             continue
-        start_ms = to_ms(event.tStartMs, unit_ms=1)
-        if start_ms is None:
-            return None
         texts = [seg.utf8 for seg in event.segs]
         offsets_ms = [seg.tOffsetMs or 0 for seg in event.segs]
-        rows.append(Row(start_ms, to_ms(event.dDurationMs, unit_ms=1), texts, offsets_ms, bool(event.aAppend)))
+        rows.append(Row(event.tStartMs, event.dDurationMs, texts, offsets_ms, bool(event.aAppend)))
     is_auto = any(
         event.segs is not None
         and (event.aAppend or any(seg.tOffsetMs is not None or seg.acAsrConf is not None for seg in event.segs))
