@@ -22,10 +22,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup
 	@rm -rf demo-data
-	@$(BIN)/python -m pipeline.demo demo-data
+	@$(BIN)/python -m autorecap.demo demo-data
 
 demo-captioner: setup
-	$(BIN)/python -m pipeline.demo.train_captioner --out models/autocap/demo_weights
+	$(BIN)/python -m autorecap.demo.train_captioner --out models/autocap/demo_weights
 
 # two processes of one thread each; tests that start a Ray share one of them
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

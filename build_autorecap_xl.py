@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.cli import app
+from autorecap.cli import app
 
 if __name__ == "__main__":
     app(["build", *sys.argv[1:]], prog_name="build_autorecap_xl.py")

@@ -6,7 +6,7 @@ of the Ray cluster that this machine is the head of: one at least and eight at m
 
 import sys
 
-from pipeline.cli import app
+from autorecap.cli import app
 
 MODELS = ("genau", "vae", "vocoder", "autocap")
 

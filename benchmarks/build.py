@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cluster.start import LOCAL, connected
-from pipeline.build import Outcome, prepare, run
-from pipeline.config import BuildConfig, load_config
-from pipeline.dataset.log import read_state
-from pipeline.dataset.store import Store, open_store
-from pipeline.dataset.writer import Proposal, Writer
-from pipeline.demo.corpus import CORPUS, synthesise_corpus
-from pipeline.pools import POOLS, stages_of
-from pipeline.sources import FolderSource
-from stages.records import from_table
-from stages.stage import run_stages
+from autorecap.cluster.start import LOCAL, connected
+from autorecap.dataset.log import read_state
+from autorecap.dataset.store import Store, open_store
+from autorecap.demo.corpus import CORPUS, synthesise_corpus
+from autorecap.pipeline.build.bundle_writer import Proposal, Writer
+from autorecap.pipeline.build.config import BuildConfig, load_config
+from autorecap.pipeline.build.driver import Outcome, prepare, run
+from autorecap.pipeline.build.pools import POOLS, stages_of
+from autorecap.pipeline.plan.sources import FolderSource
+from autorecap.stages.records import from_table
+from autorecap.stages.stage import run_stages
 
 
 class PlainLoop:
@@ -52,7 +52,7 @@ def main() -> None:
         plain, plain_s = build(videos, f"{folder}/plain", config, PlainLoop)
         started = time.perf_counter()
         with connected(LOCAL):
-            from pipeline.graph import Graph
+            from autorecap.cluster.ray_flow import Graph
 
             graph, graph_s = build(videos, f"{folder}/graph", config, Graph)
         with_start_s = time.perf_counter() - started

@@ -30,11 +30,11 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from models.autocap import SIZES, AutoCap, CaptionTokenizer
-from models.autocap.model import Heard, dtype_for
-from models.autocap.search import beam_search
-from models.autocap.tokens import BOS, EOS, PAD
-from models.swin import SwinConfig
+from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
+from autorecap.models.autocap.model import Heard, dtype_for
+from autorecap.models.autocap.search import beam_search
+from autorecap.models.autocap.tokens import BOS, EOS, PAD
+from autorecap.models.swin import SwinConfig
 
 NUM_TOKENS, NUM_BEAMS, BATCH, SECONDS = 20, 2, 16, 10
 TITLES = ("Rain", "A dog in the park", "Walking through the old town on a Sunday morning, no talking")

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from models.autocap import AutoCap
-from pipeline.training.autocap_recipe import AutoCapTraining, RunConfig, train_autocap
-from pipeline.training.autocap_task import AutoCapTaskConfig
-from pipeline.training.clips import read_audio
-from pipeline.training.examples import ExamplesConfig
-from pipeline.training.loop import LoopConfig
+from autorecap.dataset.reading.clips import read_audio
+from autorecap.dataset.reading.examples import ExamplesConfig
+from autorecap.models.autocap import AutoCap
+from autorecap.training.autocap.recipe import AutoCapTraining, RunConfig, train_autocap
+from autorecap.training.autocap.task import AutoCapTaskConfig
+from autorecap.training.loop.trainer import LoopConfig
 
 SOUNDS = {".ogg", ".wav", ".flac", ".mp3"}
 

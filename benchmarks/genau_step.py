@@ -30,17 +30,17 @@ import transformers
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.genau.backbone import Text
-from models.genau.conditioning import Condition
-from models.genau.config import SIZES, FitConfig
-from models.genau.diffusion import Diffusion
-from models.genau.fit import Fit
-from models.genau.flops import flops
-from models.genau.groups import Groups
-from models.genau.guidance import Guided
-from models.genau.layers import Attention
-from models.genau.samplers import ddim
-from pipeline.training.lamb import Lamb
+from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.fit import Fit
+from autorecap.models.genau.backbones.groups import Groups
+from autorecap.models.genau.backbones.layers import Attention
+from autorecap.models.genau.config import SIZES, FitConfig
+from autorecap.models.genau.flops import flops
+from autorecap.models.genau.sampling.diffusion import Diffusion
+from autorecap.models.genau.sampling.guidance import Guided
+from autorecap.models.genau.sampling.samplers import ddim
+from autorecap.models.genau.text.conditioning import Condition
+from autorecap.training.loop.lamb import Lamb
 
 H200_BF16 = 989e12  # operations a second, dense, as its data sheet has it
 FRAMES_PER_S = 25

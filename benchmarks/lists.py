@@ -58,22 +58,22 @@ def make_list(path: Path, rows: int) -> None:
 
 def plan(path: str, out: str) -> int:
     """Ours: read, validated, sorted out, written as the plan of a dataset."""
-    from pipeline.plan import plan_from
-    from pipeline.sources import ListSource
+    from autorecap.pipeline.plan.plan import plan_from
+    from autorecap.pipeline.plan.sources import ListSource
 
     return plan_from(ListSource([path]), out).num_new
 
 
 def read(path: str) -> int:
     """Ours, reading alone: ids validated, damaged rows named."""
-    from stages.sources.lists import open_list
+    from autorecap.stages.sources.lists import open_list
 
     return sum(len(part.videos) for part in open_list(path).read())
 
 
 def read_with_times(path: str) -> int:
     """Ours, reading with clip times and labels."""
-    from stages.sources.lists import open_list
+    from autorecap.stages.sources.lists import open_list
 
     return sum(len(part.videos) for part in open_list(path).read(times=True))
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.demo.corpus import encode
-from pipeline.demo.sounds import SAMPLE_RATE_HZ
-from stages.ffmpeg import decode
-from stages.media import Media, MediaConfig
-from stages.records import Clip, Video
+from autorecap.demo.corpus import encode
+from autorecap.demo.sounds import SAMPLE_RATE_HZ
+from autorecap.stages.media import Media, MediaConfig
+from autorecap.stages.media_files.ffmpeg import decode
+from autorecap.stages.records import Clip, Video
 
 CONTAINERS = ("webm", "m4a", "ogg")
 GAP_S = 10

@@ -25,14 +25,14 @@ import pyarrow as pa
 import soundfile
 import webdataset
 
-from pipeline.dataset.latents import EXTENSION, LATENT_INDEX, LATENTS, decode_latent, sample_of_latent
-from pipeline.dataset.log import Log
-from pipeline.dataset.store import open_store
-from pipeline.dataset.writer import Writer, WriterConfig
-from pipeline.training.examples import ClipExamples, ExamplesConfig
-from pipeline.training.manifest import Positions, open_manifest
-from stages.encode import Encode
-from stages.records import Clip, Verdict, Video
+from autorecap.dataset.latent_samples import EXTENSION, LATENT_INDEX, LATENTS, decode_latent, sample_of_latent
+from autorecap.dataset.log import Log
+from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
+from autorecap.dataset.reading.manifest import Positions, open_manifest
+from autorecap.dataset.store import open_store
+from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
+from autorecap.stages.flac import Encode
+from autorecap.stages.records import Clip, Verdict, Video
 
 RATE_HZ = 32_000
 CLIP_S = 7.8  # the mean of the released set

@@ -28,13 +28,13 @@ from requests.adapters import HTTPAdapter
 from youtube_transcript_api import YouTubeTranscriptApi
 from youtube_transcript_api._transcripts import _TranscriptParser
 
-from stages.budget import BudgetConfig, LocalBudget
-from stages.records import Video
-from stages.segments import Segments, SegmentsConfig
-from stages.transcripts import Transcripts, TranscriptsConfig, read_transcript
-from stages.youtube.client import Youtube
-from stages.youtube.config import YTDLP, YoutubeConfig
-from stages.youtube.ids import watch_url
+from autorecap.stages.records import Video
+from autorecap.stages.segments import Segments, SegmentsConfig
+from autorecap.stages.transcripts import Transcripts, TranscriptsConfig, read_transcript
+from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
+from autorecap.stages.youtube.client import Youtube
+from autorecap.stages.youtube.config import YTDLP, YoutubeConfig
+from autorecap.stages.youtube.ids import watch_url
 from tests.fakes.youtube import FakeVideo, running
 from tests.fakes.youtube.pages import timed_text
 from tests.fakes.youtube.videos import Cues

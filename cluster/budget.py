@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from stages.budget import BudgetConfig, LocalBudget, Parked
+from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget, Parked
 
 _ASK_TIMEOUT_S = 120.0  # longer than the actor's node may take to be replaced
 
@@ -48,7 +48,8 @@ class _Keeper:
 
 
 class SharedBudget:
-    """`stages.budget.Budget` through the actor. Can be sent to workers. It lives as long as the driver."""
+    """A `Budget` (`autorecap.stages.youtube.budget`) that asks the actor. It can be sent to workers, and lives as long as
+    the driver."""
 
     def __init__(self, config: BudgetConfig, egresses: Sequence[str]) -> None:
         keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.training.tensor_files import Folder
+from autorecap.training.checkpoint.tensor_files import Folder
 
 EVERY_S = 60.0
 CHECKPOINTS = "checkpoints"

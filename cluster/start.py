@@ -14,7 +14,7 @@ import ray
 from ray._private.utils import read_ray_address
 from ray.autoscaler.sdk import request_resources
 
-from pipeline.config import ConfigError, PoolConfig
+from autorecap.pipeline.build.config import ConfigError, PoolConfig
 
 LOCAL = "local"
 """As an address: start a Ray of its own here, even where one is running."""

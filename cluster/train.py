@@ -25,15 +25,15 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.mirror import mirrored
-from cluster.start import connected
-from cluster.workers import LaunchError, Workers
-from pipeline.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
-from pipeline.training import checkpoint
-from pipeline.training.asked import ASKED
-from pipeline.training.ranks import PATIENCE
-from stages.settings import absolute_paths
-from stages.text import printable
+from autorecap.base.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
+from autorecap.base.settings import absolute_paths
+from autorecap.base.text import printable
+from autorecap.cluster.mirror import mirrored
+from autorecap.cluster.start import connected
+from autorecap.cluster.workers import LaunchError, Workers
+from autorecap.training.checkpoint import checkpoint
+from autorecap.training.loop.processes import PATIENCE
+from autorecap.training.loop.stop_requests import ASKED
 
 POLL_S = 0.5  # how long what the workers say may wait
 ASK_S = 1.0  # how long it takes a worker at most to hear of a signal
@@ -101,7 +101,7 @@ def train_on_ray(
 ) -> Any:
     """`recipe(config, data, out, resume=..., device=..., say=..., **options)` in Ray Train's workers; its outcome.
 
-    `recipe`: of `pipeline.training`, `train_autocap` and its like. `out`, and local paths in `data` and `options`, must
+    `recipe`: one of `autorecap.training`, such as `train_autocap`. `out`, and local paths in `data` and `options`, must
     be seen by every worker under the same name. `device`: cuda, a GPU for each worker; cpu; or auto, cuda where the
     cluster has a GPU now. Raises ForeseenError: what the recipe raises, LaunchError, WorkersFailedError.
     """

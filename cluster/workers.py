@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import BAD_USAGE, ForeseenError
+from autorecap.base.errors import BAD_USAGE, ForeseenError
 
 
 class LaunchError(ForeseenError):

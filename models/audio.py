@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.config import check_positive
+from autorecap.models.config import check_positive
 
 PEAK = 0.5  # AutoCap's waveforms are scaled to this peak
 SILENCE = 1e-8  # added to a peak before it divides

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from models.files import ModelFilesError
-from models.unpickle import Foreign, Maker, UnpickleError, unpickle
+from autorecap.models.files import ModelFilesError
+from autorecap.models.unpickle import Foreign, Maker, UnpickleError, unpickle
 
 MAX_PICKLE_BYTES = 16 << 20  # names and shapes; the weights lie outside. 1,297 tensors take 0.2 MB
 WEIGHTS_KEYS = ("state_dict", "generator", "model")  # where Lightning, HiFi-GAN and others put the weights

@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ClapTextConfig, ClapTextModelWithProjection
 
-from models import files
-from models.config import check_heads, check_positive, check_share, from_dict
-from models.files import CONFIG, WEIGHTS, ModelFilesError
-from models.swin import SwinConfig, SwinEncoder
+from autorecap.models import files
+from autorecap.models.config import check_heads, check_positive, check_share, from_dict
+from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
+from autorecap.models.swin import SwinConfig, SwinEncoder
 
 if TYPE_CHECKING:  # models.autocap imports this file
-    from models.autocap.tokens import CaptionTokenizer
+    from autorecap.models.autocap.tokens import CaptionTokenizer
 
 TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
@@ -167,7 +167,7 @@ class ClapText(nn.Module):
 
     @classmethod
     def _new(cls, folder: Path) -> "ClapText":
-        from models.autocap.pretrained import read_tokenizer
+        from autorecap.models.autocap.pretrained import read_tokenizer
 
         try:
             return cls(read_text_config(folder / CONFIG), read_tokenizer(folder / TOKENIZER))

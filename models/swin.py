@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from transformers import ClapAudioConfig
 from transformers.models.clap.modeling_clap import ClapAudioEncoder
 
-from models.audio import Float32, LogMel, MelConfig
-from models.config import check_heads, check_positive, check_share
+from autorecap.models.audio import Float32, LogMel, MelConfig
+from autorecap.models.config import check_heads, check_positive, check_share
 
 MASKED = -100.0  # added to the score of two patches that a shift brought together from far apart, as HTS-AT has it
 

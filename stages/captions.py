@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.batches import At, groups, with_clips
-from stages.media import levels
-from stages.records import Clip, Verdict, Video
-from stages.settings import MODEL, check, setting
+from autorecap.base.settings import MODEL, check, setting
+from autorecap.stages.listeners.batches import At, groups, with_clips
+from autorecap.stages.media import levels
+from autorecap.stages.records import Clip, Verdict, Video
 
 DEMO = "demo"
 """As `model`: the bundled one, which knows the sounds of the demo and nothing else."""
@@ -64,7 +64,7 @@ class CaptionsConfig:
 
     @property
     def model_path(self) -> str:
-        from models.autocap import AutoCap
+        from autorecap.models.autocap import AutoCap
 
         return str(AutoCap.DEMO) if self.model == DEMO else self.model
 
@@ -88,8 +88,8 @@ class Captions:
     def __init__(self, config: CaptionsConfig, *, keep_clap: bool = False) -> None:
         import torch
 
-        from models.autocap import AutoCap
-        from models.autocap.model import dtype_for
+        from autorecap.models.autocap import AutoCap
+        from autorecap.models.autocap.model import dtype_for
 
         self.config = config
         self.keep_clap = keep_clap
@@ -155,7 +155,7 @@ def model_files(config: CaptionsConfig) -> list[Path]:
     A model of the hub is downloaded. Raises ValueError that names the file where one is missing or damaged, and where
     there is neither a folder nor a model of the hub.
     """
-    from models.autocap import AutoCap, pretrained
+    from autorecap.models.autocap import AutoCap, pretrained
 
     with _named():
         AutoCap.check_pretrained(config.model_path)
@@ -165,8 +165,8 @@ def model_files(config: CaptionsConfig) -> list[Path]:
 
 def window_ms(config: CaptionsConfig) -> int:
     """What the model hears at once: no clip may be longer. Raises ValueError as `model_files` does."""
-    from models import files
-    from models.autocap import pretrained
+    from autorecap.models import files
+    from autorecap.models.autocap import pretrained
 
     with _named():
         folder = pretrained.find(config.model_path)
@@ -176,7 +176,7 @@ def window_ms(config: CaptionsConfig) -> int:
 @contextmanager
 def _named() -> Iterator[None]:
     """What is wrong with the model's files is said of the setting that names them."""
-    from models.files import ModelFilesError
+    from autorecap.models.files import ModelFilesError
 
     try:
         yield

@@ -19,10 +19,10 @@ from typing import Any
 
 import yaml
 
-from stages.keyword_pattern import Compiler, NotationError, normalise
-from stages.reasons import Reason
-from stages.records import Clip, Verdict, Video
-from stages.settings import FILE, setting
+from autorecap.base.settings import FILE, setting
+from autorecap.stages.keyword_pattern import Compiler, NotationError, normalise
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import Clip, Verdict, Video
 
 BUNDLED_KEYWORDS = Path(__file__).parents[1] / "configs" / "keywords.yaml"
 

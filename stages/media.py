@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.ffmpeg import MediaError, decode, frames
-from stages.local import is_remote, local_file
-from stages.reasons import Reason
-from stages.records import Clip, Span, Verdict, Video
-from stages.settings import check, setting
-from stages.text import printable
-from stages.youtube.ids import is_youtube
-from stages.youtube.player import VideoMeta, described
-from stages.youtube.problem import Problem, ended
+from autorecap.base.files import is_remote, local_file
+from autorecap.base.settings import check, setting
+from autorecap.base.text import printable
+from autorecap.stages.media_files.ffmpeg import MediaError, decode, frames
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import Clip, Span, Verdict, Video
+from autorecap.stages.youtube.ids import is_youtube
+from autorecap.stages.youtube.player import VideoMeta, described
+from autorecap.stages.youtube.problem import Problem, ended
 
 if TYPE_CHECKING:
-    from stages.youtube.audio import YoutubeAudio
-    from stages.youtube.client import Youtube
+    from autorecap.stages.youtube.audio import YoutubeAudio
+    from autorecap.stages.youtube.client import Youtube
 
 _LONGEST_JOINED_READ_MS = 600_000
 _LOWEST_DBFS = -120.0
@@ -71,7 +71,7 @@ class FileAudio:
     meta: VideoMeta | None = None
 
     def decode(self, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
-        """See `stages.ffmpeg.decode`."""
+        """See `autorecap.stages.media_files.ffmpeg.decode`."""
         return decode(str(self.path), start_ms, end_ms, sample_rate_hz, timeout_s)
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stages.media import levels
-from stages.records import Clip, Span, Verdict, Video
+from autorecap.stages.media import levels
+from autorecap.stages.records import Clip, Span, Verdict, Video
 
 
 class Merge:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stages.ffmpeg import MediaError, read_header
-from stages.local import is_remote, local_file
-from stages.reasons import Reason
-from stages.records import Video
-from stages.settings import check, setting
-from stages.youtube.ids import is_youtube
+from autorecap.base.files import is_remote, local_file
+from autorecap.base.settings import check, setting
+from autorecap.stages.media_files.ffmpeg import MediaError, read_header
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import Video
+from autorecap.stages.youtube.ids import is_youtube
 
 
 @dataclass(frozen=True, kw_only=True)

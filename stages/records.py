@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from stages.reasons import Reason, Status
-from stages.text import printable
+from autorecap.base.text import printable
+from autorecap.stages.reasons import Reason, Status
 
 Span = tuple[int, int]
 """[start_ms, end_ms)"""

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.batches import At, groups, with_clips
-from stages.captions import CaptionsConfig
-from stages.keywords import tally
-from stages.reasons import Reason
-from stages.records import Clip, Verdict, Video
-from stages.settings import MODEL, check, setting
+from autorecap.base.settings import MODEL, check, setting
+from autorecap.stages.captions import CaptionsConfig
+from autorecap.stages.keywords import tally
+from autorecap.stages.listeners.batches import At, groups, with_clips
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import Clip, Verdict, Video
 
 AUTO, OWN = "auto", "own"
 _BATCH_TEXTS = 256
@@ -50,7 +50,7 @@ class Scores:
     name = "scores"
 
     def __init__(self, config: ScoresConfig, text_model: Path, device: str) -> None:
-        from models.clap import ClapText
+        from autorecap.models.clap import ClapText
 
         self.config = config
         self.across_videos = device != "cpu"
@@ -105,8 +105,8 @@ def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
     damaged, where the branch belongs to another CLAP than the captioner's, and where a minimum is set but nothing
     scores.
     """
-    from models import clap, files
-    from models.autocap import pretrained
+    from autorecap.models import clap, files
+    from autorecap.models.autocap import pretrained
 
     if not config.text_model:
         return None
@@ -144,14 +144,14 @@ def resolved(config: ScoresConfig, captions: CaptionsConfig) -> ScoresConfig:
 
 def text_model_files(folder: Path) -> list[Path]:
     """What decides about a score, for the fingerprint of a dataset."""
-    from models import clap
+    from autorecap.models import clap
 
     return [folder / name for name in clap.FILES]
 
 
 def _own_text_model(captioner: str) -> Path | None:
-    from models import clap, files
-    from models.autocap import pretrained
+    from autorecap.models import clap, files
+    from autorecap.models.autocap import pretrained
 
     try:
         return files.find(captioner, [f"{clap.TEXT_FOLDER}/{name}" for name in clap.FILES]) / clap.TEXT_FOLDER
@@ -164,7 +164,7 @@ def _own_text_model(captioner: str) -> Path | None:
 @contextmanager
 def _named() -> Iterator[None]:
     """What is wrong with the model's files is said of the setting that names them."""
-    from models.files import ModelFilesError
+    from autorecap.models.files import ModelFilesError
 
     try:
         yield

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from stages import hub
-from stages.records import Clip, Verdict, Video
-from stages.settings import MODEL, check, setting
+from autorecap.base.settings import MODEL, check, setting
+from autorecap.stages.listeners import hub
+from autorecap.stages.records import Clip, Verdict, Video
 
 WINDOW_MS = 10_000
 """What audio classifiers hear at once (AST: 10.24 s). A joined clip is heard in equal parts, the highest counts."""
@@ -66,7 +66,7 @@ class Speech:
         """The probability of speech in mono samples of any length. shape (S,)"""
         import torch
 
-        from models.audio import resample
+        from autorecap.models.audio import resample
 
         rate_hz = self.extractor.sampling_rate
         x_S = resample(torch.from_numpy(samples), sample_rate_hz, rate_hz).numpy()

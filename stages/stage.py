@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from stages.reasons import Reason
-from stages.records import Video
-from stages.text import printable
+from autorecap.base.text import printable
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import Video
 
 
 class Stage(Protocol):

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from stages import hub
-from stages.batches import At, groups, with_clips
-from stages.records import Clip, Verdict, Video
-from stages.settings import MODEL, check, setting
-from stages.text import printable
+from autorecap.base.settings import MODEL, check, setting
+from autorecap.base.text import printable
+from autorecap.stages.listeners import hub
+from autorecap.stages.listeners.batches import At, groups, with_clips
+from autorecap.stages.records import Clip, Verdict, Video
 
 MAX_CHARS = 500  # a captioner that never ends its sentence must not fill a dataset
 

@@ -8,9 +8,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from tests.fakes.s3 import make_bucket, s3_server
-
-SHARED = Path(__file__).parents[2] / "shared"
-"""Recordings and worked cases that lie beside a checkout, where there are some."""
+from tests.support.places import SHARED
 
 # Ray starts its workers at a low priority, at which other tests on a busy machine leave them a thirtieth of its time.
 os.environ.setdefault("RAY_worker_niceness", "0")

@@ -1,8 +1,8 @@
 """AutoCap, the audio captioner."""
 
-from models.autocap.config import SIZES, AutoCapConfig
-from models.autocap.model import AutoCap
-from models.autocap.tokens import CaptionTokenizer
-from models.files import ModelFilesError
+from autorecap.models.autocap.config import SIZES, AutoCapConfig
+from autorecap.models.autocap.model import AutoCap
+from autorecap.models.autocap.tokens import CaptionTokenizer
+from autorecap.models.files import ModelFilesError
 
 __all__ = ["SIZES", "AutoCap", "AutoCapConfig", "CaptionTokenizer", "ModelFilesError"]

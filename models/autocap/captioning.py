@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.audio import as_waveforms
+from autorecap.models.audio import as_waveforms
 
 if TYPE_CHECKING:
-    from models.autocap.model import AutoCap
+    from autorecap.models.autocap.model import AutoCap
 
 SHORTEST_S = 0.1  # of a clip: less holds no sound that could be named
 CPU_BATCH, GPU_BATCH = 16, 256  # clips at once

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from models.audio import MelConfig
-from models.config import check_heads, check_positive, check_share, from_dict
-from models.swin import SwinConfig
+from autorecap.models.audio import MelConfig
+from autorecap.models.config import check_heads, check_positive, check_share, from_dict
+from autorecap.models.swin import SwinConfig
 
 CLAP_PLACES = ("encoder_input", "encoder_output")
 

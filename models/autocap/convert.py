@@ -12,15 +12,15 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from models import files
-from models.autocap import pretrained
-from models.autocap.config import AutoCapConfig
-from models.autocap.model import AutoCap
-from models.autocap.official import clap_text_from_official, from_official, official_config, why_unused
-from models.autocap.tokens import SPECIAL_TOKENS, CaptionTokenizer
-from models.checkpoint import read_checkpoint
-from models.clap import TEXT_FOLDER, ClapText, ClapTextSize
-from models.files import ModelFilesError
+from autorecap.models import files
+from autorecap.models.autocap import pretrained
+from autorecap.models.autocap.config import AutoCapConfig
+from autorecap.models.autocap.model import AutoCap
+from autorecap.models.autocap.official import clap_text_from_official, from_official, official_config, why_unused
+from autorecap.models.autocap.tokens import SPECIAL_TOKENS, CaptionTokenizer
+from autorecap.models.checkpoint import read_checkpoint
+from autorecap.models.clap import TEXT_FOLDER, ClapText, ClapTextSize
+from autorecap.models.files import ModelFilesError
 
 BART = "facebook/bart-base"
 """Whose tokenizer the released model has; RoBERTa, CLAP's text branch, has the same."""

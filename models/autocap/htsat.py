@@ -5,7 +5,7 @@ Shape suffixes: B batch, T frames, M mel bands, N time vectors, C channels.
 
 from torch import Tensor, nn
 
-from models.swin import SwinConfig, SwinEncoder
+from autorecap.models.swin import SwinConfig, SwinEncoder
 
 
 class Htsat(nn.Module):

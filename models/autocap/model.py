@@ -19,16 +19,16 @@ from torch.nn import functional as F
 from transformers import BartConfig, BartForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from models import files
-from models.audio import as_waveforms, prepare_waveforms, resample
-from models.autocap import captioning, pretrained
-from models.autocap.config import AutoCapConfig, BartSize
-from models.autocap.htsat import Htsat
-from models.autocap.qformer import QFormer
-from models.autocap.search import beam_search
-from models.autocap.tokens import BOS, EOS, IGNORE, PAD, TAGS, CaptionTokenizer
-from models.clap import ClapAudio
-from models.files import ModelFilesError
+from autorecap.models import files
+from autorecap.models.audio import as_waveforms, prepare_waveforms, resample
+from autorecap.models.autocap import captioning, pretrained
+from autorecap.models.autocap.config import AutoCapConfig, BartSize
+from autorecap.models.autocap.htsat import Htsat
+from autorecap.models.autocap.qformer import QFormer
+from autorecap.models.autocap.search import beam_search
+from autorecap.models.autocap.tokens import BOS, EOS, IGNORE, PAD, TAGS, CaptionTokenizer
+from autorecap.models.clap import ClapAudio
+from autorecap.models.files import ModelFilesError
 
 LAYER_NORM_EPS = 1e-5
 
@@ -51,7 +51,7 @@ class AutoCap(nn.Module):
     """The captioner. `caption` takes waveforms and texts; the other methods take prepared tensors."""
 
     DEMO = Path(__file__).parent / "demo_weights"
-    """The bundled model: knows the sounds of `pipeline.demo.sounds`, and those alone."""
+    """The bundled model: knows the sounds of `autorecap.demo.sounds`, and those alone."""
 
     def __init__(self, config: AutoCapConfig, tokenizer: CaptionTokenizer) -> None:
         super().__init__()

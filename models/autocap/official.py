@@ -11,11 +11,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from models.audio import MelConfig
-from models.autocap.config import SIZES, AutoCapConfig, BartSize, QFormerConfig
-from models.files import ModelFilesError
-from models.swin import SwinConfig
-from models.take import count
+from autorecap.models.audio import MelConfig
+from autorecap.models.autocap.config import SIZES, AutoCapConfig, BartSize, QFormerConfig
+from autorecap.models.files import ModelFilesError
+from autorecap.models.swin import SwinConfig
+from autorecap.models.take import count
 
 _HTSAT, _CLAP = "encoder.audio_enc", "clap_model.model.audio_branch"
 _BART_ALIAS, _BART = "special_tokens_embed.model.", "decoder.model."

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import files
-from models.autocap.config import SIZES
-from models.autocap.convert import BART, clap_text, read_bart_tokenizer
-from models.autocap.model import AutoCap
-from models.autocap.official import PRETRAINED, from_official
-from models.checkpoint import read_checkpoint
-from models.clap import TEXT_FOLDER
-from models.files import ModelFilesError
+from autorecap.models import files
+from autorecap.models.autocap.config import SIZES
+from autorecap.models.autocap.convert import BART, clap_text, read_bart_tokenizer
+from autorecap.models.autocap.model import AutoCap
+from autorecap.models.autocap.official import PRETRAINED, from_official
+from autorecap.models.checkpoint import read_checkpoint
+from autorecap.models.clap import TEXT_FOLDER
+from autorecap.models.files import ModelFilesError
 
 _HTSAT_PREFIXES = ("module.", "sed_model.")
 _CLAP_PREFIXES = ("module.",)

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models import files
-from models.autocap.config import AutoCapConfig
-from models.autocap.tokens import CaptionTokenizer
-from models.files import CONFIG, WEIGHTS, ModelFilesError
+from autorecap.models import files
+from autorecap.models.autocap.config import AutoCapConfig
+from autorecap.models.autocap.tokens import CaptionTokenizer
+from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
 
 TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.autocap.config import QFormerConfig
+from autorecap.models.autocap.config import QFormerConfig
 
 
 class Attention(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.audio import MelConfig, mel_filter_bank, normalise, resample, to_mono
+from autorecap.models.audio import MelConfig, mel_filter_bank, normalise, resample, to_mono
 
 MEL = MelConfig(sample_rate_hz=16_000, window=1_024, hop=160, num_mels=64, min_hz=0.0, max_hz=8_000.0)
 PAD = (MEL.window - MEL.hop) // 2  # reflected at both ends: exactly one frame per hop

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.config import check_positive, check_share, from_dict
+from autorecap.models.config import check_positive, check_share, from_dict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,20 +13,22 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from models import files
-from models.autocap.convert import clap_text, read_bart_tokenizer
-from models.checkpoint import read_checkpoint
-from models.clap import ClapText
-from models.files import ModelFilesError
-from models.genau import pretrained, vae, vocoder
-from models.genau.conditioning import TextConfig
-from models.genau.config import SIZES, FitConfig
-from models.genau.diffusion import Diffusion
-from models.genau.official import fit as official_fit
-from models.genau.official import vae as official_vae
-from models.genau.official import vocoder as official_vocoder
-from models.genau.recipe import GenAuConfig
-from models.genau.t5 import T5Text
+from autorecap.models import files
+from autorecap.models.autocap.convert import clap_text, read_bart_tokenizer
+from autorecap.models.checkpoint import read_checkpoint
+from autorecap.models.clap import ClapText
+from autorecap.models.files import ModelFilesError
+from autorecap.models.genau import pretrained
+from autorecap.models.genau.config import SIZES, FitConfig
+from autorecap.models.genau.official import fit as official_fit
+from autorecap.models.genau.official import vae as official_vae
+from autorecap.models.genau.official import vocoder as official_vocoder
+from autorecap.models.genau.recipe import GenAuConfig
+from autorecap.models.genau.sampling.diffusion import Diffusion
+from autorecap.models.genau.text.conditioning import TextConfig
+from autorecap.models.genau.text.t5 import T5Text
+from autorecap.models.genau.vae import model as vae
+from autorecap.models.genau.vocoder import model as vocoder
 
 T5 = "google/flan-t5-large"
 """The text encoder that the released models read prompts with, besides CLAP."""

@@ -4,8 +4,8 @@ Counted as torch's counter and the official figures do: products alone, neither 
 as needed, without what a memory-saving kernel or checkpointed activations compute again.
 """
 
-from models.genau.backbone import TIME_FREQUENCIES
-from models.genau.config import FitConfig
+from autorecap.models.genau.backbones.backbone import TIME_FREQUENCIES
+from autorecap.models.genau.config import FitConfig
 
 
 def flops(

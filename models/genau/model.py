@@ -14,25 +14,25 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config
 
-from models import clap, files
-from models.audio import to_mono
-from models.autocap import AutoCap, CaptionTokenizer
-from models.autocap.tokens import EOS, PAD
-from models.clap import ClapText
-from models.files import WEIGHTS
-from models.genau import pretrained
-from models.genau.audio import MEL, OUTPUT_PEAK, SAMPLES_PER_LATENT, latent_frames, log_mel, prepare_clip
-from models.genau.backbone import Backbone
-from models.genau.conditioning import Condition, TextEncoders
-from models.genau.config import FitConfig
-from models.genau.diffusion import Diffusion
-from models.genau.fit import Fit
-from models.genau.generation import GenerateConfig, Progress, Scorer, plan, stream
-from models.genau.recipe import SIZES, GenAuConfig
-from models.genau.t5 import T5Text
-from models.genau.unet import UNet
-from models.genau.vae import VAE
-from models.genau.vocoder import Vocoder
+from autorecap.models import clap, files
+from autorecap.models.audio import to_mono
+from autorecap.models.autocap import AutoCap, CaptionTokenizer
+from autorecap.models.autocap.tokens import EOS, PAD
+from autorecap.models.clap import ClapText
+from autorecap.models.files import WEIGHTS
+from autorecap.models.genau import pretrained
+from autorecap.models.genau.audio import MEL, OUTPUT_PEAK, SAMPLES_PER_LATENT, latent_frames, log_mel, prepare_clip
+from autorecap.models.genau.backbones.backbone import Backbone
+from autorecap.models.genau.backbones.fit import Fit
+from autorecap.models.genau.backbones.unet import UNet
+from autorecap.models.genau.config import FitConfig
+from autorecap.models.genau.recipe import SIZES, GenAuConfig
+from autorecap.models.genau.sampling.diffusion import Diffusion
+from autorecap.models.genau.sampling.generation import GenerateConfig, Progress, Scorer, plan, stream
+from autorecap.models.genau.text.conditioning import Condition, TextEncoders
+from autorecap.models.genau.text.t5 import T5Text
+from autorecap.models.genau.vae.model import VAE
+from autorecap.models.genau.vocoder.model import Vocoder
 
 SAMPLE_RATE_HZ = MEL.sample_rate_hz
 

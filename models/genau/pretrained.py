@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models import clap, files
-from models.files import CONFIG, WEIGHTS, ModelFilesError
-from models.genau import t5
-from models.genau.conditioning import TextEncoders
-from models.genau.recipe import GenAuConfig
-from models.genau.vae import GENERATOR_FORMAT
+from autorecap.models import clap, files
+from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
+from autorecap.models.genau.recipe import GenAuConfig
+from autorecap.models.genau.text import t5
+from autorecap.models.genau.text.conditioning import TextEncoders
+from autorecap.models.genau.vae.model import GENERATOR_FORMAT
 
 FILES = (CONFIG, WEIGHTS)
 T5_FOLDER, CLAP_FOLDER = "t5", "clap"

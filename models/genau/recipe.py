@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from models.config import from_dict
-from models.genau import vae, vocoder
-from models.genau.audio import MEL, SAMPLES_PER_LATENT
-from models.genau.conditioning import DATASETS, TextConfig
-from models.genau.config import SIZES as FIT_SIZES
-from models.genau.config import FitConfig, UNetConfig
-from models.genau.diffusion import DiffusionConfig
-from models.genau.vae import VAEConfig
-from models.genau.vocoder import VocoderConfig
+from autorecap.models.config import from_dict
+from autorecap.models.genau.audio import MEL, SAMPLES_PER_LATENT
+from autorecap.models.genau.config import SIZES as FIT_SIZES
+from autorecap.models.genau.config import FitConfig, UNetConfig
+from autorecap.models.genau.sampling.diffusion import DiffusionConfig
+from autorecap.models.genau.text.conditioning import DATASETS, TextConfig
+from autorecap.models.genau.vae import model as vae
+from autorecap.models.genau.vae.model import VAEConfig
+from autorecap.models.genau.vocoder import model as vocoder
+from autorecap.models.genau.vocoder.model import VocoderConfig
 
 _BACKBONES: dict[str, type[FitConfig] | type[UNetConfig]] = {"fit": FitConfig, "unet": UNetConfig}
 

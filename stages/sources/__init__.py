@@ -1,8 +1,8 @@
 """Where videos and captioned clips come from."""
 
-from stages.sources.audio_sets import AudioList, CaptionedAudio, locate, read_audio_list
-from stages.sources.errors import SourceError
-from stages.sources.folder import Folder, read_folder
+from autorecap.stages.sources.audio_sets import AudioList, CaptionedAudio, locate, read_audio_list
+from autorecap.stages.sources.errors import SourceError
+from autorecap.stages.sources.folder import Folder, read_folder
 
 __all__ = [
     "AudioList",

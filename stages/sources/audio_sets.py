@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stages.sources.errors import SourceError
+from autorecap.stages.sources.errors import SourceError
 
 AUDIOCAPS_CLIP_MS = 10_000
 _GZIP = b"\x1f\x8b"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import fsspec
 
-from stages.local import is_remote, portable
-from stages.records import Video, safe_video_id
-from stages.sources.errors import SourceError
-from stages.text import printable
+from autorecap.base.files import is_remote, portable
+from autorecap.base.text import printable
+from autorecap.stages.records import Video, safe_video_id
+from autorecap.stages.sources.errors import SourceError
 
 MEDIA = (
     *("opus", "ogg", "oga", "m4a", "webm", "mp4", "mkv", "mka", "mp3", "flac", "wav", "aac"),

@@ -3,8 +3,8 @@
 One file per format, each from decoded text to cues; `read.py` picks the format by content, `choice.py` the track.
 """
 
-from stages.transcripts.read import read_bytes, read_transcript
-from stages.transcripts.stage import Transcripts, TranscriptsConfig
-from stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.transcripts.read import read_bytes, read_transcript
+from autorecap.stages.transcripts.stage import Transcripts, TranscriptsConfig
+from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
 
 __all__ = ["Transcript", "TranscriptError", "Transcripts", "TranscriptsConfig", "read_bytes", "read_transcript"]

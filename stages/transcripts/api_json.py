@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from stages.transcripts.rows import Row, to_cues
-from stages.transcripts.times import to_ms
-from stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.transcripts.rows import Row, to_cues
+from autorecap.stages.transcripts.times import to_ms
+from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
 
 
 def parse_api_json(snippets: list[Any]) -> Transcript:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.settings import check, setting
+from autorecap.base.settings import check, setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.records import MAX_VIDEO_MS
-from stages.transcripts.read import load_json
-from stages.transcripts.times import to_ms
-from stages.transcripts.transcript import TranscriptError
+from autorecap.stages.records import MAX_VIDEO_MS
+from autorecap.stages.transcripts.read import load_json
+from autorecap.stages.transcripts.times import to_ms
+from autorecap.stages.transcripts.transcript import TranscriptError
 
 MAX_TITLE_CHARS = 500
 

@@ -6,13 +6,13 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from stages.local import open_bytes
-from stages.transcripts.api_json import parse_api_json
-from stages.transcripts.json3 import parse_json3, parse_regular_json3
-from stages.transcripts.timedtext import parse_timedtext
-from stages.transcripts.transcript import Transcript, TranscriptError
-from stages.transcripts.ttml import parse_ttml
-from stages.transcripts.vtt_srt import has_timing_line, parse_vtt_srt
+from autorecap.base.files import open_bytes
+from autorecap.stages.transcripts.api_json import parse_api_json
+from autorecap.stages.transcripts.json3 import parse_json3, parse_regular_json3
+from autorecap.stages.transcripts.timedtext import parse_timedtext
+from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.transcripts.ttml import parse_ttml
+from autorecap.stages.transcripts.vtt_srt import has_timing_line, parse_vtt_srt
 
 MAX_BYTES = 32 * 2**20  # twelve hours of speech with a time for every word are 8 MB of json3
 

@@ -5,19 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.reasons import Reason
-from stages.records import Video
-from stages.text import printable
-from stages.transcripts.choice import Track, by_preference, tracks_of
-from stages.transcripts.config import TranscriptsConfig
-from stages.transcripts.cue_text import is_blank
-from stages.transcripts.info import Info, parse_info
-from stages.transcripts.read import read_bytes, read_transcript
-from stages.transcripts.transcript import Transcript, TranscriptError
-from stages.youtube.ids import is_youtube
+from autorecap.base.text import printable
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import Video
+from autorecap.stages.transcripts.choice import Track, by_preference, tracks_of
+from autorecap.stages.transcripts.config import TranscriptsConfig
+from autorecap.stages.transcripts.cue_text import is_blank
+from autorecap.stages.transcripts.info import Info, parse_info
+from autorecap.stages.transcripts.read import read_bytes, read_transcript
+from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.youtube.ids import is_youtube
 
 if TYPE_CHECKING:
-    from stages.youtube.client import Youtube
+    from autorecap.stages.youtube.client import Youtube
 
 
 class Transcripts:

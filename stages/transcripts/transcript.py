@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.records import Cue
+from autorecap.stages.records import Cue
 
 
 class TranscriptError(ValueError):

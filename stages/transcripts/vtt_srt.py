@@ -7,10 +7,10 @@ a repeated line is on the screen all the same. Its cue bodies often begin with a
 import re
 from collections.abc import Iterator
 
-from stages.records import Cue
-from stages.transcripts.cue_text import clean_text, is_blank
-from stages.transcripts.times import clock_to_ms
-from stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.records import Cue
+from autorecap.stages.transcripts.cue_text import clean_text, is_blank
+from autorecap.stages.transcripts.times import clock_to_ms
+from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
 
 _TIME = r"-?(?:\d{1,6}:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,9})?"
 _TIMING = re.compile(rf"\s{{0,9}}({_TIME})\s{{0,9}}-->\s{{0,9}}({_TIME})(?:\s.*)?", re.ASCII | re.DOTALL)

@@ -13,16 +13,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stages.ffmpeg import READ_AFTER_MS, READ_BEFORE_MS, decode
-from stages.reasons import Reason
-from stages.records import Span
-from stages.youtube.config import YoutubeConfig
-from stages.youtube.formats import AudioFormat, choose
-from stages.youtube.fragments import MIN_FILLER_BYTES, Index, Wanted, filler, read_index
-from stages.youtube.player import VideoMeta
-from stages.youtube.problem import Problem
-from stages.youtube.session import Sessions
-from stages.youtube.ytdlp import YtDlp, meta_of
+from autorecap.stages.media_files.ffmpeg import READ_AFTER_MS, READ_BEFORE_MS, decode
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import Span
+from autorecap.stages.youtube.config import YoutubeConfig
+from autorecap.stages.youtube.formats import AudioFormat, choose
+from autorecap.stages.youtube.fragments import MIN_FILLER_BYTES, Index, Wanted, filler, read_index
+from autorecap.stages.youtube.player import VideoMeta
+from autorecap.stages.youtube.problem import Problem
+from autorecap.stages.youtube.session import Sessions
+from autorecap.stages.youtube.ytdlp import YtDlp, meta_of
 
 Bytes = tuple[int, int]
 """[first, end) of a file."""
@@ -59,7 +59,7 @@ class YoutubeAudio:
         return self.file.name
 
     def decode(self, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
-        """As `stages.ffmpeg.decode`, for the spans that were asked for."""
+        """As `autorecap.stages.media_files.ffmpeg.decode`, for the spans that were asked for."""
         return decode(self.path, start_ms, end_ms, sample_rate_hz, timeout_s)
 
     def close(self) -> None:

@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from stages.budget import Budget, Clock
-from stages.records import Span, Video
-from stages.transcripts.config import TranscriptsConfig
-from stages.youtube.audio import AudioClient, YoutubeAudio
-from stages.youtube.captions import Captions, CaptionsClient
-from stages.youtube.config import YoutubeConfig
-from stages.youtube.egresses import Egresses
-from stages.youtube.player import VideoMeta, described
-from stages.youtube.problem import Problem, ended
-from stages.youtube.session import Sessions
+from autorecap.stages.records import Span, Video
+from autorecap.stages.transcripts.config import TranscriptsConfig
+from autorecap.stages.youtube.audio import AudioClient, YoutubeAudio
+from autorecap.stages.youtube.budget import Budget, Clock
+from autorecap.stages.youtube.config import YoutubeConfig
+from autorecap.stages.youtube.egresses import Egresses
+from autorecap.stages.youtube.player import VideoMeta, described
+from autorecap.stages.youtube.problem import Problem, ended
+from autorecap.stages.youtube.session import Sessions
+from autorecap.stages.youtube.subtitles import Captions, CaptionsClient
 
 
 class Youtube:

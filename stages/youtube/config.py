@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from stages.budget import BudgetConfig, Egress
-from stages.settings import FILE, check, setting
-from stages.text import redacted
+from autorecap.base.settings import FILE, check, setting
+from autorecap.base.text import redacted
+from autorecap.stages.youtube.budget import BudgetConfig, Egress
 
 DIRECT = "direct"
 """As an egress: this machine's own address."""

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from stages.budget import Budget, Clock, Parked
-from stages.reasons import Reason, Status
-from stages.youtube.errors import problem_of
-from stages.youtube.problem import Problem
+from autorecap.stages.reasons import Reason, Status
+from autorecap.stages.youtube.budget import Budget, Clock, Parked
+from autorecap.stages.youtube.errors import problem_of
+from autorecap.stages.youtube.problem import Problem
 
 Value = TypeVar("Value")
 

@@ -8,9 +8,9 @@ import youtube_transcript_api as api
 from yt_dlp.networking.exceptions import HTTPError, RequestError, TransportError
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, YoutubeDLError
 
-from stages.budget import Parked
-from stages.reasons import Reason
-from stages.youtube.problem import Problem
+from autorecap.stages.reasons import Reason
+from autorecap.stages.youtube.budget import Parked
+from autorecap.stages.youtube.problem import Problem
 
 
 class TooSlow(requests.exceptions.Timeout):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.reasons import Reason
-from stages.youtube.problem import Problem
-from stages.youtube.session import may_be_asked
+from autorecap.stages.reasons import Reason
+from autorecap.stages.youtube.problem import Problem
+from autorecap.stages.youtube.session import may_be_asked
 
 _CONTAINERS = ("m4a", "webm", "mp4")
 

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from stages.records import Video
+from autorecap.stages.records import Video
 
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.records import MAX_VIDEO_MS, Video
-from stages.transcripts.info import MAX_TITLE_CHARS, clean
+from autorecap.stages.records import MAX_VIDEO_MS, Video
+from autorecap.stages.transcripts.info import MAX_TITLE_CHARS, clean
 
 MAX_DESCRIPTION_CHARS = 2_000
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from stages.reasons import Reason
-from stages.records import Video
-from stages.text import printable, redacted
+from autorecap.base.text import printable, redacted
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import Video
 
 
 class Problem(Exception):

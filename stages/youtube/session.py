@@ -16,11 +16,11 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError
 
-from stages.budget import Budget, Egress, wait_for_turn
-from stages.reasons import Reason
-from stages.youtube.config import YoutubeConfig
-from stages.youtube.errors import TooSlow
-from stages.youtube.problem import Problem
+from autorecap.stages.reasons import Reason
+from autorecap.stages.youtube.budget import Budget, Egress, wait_for_turn
+from autorecap.stages.youtube.config import YoutubeConfig
+from autorecap.stages.youtube.errors import TooSlow
+from autorecap.stages.youtube.problem import Problem
 
 YOUTUBE = "https://www.youtube.com"
 _HOSTS = ("youtube.com", "googlevideo.com", "google.com", "youtube-nocookie.com")

@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from stages.youtube.session import YOUTUBE, PoliteAdapter, Turns
+from autorecap.stages.youtube.session import YOUTUBE, PoliteAdapter, Turns
 
 WATCH_URL = f"{YOUTUBE}/watch?"
 _KEY, _CONSENT = b'"INNERTUBE_API_KEY":', b"consent.youtube.com"

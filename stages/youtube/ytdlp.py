@@ -17,15 +17,15 @@ from yt_dlp.networking.common import Request, Response
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import YoutubeDLError
 
-from stages.reasons import Reason
-from stages.records import MAX_VIDEO_MS
-from stages.transcripts.info import MAX_TITLE_CHARS, clean
-from stages.youtube.config import YoutubeConfig
-from stages.youtube.errors import problem_of, reason_of_words, without_prefix
-from stages.youtube.ids import watch_url
-from stages.youtube.player import MAX_DESCRIPTION_CHARS, CaptionTrack, VideoMeta
-from stages.youtube.problem import Problem
-from stages.youtube.session import Turns, may_be_asked
+from autorecap.stages.reasons import Reason
+from autorecap.stages.records import MAX_VIDEO_MS
+from autorecap.stages.transcripts.info import MAX_TITLE_CHARS, clean
+from autorecap.stages.youtube.config import YoutubeConfig
+from autorecap.stages.youtube.errors import problem_of, reason_of_words, without_prefix
+from autorecap.stages.youtube.ids import watch_url
+from autorecap.stages.youtube.player import MAX_DESCRIPTION_CHARS, CaptionTrack, VideoMeta
+from autorecap.stages.youtube.problem import Problem
+from autorecap.stages.youtube.session import Turns, may_be_asked
 
 _CAPTIONS = "json3"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.dataset.log import read_state
-from pipeline.dataset.store import open_store
-from pipeline.dataset.view import DatasetView
-from pipeline.demo.corpus import encode
-from pipeline.demo.sounds import SAMPLE_RATE_HZ
-from pipeline.demo.transcripts import Line, srt
+from autorecap.dataset.log import read_state
+from autorecap.dataset.store import open_store
+from autorecap.dataset.view import DatasetView
+from autorecap.demo.corpus import encode
+from autorecap.demo.sounds import SAMPLE_RATE_HZ
+from autorecap.demo.transcripts import Line, srt
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

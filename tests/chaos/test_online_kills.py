@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset.view import DatasetView
+from autorecap.dataset.view import DatasetView
 from tests.fakes.youtube import FakeVideo, running
 from tests.fakes.youtube.videos import OF_WHO_ASKS
-from tests.test_online_builds import REASONS
+from tests.pipeline.build.test_online_builds import REASONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -47,7 +47,7 @@ def videos() -> dict[str, FakeVideo]:
 
 
 def start(ids: Path, out: Path, url: str, address: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pipeline", "build", "--lists", f"ids={ids}", "--out", str(out)]
+    command = [sys.executable, "-m", "autorecap", "build", "--lists", f"ids={ids}", "--out", str(out)]
     command += ["--until", "segments", "--address", address]
     for name, value in {**SETTINGS, "youtube.base_url": url}.items():
         command += ["--set", f"{name}={value}"]

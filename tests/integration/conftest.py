@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.demo.corpus import synthesise_corpus
-from pipeline.settings import CONFIGS
+from autorecap.base.settings_files import CONFIGS
+from autorecap.demo.corpus import synthesise_corpus
 from tests.fakes.ray_head import ray_head
 
 
@@ -38,7 +38,7 @@ def start_build(ray_address) -> Iterator[Start]:
     running = []
 
     def start(videos: Path, out: Path | str, *arguments: str, own_ray: bool = False) -> subprocess.Popen:
-        command = [sys.executable, "-m", "pipeline", "build", "--videos", str(videos), "--out", str(out)]
+        command = [sys.executable, "-m", "autorecap", "build", "--videos", str(videos), "--out", str(out)]
         command += ["--config", str(CONFIGS / "demo.yaml"), *arguments]
         command += ["--address", "local" if own_ray else ray_address]
         environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.dataset.view import DatasetView
-from pipeline.demo.corpus import CORPUS, synthesise_corpus
-from pipeline.demo.transcripts import Line, srv1, vtt
-from stages.ffmpeg import ffmpeg_exe
+from autorecap.cli import app
+from autorecap.dataset.view import DatasetView
+from autorecap.demo.corpus import CORPUS, synthesise_corpus
+from autorecap.demo.transcripts import Line, srv1, vtt
+from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
 
 pytestmark = pytest.mark.ray
 

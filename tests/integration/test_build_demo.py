@@ -11,12 +11,12 @@ import pytest
 import soundfile
 import webdataset
 
-from pipeline.dataset.log import read_state
-from pipeline.dataset.store import open_store
-from pipeline.dataset.view import DatasetView
-from pipeline.demo.corpus import CORPUS
-from pipeline.demo.sentences import names
-from pipeline.settings import CONFIGS
+from autorecap.base.settings_files import CONFIGS
+from autorecap.dataset.log import read_state
+from autorecap.dataset.store import open_store
+from autorecap.dataset.view import DatasetView
+from autorecap.demo.corpus import CORPUS
+from autorecap.demo.sentences import names
 
 pytestmark = pytest.mark.ray
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from pipeline.config import BuildConfig
-from pipeline.dataset.view import DatasetView
-from pipeline.pools import stages_of
-from stages.sources import read_folder
-from stages.stage import run_stages
+from autorecap.dataset.view import DatasetView
+from autorecap.pipeline.build.config import BuildConfig
+from autorecap.pipeline.build.pools import stages_of
+from autorecap.stages.sources import read_folder
+from autorecap.stages.stage import run_stages
 
 
 @pytest.fixture(scope="module")

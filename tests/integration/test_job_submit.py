@@ -14,10 +14,10 @@ import pytest
 import yaml
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from pipeline.dataset.log import read_state
-from pipeline.dataset.store import open_store
-from pipeline.demo.corpus import CORPUS, synthesise_corpus
-from pipeline.settings import CONFIGS
+from autorecap.base.settings_files import CONFIGS
+from autorecap.dataset.log import read_state
+from autorecap.dataset.store import open_store
+from autorecap.demo.corpus import CORPUS, synthesise_corpus
 from tests.fakes.ray_head import free_port, ray_head
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -62,8 +62,10 @@ def many_videos(tmp_path_factory) -> Path:
 def working_dir(tmp_path_factory) -> Path:
     """The project as a user would submit it, with a recipe that is nowhere else: one video per shard, slow captions."""
     folder = tmp_path_factory.mktemp("project")
-    for package in ("pipeline", "stages", "models", "cluster", "configs"):
-        shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(PROJECT / name, folder / name, follow_symlinks=False)
     shutil.copy(PROJECT / "build_autorecap_xl.py", folder)
     recipe = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
     recipe["captions"]["num_beams"] = 12

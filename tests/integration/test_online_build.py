@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.dataset.view import DatasetView
-from pipeline.demo.corpus import CORPUS
-from pipeline.settings import CONFIGS
-from stages.ffmpeg import read_header
+from autorecap.base.settings_files import CONFIGS
+from autorecap.dataset.view import DatasetView
+from autorecap.demo.corpus import CORPUS
+from autorecap.stages.media_files.ffmpeg import read_header
 from tests.fakes.youtube import FakeVideo, FakeYouTube, running
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -53,7 +53,7 @@ def length_ms(path: Path) -> int:
 
 
 def autorecap(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    command = [sys.executable, "-m", "autorecap", *map(str, arguments)]
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from cluster.budget import SharedBudget
-from cluster.start import connected
-from stages.budget import BudgetConfig, Parked, wait_for_turn
+from autorecap.cluster.budget import SharedBudget
+from autorecap.cluster.start import connected
+from autorecap.stages.youtube.budget import BudgetConfig, Parked, wait_for_turn
 
 pytestmark = pytest.mark.ray
 

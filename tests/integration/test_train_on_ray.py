@@ -14,16 +14,16 @@ import pytest
 import soundfile
 from ray.cluster_utils import Cluster
 
-from cluster.train import train_on_ray
-from cluster.workers import LaunchError, Workers
-from pipeline.demo import sentences
-from pipeline.demo.sounds import synthesise
-from pipeline.errors import ForeseenError
-from pipeline.training.autocap_recipe import AutoCapTraining, RunConfig, train_autocap
-from pipeline.training.loop import LoopConfig
-from tests.apart import apart
+from autorecap.base.errors import ForeseenError
+from autorecap.cluster.train import train_on_ray
+from autorecap.cluster.workers import LaunchError, Workers
+from autorecap.demo import sentences
+from autorecap.demo.sounds import synthesise
+from autorecap.training.autocap.recipe import AutoCapTraining, RunConfig, train_autocap
+from autorecap.training.loop.trainer import LoopConfig
 from tests.fakes.ray_head import ray_head
-from tests.ray_recipes import STEP_3, STEP_5, train_and_wait, train_until_told
+from tests.support.apart import apart
+from tests.support.ray_recipes import STEP_3, STEP_5, train_and_wait, train_until_told
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models.genau.config import ContextConfig, FitConfig
-from models.genau.fit import Fit
-from models.take import count, shape_of, take
+from autorecap.models.genau.backbones.fit import Fit
+from autorecap.models.genau.config import ContextConfig, FitConfig
+from autorecap.models.take import count, shape_of, take
 
 _TOP = {
     "latents": "latents",

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models.genau.discriminator import PatchDiscriminator
-from models.genau.perceptual import Lpips
-from models.genau.vae import VAE, VAEConfig
-from models.take import count, shape_of, take
+from autorecap.models.genau.vae.discriminator import PatchDiscriminator
+from autorecap.models.genau.vae.model import VAE, VAEConfig
+from autorecap.models.genau.vae.perceptual import Lpips
+from autorecap.models.take import count, shape_of, take
 
 _LPIPS, _DISCRIMINATOR = "loss.perceptual_loss.", "loss.discriminator."
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.genau.vocoder import Vocoder, VocoderConfig
-from models.take import count, shape_of, take
+from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig
+from autorecap.models.take import count, shape_of, take
 
 _COMPILED = "_orig_mod."
 # Length and direction of a weight: as weight norm named them in turn.

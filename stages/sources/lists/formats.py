@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.sources.errors import SourceError
-from stages.sources.lists.lines import opened, path_shown
-from stages.text import printable
-from stages.youtube.ids import ID, video_id_of
+from autorecap.base.text import printable
+from autorecap.stages.sources.errors import SourceError
+from autorecap.stages.sources.lists.lines import opened, path_shown
+from autorecap.stages.youtube.ids import ID, video_id_of
 
 _HEAD_BYTES = 1_000_000
 _HEAD_LINES = 400

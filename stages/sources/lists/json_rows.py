@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.records import MAX_VIDEO_MS
-from stages.sources.errors import SourceError
-from stages.sources.lists.formats import Layout, parsed
-from stages.sources.lists.lines import Block, opened, path_shown
-from stages.sources.lists.mentions import CLIPS, MENTIONS, Damaged, Mentions, Thresholds
-from stages.text import printable
-from stages.youtube.ids import ID, video_id_of
+from autorecap.base.text import printable
+from autorecap.stages.records import MAX_VIDEO_MS
+from autorecap.stages.sources.errors import SourceError
+from autorecap.stages.sources.lists.formats import Layout, parsed
+from autorecap.stages.sources.lists.lines import Block, opened, path_shown
+from autorecap.stages.sources.lists.mentions import CLIPS, MENTIONS, Damaged, Mentions, Thresholds
+from autorecap.stages.youtube.ids import ID, video_id_of
 
 MAX_WHOLE_BYTES = 1_000_000_000
 _FREESOUND = "freesound"  # a part of WavCaps, by its name in lists of exclusions

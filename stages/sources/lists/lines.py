@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.local import open_bytes
-from stages.sources.errors import SourceError
-from stages.text import printable, redacted
+from autorecap.base.files import open_bytes
+from autorecap.base.text import printable, redacted
+from autorecap.stages.sources.errors import SourceError
 
 BLOCK_BYTES = 8_000_000
 LONGEST_LINE = 32_000_000

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.records import MAX_VIDEO_MS
-from stages.sources.lists import json_rows
-from stages.sources.lists.formats import Layout, detect, split_row
-from stages.sources.lists.lines import Block, blocks, gather, path_shown
-from stages.sources.lists.mentions import CLIPS, Damaged, Mentions, Thresholds
-from stages.text import printable
-from stages.youtube.ids import video_id_of
+from autorecap.base.text import printable
+from autorecap.stages.records import MAX_VIDEO_MS
+from autorecap.stages.sources.lists import json_rows
+from autorecap.stages.sources.lists.formats import Layout, detect, split_row
+from autorecap.stages.sources.lists.lines import Block, blocks, gather, path_shown
+from autorecap.stages.sources.lists.mentions import CLIPS, Damaged, Mentions, Thresholds
+from autorecap.stages.youtube.ids import video_id_of
 
 MAX_NAMED = 1_000_000
 """Damaged rows of a list that are named one by one; beyond, they are only counted."""

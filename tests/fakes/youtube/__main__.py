@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.youtube.ids import ID
+from autorecap.stages.youtube.ids import ID
 from tests.fakes.youtube.media import ITAGS, synthesise
 from tests.fakes.youtube.server import FakeYouTube, faster_than, running
 from tests.fakes.youtube.videos import MISHAPS, OF_WHO_ASKS, Cues, FakeVideo

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.ffmpeg import ffmpeg_exe
+from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
 
 _SHAPES: dict[str, tuple[int, tuple[str, ...]]] = {
     # itag: sample rate, and what makes ffmpeg write a file of this kind (delay_moov: with an edit list, which says how

@@ -1,0 +1,5 @@
+"""`python -m autorecap` is `autorecap`."""
+
+from autorecap.cli import main
+
+main()

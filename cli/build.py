@@ -1,0 +1,220 @@
+"""`autorecap build`: from a folder of videos to captioned shards."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autorecap.base.errors import DONE
+from autorecap.cli.config import ConfigFile, Overrides
+from autorecap.cli.errors import answered
+from autorecap.cli.place import check_lasts
+from autorecap.cli.plan import ClipTimes, Exclude, MinClap, MinSeconds, Released
+from autorecap.cli.show import say
+
+if TYPE_CHECKING:
+    from autorecap.pipeline.build.config import BuildConfig
+    from autorecap.pipeline.build.driver import Job, Outcome
+
+_POOLS = {"fetch": "read", "media": "decoded", "judge": "captioned"}
+_EVERY_S = 2.0
+_STILL_ALIVE_S = 30.0  # a log gets a line at least this often, also when nothing has moved
+
+
+def build(
+    out: Annotated[str, typer.Option(help="The dataset: a local directory or s3://bucket/prefix.")],
+    videos: Annotated[
+        str | None,
+        typer.Option(help="A folder: ID.<media>, ID.info.json, ID.<language>.<format>; or a dataset of segments."),
+    ] = None,
+    lists: Annotated[
+        list[str] | None,
+        typer.Option(help="A list of online videos, as for `autorecap plan`, which see. May be given again."),
+    ] = None,
+    exclude: Exclude = None,
+    clip_times: ClipTimes = False,
+    from_released: Released = None,
+    min_clap: MinClap = None,
+    min_seconds: MinSeconds = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="segments: stop before any audio is fetched. --out becomes a dataset of segments."),
+    ] = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    accept_settings: Annotated[
+        bool, typer.Option("--accept-settings", help="Go on with a dataset that was built with other settings.")
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster, or local. Default: RAY_ADDRESS, else what runs here, else local."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Build a dataset from a folder of videos or from lists of online ones, or go on with one.
+
+    What is new in the folder or the lists is planned, then everything that is planned and not done is done; with
+    nothing to do it says so. Without --videos and --lists: what is planned already.
+
+    Exit code: 0 done; 1 more than max_failed_share of the videos failed, or the store is full; 2 bad usage; 3 refused
+    (other settings, or another build has taken over); 130 interrupted.
+
+    Examples:
+
+      autorecap build --videos videos/ --out dataset/
+
+      autorecap build --videos videos/ --out s3://bucket/dataset --config configs/autorecap-xl.yaml
+
+      autorecap build --lists eval_segments.csv --lists vggsound.csv --out dataset/
+
+      autorecap build --from-released AutoReCapXL.json --min-clap 0.4 --out rehydrated/
+
+      autorecap build --lists ids.txt --out raw/ --until segments; autorecap build --videos raw/ --out dataset/
+    """
+    with answered():
+        from autorecap.pipeline.build.config import ConfigError, load_config
+        from autorecap.pipeline.build.driver import CLIPS, SEGMENTS, prepare
+        from autorecap.pipeline.plan.sources import Thresholds, of_build
+        from autorecap.stages.sources import SourceError
+
+        if until not in (None, SEGMENTS):
+            raise ConfigError(f"--until is {until!r}: segments is all that it can be")
+        settings = load_config(config, set_ or [])
+        try:
+            source = of_build(
+                videos,
+                lists or [],
+                exclude=exclude or [],
+                times=clip_times,
+                released=from_released or [],
+                thresholds=Thresholds(min_clap=min_clap, min_seconds=min_seconds),
+            )
+        except SourceError as error:
+            raise ConfigError(str(error)) from error
+        job = prepare(source, check_lasts(out), settings, kind=until or CLIPS, accept_settings=accept_settings)
+        _announce(job)
+        if not job.has_work:
+            say("nothing to do: every video that is planned is done" + _waiting(len(job.state.retry)))
+            if as_json:
+                print(json.dumps({"videos": 0, "exit_code": DONE}))
+            return
+        outcome = _run(job, settings, address)
+        _conclude(outcome, settings, as_json)
+        raise typer.Exit(outcome.exit_code)
+
+
+def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
+    from autorecap.cluster.budget import SharedBudget
+    from autorecap.cluster.ray_flow import Graph
+    from autorecap.cluster.start import cluster_address, connected, wait_for_room
+    from autorecap.pipeline.build.driver import SEGMENTS, run
+
+    signal.signal(signal.SIGTERM, _interrupt)  # what `ray job stop` and schedulers send
+    cluster = cluster_address(address)
+    say(f"connecting to Ray at {cluster}" if cluster else "starting Ray")
+    with connected(address):
+        pools = settings.pools.used(until_segments=job.kind == SEGMENTS)
+        wait_for_room(pools, settings.pools.wait_for_nodes_s, say)
+        budget = SharedBudget(settings.youtube.budget, list(settings.youtube.ways_out()))
+        graph = Graph(settings, job.store, budget, until_segments=job.kind == SEGMENTS)
+        with _Progress(graph) as progress:
+            return run(job, graph, progress.committed)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _announce(job: "Job") -> None:
+    for line in job.found.lines if job.found else [f"{job.state.num_rows} videos planned in {job.store.url}"]:
+        say(line)
+    if "captions.model" not in job.settings:  # no model has a part in it
+        return
+    if job.config.scores.text_model and job.settings["scores.text_model"] == "none":
+        say(
+            "clap_score stays empty: the captioner's folder has no clap_text, the text branch of its CLAP; name one as "
+            "scores.text_model, or set it to '' for no scores"
+        )
+    if job.config.captions.model == "demo":
+        say("captions come from the demo model, which knows 14 synthesised sounds: set captions.model for real ones")
+
+
+def _conclude(outcome: "Outcome", settings: "BuildConfig", as_json: bool) -> None:
+    counts = outcome.counts
+    statuses = ", ".join(f"{counts[name]} {name}" for name in ("ok", "rejected", "failed", "retry") if counts[name])
+    summary = f"{counts['videos']} videos in {outcome.seconds:.0f} s ({statuses}): {counts['clips']} clips kept"
+    say(summary + _waiting(outcome.waiting))
+    if outcome.exit_code:
+        say(f"{outcome.failed_share():.0%} failed, more than max_failed_share={settings.max_failed_share:g}")
+    say(f"exit code {outcome.exit_code}")
+    if as_json:
+        seconds = round(outcome.seconds, 1)
+        print(json.dumps({**counts, "waiting": outcome.waiting, "seconds": seconds, "exit_code": outcome.exit_code}))
+
+
+def _waiting(count: int) -> str:
+    return f"; {count} will be tried again by a later run" if count else ""
+
+
+class _Progress:
+    """A line whenever something was committed or a few seconds have passed; on a terminal it stays in one place."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.state = ""
+        self.shown = ""
+        self.shown_at = time.monotonic()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.in_place = sys.stderr.isatty()
+
+    def __enter__(self) -> "_Progress":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join(timeout=10)
+        if self.in_place and self.shown:
+            print(file=sys.stderr)
+
+    def committed(self, outcome: "Outcome", total: int) -> None:
+        counts = outcome.counts
+        rate = counts["videos"] / outcome.seconds if outcome.seconds else 0
+        left = f", {_duration((total - counts['videos']) / rate)} left" if rate and total > counts["videos"] else ""
+        self.state = f"{counts['videos']} of {total} videos committed, {counts['clips']} clips kept{left}"
+        if outcome.parked_until is not None:
+            at = time.strftime("%H:%M:%S", time.localtime(outcome.parked_until))
+            wait = _duration(max(0.0, outcome.parked_until - time.time()))
+            self.state += f"; {outcome.parked} wait for an egress until {at} ({wait}): Ctrl-C stops, nothing is lost"
+        self._show()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(_EVERY_S):
+            self._show()
+
+    def _show(self) -> None:
+        try:
+            counts = self.graph.counts()
+        except Exception:  # the cluster is going down: progress is not worth an error
+            return
+        passed = ", ".join(f"{counts.get(pool, 0)} {word}" for pool, word in _POOLS.items())
+        line = f"{self.state} ({passed} in this run)"
+        now = time.monotonic()
+        if line == self.shown and (self.in_place or now - self.shown_at < _STILL_ALIVE_S):
+            return
+        self.shown, self.shown_at = line, now
+        if self.in_place:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        else:
+            say(line)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,96 @@
+"""`autorecap caption`: what AutoCap hears in audio and video files."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
+from autorecap.cli.device import choose_device
+from autorecap.cli.errors import answered
+from autorecap.cli.show import progress, say, silence_stdout
+
+if TYPE_CHECKING:
+    from autorecap.pipeline.caption_files import Unread, Window
+    from autorecap.stages.captions import Captions
+
+
+def caption(
+    files: Annotated[list[str], typer.Argument(help="Audio or video files, local or as URLs.", show_default=False)],
+    model: Annotated[
+        str, typer.Option(help="A folder or hub id of AutoCap, or demo: the bundled one, which knows 14 made sounds.")
+    ] = "demo",
+    title: Annotated[str, typer.Option(help="What is known about the files, such as a video's title.")] = "",
+    num_beams: Annotated[int, typer.Option(help="Beams of the search.", min=1, max=32)] = 2,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is a GPU.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors too.")] = False,
+) -> None:
+    """Caption the sounds of files, in windows of 10 s with their times.
+
+    A rest of up to a second shares a window with the audio before it. A silent window gets no caption. Files that
+    cannot be read are named, and the others go on. A name that begins with a dash goes after --.
+
+    Exit code: 0 done; 1 a file could not be read, or not to its end; 2 bad usage, or no such model; 130 interrupted.
+
+    Examples:
+
+      autorecap caption rain.wav street.mp4 --model weights/autocap
+
+      autorecap caption --json --title "A day at the harbour" -- -recording.flac
+    """
+    with answered():
+        from autorecap.pipeline.caption_files import Unread, caption_files
+
+        captions = _load(model, num_beams, device)
+        if model == "demo" and not as_json:
+            say("the demo model knows 14 synthesised sounds: give --model for real ones")
+        num_unread = 0
+        try:
+            with progress(f"{len(files)} files") as shown:
+                for answer in caption_files(files, captions, title, lambda n, file: shown(n, len(files), file)):
+                    num_unread += isinstance(answer, Unread)
+                    _show(answer, as_json)
+        except BrokenPipeError:  # the reader has seen enough, as `head` does
+            silence_stdout()
+        except KeyboardInterrupt:
+            say("interrupted: the captions above stand")
+            raise typer.Exit(INTERRUPTED) from None
+        if num_unread:
+            say(f"{num_unread} of {len(files)} files could not be read, or not to their end")
+        raise typer.Exit(FINISHED_WITH_FAILURES if num_unread else DONE)
+
+
+def _load(model: str, num_beams: int, device: str) -> "Captions":
+    import torch
+
+    from autorecap.models.files import ModelFilesError
+    from autorecap.stages.captions import Captions, CaptionsConfig, model_files
+
+    device = choose_device(device)
+    try:
+        threads = torch.get_num_threads()
+        config = CaptionsConfig(model=model, num_beams=num_beams, device=device, num_threads=threads)
+        model_files(config)
+        return Captions(config)
+    except (ModelFilesError, ValueError) as error:
+        raise ForeseenError(str(error).replace("captions.", "--", 1)) from error
+
+
+def _show(answer: "Window | Unread", as_json: bool) -> None:
+    """A result on standard output; an error on standard error, and where scripts read, there as well."""
+    from autorecap.base.text import printable
+    from autorecap.pipeline.caption_files import Unread
+
+    if as_json:
+        print(json.dumps(asdict(answer)), flush=True)
+    name = printable(answer.file)
+    if isinstance(answer, Unread):
+        say(f"{name}: {answer.error}")
+    elif not as_json:
+        said = "(silent)" if answer.silent else printable(answer.caption)
+        print(f"{name}  {_clock(answer.start_ms)} - {_clock(answer.end_ms)}  {said}", flush=True)
+
+
+def _clock(ms: int) -> str:
+    return f"{ms // 3_600_000}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000 // 100}"

@@ -1,0 +1,180 @@
+"""`autorecap convert`: official checkpoints as model folders."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autorecap.base.errors import ForeseenError
+from autorecap.cli.errors import answered
+
+_NUM_NAMES = 3  # shown of a group of tensors, unless all are asked for
+
+convert = typer.Typer(
+    help="Turn an official checkpoint into a model folder. Nothing in the checkpoint is run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="The checkpoint, as torch.save wrote it.", show_default=False)
+]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write: new, or empty.", show_default=False)]
+AllNames = Annotated[bool, typer.Option("--all-names", help="Name every tensor that was not used.")]
+
+
+@convert.command("autocap")
+def autocap(
+    checkpoint: Checkpoint,
+    out: Out,
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="BART's tokenizer, which is not in the checkpoint: a tokenizer.json, a folder with one or with "
+            "vocab.json and merges.txt, or a hub id.",
+        ),
+    ] = "facebook/bart-base",
+    all_names: AllNames = False,
+) -> None:
+    """Convert the captioner AutoCap: a Lightning checkpoint (.ckpt), or a state dict alone.
+
+    OUT becomes a folder for `autorecap caption --model` and captions.model. CLAP's text branch, where the checkpoint
+    has it, goes to OUT/clap_text. Tensors that found no place are named with the reason.
+
+    Exit code: 0 done; 2 no such checkpoint, or one that does not convert.
+
+    Examples:
+
+      autorecap convert autocap autocap.ckpt weights/autocap
+
+      autorecap convert autocap autocap.ckpt weights/autocap --tokenizer downloads/bart-base
+    """
+    with answered():
+        from autorecap.models.autocap import convert as conversion
+        from autorecap.models.clap import TEXT_FOLDER
+        from autorecap.models.files import ModelFilesError
+
+        _check_new(out)
+        try:
+            done = conversion.convert(checkpoint, out, tokenizer)
+        except ModelFilesError as error:
+            raise ForeseenError(error) from error
+        _report_unused(done.num_tensors, done.unused, done.beside, all_names)
+        bart = done.config.bart
+        print(f"{out}: AutoCap of size {done.config.size}, BART {bart.width} wide with 2 x {bart.num_layers} layers")
+        if done.has_clap_text:
+            print(f"{out / TEXT_FOLDER}: the text branch of its CLAP")
+        else:
+            print("the checkpoint has no text branch of CLAP: captions need none, scores of captions do")
+        print(f"try it: autorecap caption FILE --model {out}")
+
+
+@convert.command("autocap-parts")
+def autocap_parts(
+    out: Out,
+    htsat: Annotated[
+        Path, typer.Option(metavar="CKPT", help="HTSAT as WavCaps published it: HTSAT.ckpt.", show_default=False)
+    ],
+    clap: Annotated[
+        Path,
+        typer.Option(
+            metavar="CKPT",
+            help="LAION's CLAP with HTSAT-base: music_speech_audioset_epoch_15_esc_89.98.pt.",
+            show_default=False,
+        ),
+    ],
+    bart: Annotated[str, typer.Option(metavar="PATH", help="BART: a folder or hub id.")] = "facebook/bart-base",
+    size: Annotated[str, typer.Option(help="base, or large for facebook/bart-large.")] = "base",
+) -> None:
+    """Put the captioner together that training begins with: published encoders and BART, the rest new.
+
+    OUT becomes a folder for `autorecap train autocap --init`. CLAP's text branch, where the checkpoint has it, goes to
+    OUT/clap_text.
+
+    Exit code: 0 done; 2 no such file, or one that does not fit.
+
+    Example:
+
+      autorecap convert autocap-parts models/start --htsat HTSAT.ckpt
+      --clap music_speech_audioset_epoch_15_esc_89.98.pt
+    """
+    with answered():
+        from autorecap.models.autocap import SIZES, parts
+        from autorecap.models.files import ModelFilesError
+
+        _check_new(out)
+        if size not in SIZES:
+            raise ForeseenError(f"--size is {size!r}: one of {', '.join(SIZES)}")
+        try:
+            has_clap_text = parts.assemble(out, htsat=htsat, clap=clap, bart=bart, size=size)
+        except ModelFilesError as error:
+            raise ForeseenError(error) from error
+        print(f"{out}: AutoCap of size {size}, untrained between its encoders and BART")
+        print("CLAP's text branch is in clap_text" if has_clap_text else "the CLAP checkpoint has no text branch")
+        print(f"train it: autorecap train autocap --config configs/autocap-stage1.yaml --init {out} ...")
+
+
+@convert.command("genau")
+def genau(
+    checkpoint: Checkpoint,
+    out: Out,
+    t5: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A folder or hub id of google/flan-t5-large, to be put in.")
+    ] = None,
+    clap: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A folder or hub id of a CLAP text branch, to be put in.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="BART's tokenizer, as for autocap: puts in the checkpoint's own CLAP."),
+    ] = None,
+    all_names: AllNames = False,
+) -> None:
+    """Convert the generator GenAu: backbone, VAE and vocoder of a Lightning checkpoint (.ckpt).
+
+    The frozen FLAN-T5 in the checkpoint is left out; --t5 names the published one. CLAP's text branch is taken from the
+    checkpoint where --tokenizer is given. What OUT then lacks to read prompts is said here and in OUT/MISSING.txt.
+
+    Exit code: 0 done; 2 no such checkpoint, or one that does not convert.
+
+    Examples:
+
+      autorecap convert genau genau-full-l.ckpt weights/genau-l --t5 google/flan-t5-large --tokenizer facebook/bart-base
+
+      autorecap convert genau genau-full-s.ckpt weights/genau-s
+    """
+    with answered():
+        from autorecap.models.files import ModelFilesError
+        from autorecap.models.genau import convert as conversion
+
+        _check_new(out)
+        try:
+            done = conversion.convert(checkpoint, out, t5=t5, clap=clap, tokenizer=tokenizer)
+        except ModelFilesError as error:
+            raise ForeseenError(error) from error
+        _report_unused(done.num_tensors, done.unused, done.beside, all_names)
+        print(f"{out}: GenAu of size {done.config.size}, scale factor {done.scale_factor:.4f}")
+        for what in done.missing:
+            print(f"{out} lacks {what}")
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ForeseenError(f"{out} exists and is not an empty folder: name a new one")
+
+
+def _report_unused(num_tensors: int, unused: dict[str, list[str]], beside: tuple[str, ...], all_names: bool) -> None:
+    """What of the checkpoint went nowhere, grouped by reason; what has none comes last, as a warning."""
+    from autorecap.base.text import printable
+
+    num_unused = sum(map(len, unused.values()))
+    print(f"{num_tensors} tensors, {num_tensors - num_unused} of them used")
+    for reason in sorted(unused, key=lambda reason: (not reason, reason)):
+        names = unused[reason]
+        shown = names if all_names else names[:_NUM_NAMES]
+        more = f", and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+        what = f"not used: {len(names)}, {reason}" if reason else f"WARNING: {len(names)} have no place in the model"
+        print(f"  {what}: {', '.join(printable(name, 120) for name in shown)}{more}")
+    if beside:
+        print(f"  beside the weights, not read: {', '.join(printable(name, 40) for name in beside[:20])}")

@@ -1,0 +1,31 @@
+"""How a command ends: foreseen errors become one message and an exit code, others keep their traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from autorecap.base.errors import BAD_USAGE, INTERRUPTED, ForeseenError
+
+_INTERRUPTED = "interrupted: everything committed so far stays, and the same command goes on from there"
+
+
+@contextmanager
+def answered(interrupted: str = _INTERRUPTED) -> Iterator[None]:
+    """Print what is foreseen, and end with its exit code. `interrupted`: what to say of a Ctrl-C."""
+    try:
+        yield
+    except ForeseenError as error:
+        _end(error, error.exit_code)
+    except OSError as error:  # a place that is not there, not ours, or full
+        place = f"{error.filename}: " if error.filename else ""
+        _end(f"{place}{error.strerror or error}", BAD_USAGE)
+    except KeyboardInterrupt:
+        _end(interrupted, INTERRUPTED)
+
+
+def _end(error: object, code: int) -> None:
+    print(f"autorecap: {error}", file=sys.stderr)
+    print(f"autorecap: exit code {code}", file=sys.stderr)
+    raise typer.Exit(code)

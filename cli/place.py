@@ -1,0 +1,23 @@
+"""Places that results must not be written to."""
+
+from pathlib import Path
+
+from autorecap.base.errors import BAD_USAGE, ForeseenError
+
+_RAYS_COPIES = "working_dir_files"  # the folder in which Ray keeps what `ray job submit --working-dir` has sent
+
+
+class PassingPlace(ForeseenError):
+    """What is written there would be removed."""
+
+    exit_code = BAD_USAGE
+
+
+def check_lasts(out: str) -> str:
+    """`out` itself. Raises PassingPlace where it lies in Ray's copy of a working directory."""
+    if out and "://" not in out and _RAYS_COPIES in Path(out).expanduser().absolute().parts:
+        raise PassingPlace(
+            f"--out {out} lies in Ray's copy of your working directory, which Ray removes: give an absolute path that "
+            "lasts, or s3://..."
+        )
+    return out

@@ -1,0 +1,180 @@
+"""`autorecap plan`: lists of videos into the plan of a dataset, and what building it will take."""
+
+import json
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autorecap.cli.config import ConfigFile, Overrides
+from autorecap.cli.errors import answered
+from autorecap.cli.place import check_lasts
+
+if TYPE_CHECKING:
+    from autorecap.pipeline.plan.plan import Found
+    from autorecap.stages.sources.lists import VideoList
+
+_EVERY_S = 2.0
+
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude", help="A list, in any format, of videos to leave out, such as a test set. Again for more."
+    ),
+]
+ClipTimes = Annotated[
+    bool,
+    typer.Option("--clip-times", help="Build the clips that the lists state, and not the gaps of the transcripts."),
+]
+Released = Annotated[
+    list[str] | None,
+    typer.Option("--from-released", help="A file of the released AutoReCap-XL: times and captions are given."),
+]
+MinClap = Annotated[
+    float | None, typer.Option(min=-1, max=1, help="With released clips: leave out those with a lower CLAP score.")
+]
+MinSeconds = Annotated[float | None, typer.Option(min=0, help="With released clips: leave out those that are shorter.")]
+
+
+def plan(
+    out: Annotated[str, typer.Option(help="The dataset: a local directory or s3://bucket/prefix.")],
+    lists: Annotated[
+        list[str] | None,
+        typer.Argument(help="Lists: PATH, FORMAT=PATH, or PATH@FOLDER for an audio set with its files."),
+    ] = None,
+    exclude: Exclude = None,
+    clip_times: ClipTimes = False,
+    from_released: Released = None,
+    min_clap: MinClap = None,
+    min_seconds: MinSeconds = None,
+    until: Annotated[
+        str | None, typer.Option(help="segments: make a dataset for `autorecap build --until segments`.")
+    ] = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    gpu_price: Annotated[float | None, typer.Option(min=0, help="Price of a GPU-hour, for the cost.")] = None,
+    traffic_price: Annotated[float | None, typer.Option(min=0, help="Price of a GB from outside or a proxy.")] = None,
+    storage_price: Annotated[float | None, typer.Option(min=0, help="Price of a GB stored for a month.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found and the estimate as JSON.")] = False,
+) -> None:
+    """Put the videos of lists into the plan of a dataset, and say what building it will take.
+
+    Formats are told by content: audioset, vggsound, acav100m, videocc, yttemporal1b, hdvila100m, audiocaps, autorecap
+    (the released sets), ids (ids or addresses of YouTube, one a line or in a column); plain or gzipped. FORMAT=PATH
+    says it instead. Each video is planned once, whatever names it; damaged rows are counted, named and left out. A
+    list that is added later appends what is new; rows that are planned never change. Without a list: only the estimate.
+
+    Examples:
+
+      autorecap plan eval_segments.csv vggsound.csv --out dataset/
+
+      autorecap plan hdvila_part*.jsonl yttemporal1b_ids_train.csv --exclude audiocaps_test.csv --out s3://bucket/xl
+
+      autorecap plan ids=mine.txt --out dataset/ --set youtube.budget.requests_per_s=1 --gpu-price 2.5 --json
+
+      autorecap plan --from-released AutoReCapXL.json --min-clap 0.4 --min-seconds 4 --out rehydrated/
+
+      autorecap plan audiocaps_train.csv vggsound.csv --clip-times --out autorecap/
+
+      autorecap plan sb_final.json@SoundBible_flac --out soundbible/
+    """
+    with answered():
+        from autorecap.pipeline.build.config import ConfigError, load_config
+        from autorecap.pipeline.build.driver import CLIPS, SEGMENTS
+        from autorecap.pipeline.build.estimate import Prices
+
+        if until not in (None, SEGMENTS):
+            raise ConfigError(f"--until is {until!r}: segments is all that it can be")
+
+        settings = load_config(config, set_ or [])
+        found = None
+        if lists or from_released:
+            found = _planned(
+                out,
+                lists or [],
+                kind=until or CLIPS,
+                exclude=exclude or [],
+                times=clip_times,
+                released=from_released or [],
+                min_clap=min_clap,
+                min_seconds=min_seconds,
+            )
+        prices = Prices(gpu_hour=gpu_price, gb_traffic=traffic_price, gb_stored=storage_price)
+        _estimate(out, settings, prices, found, as_json)
+
+
+def _planned(
+    out: str,
+    lists: list[str],
+    *,
+    kind: str,
+    min_clap: float | None,
+    min_seconds: float | None,
+    **options: Any,
+) -> "Found":
+    from autorecap.pipeline.build.config import ConfigError
+    from autorecap.pipeline.plan.plan import plan_from
+    from autorecap.pipeline.plan.sources import of_arguments
+    from autorecap.stages.sources import SourceError
+    from autorecap.stages.sources.lists import Thresholds
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that files in TMPDIR go
+    progress = _Progress()
+    thresholds = Thresholds(min_clap=min_clap, min_seconds=min_seconds)
+    try:
+        source = of_arguments(lists, thresholds=thresholds, progress=progress.read, **options)
+        return plan_from(source, check_lasts(out), kind=kind, committed=progress.committed)
+    except SourceError as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        progress.end()
+
+
+def _estimate(out: str, settings: Any, prices: Any, found: "Found | None", as_json: bool) -> None:
+    from autorecap.dataset.log import read_state
+    from autorecap.dataset.store import open_store
+    from autorecap.pipeline.build.estimate import estimate, measured, of_paper, work_left
+
+    store = open_store(out)
+    state = read_state(store)
+    told = estimate(work_left(store, state, settings), settings, measured(out) or of_paper(), prices)
+    if as_json:
+        print(json.dumps({"found": found.report if found else None, "rows": state.num_rows, "to_do": told.as_json()}))
+        return
+    for line in found.lines if found else ():
+        print(line)
+    print(f"{store.url}: {state.num_rows} rows planned")
+    print("\n".join(told.lines()))
+
+
+class _Progress:
+    """How far a long list has been read: a line in one place on a terminal, now and then in a log."""
+
+    def __init__(self) -> None:
+        self.shown_at = time.monotonic()
+        self.in_place = sys.stderr.isatty()
+        self.shown = False
+
+    def read(self, source: "VideoList") -> None:
+        from autorecap.base.text import printable
+
+        self._show(f"{printable(source.path.rpartition('/')[2], 60)}: {source.num_rows:,} rows read")
+
+    def committed(self, rows: int) -> None:
+        self._show(f"{rows:,} rows planned")
+
+    def _show(self, line: str) -> None:
+        now = time.monotonic()
+        if now - self.shown_at < (_EVERY_S if self.in_place else 5 * _EVERY_S):
+            return
+        self.shown_at, self.shown = now, True
+        if self.in_place:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        else:
+            print(f"autorecap: {line}", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self.in_place and self.shown:
+            print(file=sys.stderr)

@@ -1,0 +1,224 @@
+"""`autorecap train`: the models, each by a command of its own."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from autorecap.base.errors import ForeseenError
+from autorecap.cli.errors import answered
+from autorecap.cli.place import check_lasts
+
+HELP = "Train a model. Several GPUs: torchrun --nproc-per-node 8 -m autorecap train ..."
+train = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+EXIT_CODES = """
+    Exit code: 0 done; 1 losses not finite or too many unreadable clips; 2 bad data or settings; 3 --resume with other
+    data or settings than the run began with; 130 interrupted, with a checkpoint to go on from.
+"""
+
+
+@train.callback(help=HELP)
+def _group() -> None:
+    """Without this, typer would make one command alone the whole of `train`."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One of the models: where its recipe is, and what people are told."""
+
+    name: str
+    recipe: str  # autorecap.training.<recipe> holds the two below
+    settings: str
+    function: str
+    help: str
+    then: str  # what can be done with the model's folder
+
+    def load(self) -> tuple[Any, Any]:
+        """The class of its settings, and its recipe."""
+        module = import_module(f"autorecap.training.{self.recipe}")
+        return getattr(module, self.settings), getattr(module, self.function)
+
+
+MODELS = (
+    Trained(
+        "autocap",
+        "autocap.recipe",
+        "AutoCapTraining",
+        "train_autocap",
+        f"""Train the captioner AutoCap: stage 1 aligns the Q-Former with a frozen BART, stage 2 trains BART as well.
+{EXIT_CODES}
+    Examples:
+
+      autorecap train autocap --config configs/autocap-stage1.yaml --init autocap/ --out runs/stage1
+      --data dataset/ --data json_files/SoundBible/sb_final.json@SoundBible_flac --data train.csv@audiocaps/wav
+
+      autorecap train autocap --config configs/autocap-stage2.yaml --init runs/stage1/model --out runs/stage2
+      --data train.csv@audiocaps/wav --validate val.csv@audiocaps/wav
+
+      autorecap train autocap --config configs/autocap-stage1.yaml --init demo --data mine.csv@sounds --out runs/mine
+      --set loop.epochs=5 --set loop.batch_size=16
+
+      autorecap train autocap ... --resume
+    """,
+        "autorecap caption --model {model}",
+    ),
+    Trained(
+        "vae",
+        "vae.recipe",
+        "VAETraining",
+        "train_vae",
+        f"""Train the 1D-VAE of a GenAu: the first of three; the vocoder and GenAu itself go on from its folder.
+{EXIT_CODES}
+    Examples:
+
+      autorecap train vae --config configs/vae.yaml --init s --data dataset/ --out runs/vae
+
+      autorecap train vae --config configs/vae-demo.yaml --init demo --data mine.csv@sounds --out runs/vae
+    """,
+        "go on with: autorecap train vocoder --init {model} --config ... --data ... --out ...",
+    ),
+    Trained(
+        "vocoder",
+        "vocoder.recipe",
+        "VocoderTraining",
+        "train_vocoder",
+        f"""Train the vocoder of a GenAu, as HiFi-GAN is trained.
+{EXIT_CODES}
+    Examples:
+
+      autorecap train vocoder --config configs/vocoder.yaml --init runs/vae/model --data dataset/ --out runs/vocoder
+    """,
+        "go on with: autorecap train genau --init {model} --config ... --data ... --out ...",
+    ),
+    Trained(
+        "genau",
+        "genau.recipe",
+        "GenAuTraining",
+        "train_genau",
+        f"""Train the generator GenAu, on captioned sounds or on latents that `autorecap encode` made of them.
+{EXIT_CODES}
+    Examples:
+
+      autorecap train genau --config configs/genau-s.yaml --init runs/vocoder/model --data latents/ --out runs/genau
+
+      torchrun --nproc-per-node 8 -m autorecap train genau --config configs/genau-l.yaml --init runs/vocoder/model
+      --data autocap:3=autorecap/ --data audiocaps:1=train.csv@audiocaps/wav --out runs/genau-l
+
+      autorecap train genau --config configs/genau-demo.yaml --init runs/vae/model --data mine.csv@sounds
+      --out runs/mine
+    """,
+        "autorecap generate --model {model} 'a dog barks'",
+    ),
+)
+
+
+def _add(model: Trained) -> None:
+    def command(
+        out: Annotated[str, typer.Option(help="Folder of the run: checkpoints, logs, and in the end model/.")] = "",
+        data: Annotated[
+            list[str] | None,
+            typer.Option(
+                help="A dataset directory, or LIST@FOLDER: a CSV or JSON list of clips (AudioCaps, Clotho, WavCaps, or "
+                "file_name,caption[,title]) and the folder with their audio; NAME:SHARE=... says how often each of "
+                "several has its turn. May be given again, or several at once."
+            ),
+        ] = None,
+        more_data: Annotated[list[str] | None, typer.Argument(metavar="DATA", help="More of --data.")] = None,
+        config: Annotated[
+            str | None,
+            typer.Option("--config", help="A YAML file of settings, such as those in configs/."),
+        ] = None,
+        init: Annotated[
+            str,
+            typer.Option(
+                help="The model to start from: a folder, a hub id, or demo; but for autocap, the size of a new one."
+            ),
+        ] = "",
+        where: Annotated[
+            str, typer.Option(help='Which clips of datasets, in SQL over the index: "clap_score >= 0.4".')
+        ] = "",
+        validate: Annotated[
+            list[str] | None, typer.Option(help="Data to validate on, written as --data. May be given again.")
+        ] = None,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+        workers: Annotated[
+            str | None,
+            typer.Option(help="Train in so many processes on a Ray cluster: 4, or 2:8 for what there is room for."),
+        ] = None,
+        address: Annotated[
+            str | None, typer.Option(help="The Ray cluster; by default the one that is running here. local: a new one.")
+        ] = None,
+        plan: Annotated[
+            bool, typer.Option("--plan", help="Say what the run will need, and do nothing else. --out is not needed.")
+        ] = False,
+        hardware: Annotated[
+            str, typer.Option(help="With --plan: h100, h200, a100, ..., of which there are --workers; or cpu.")
+        ] = "h100",
+        mfu: Annotated[float, typer.Option(help="With --plan: the share of its peak that is reached.")] = 0.4,
+        usd_per_hour: Annotated[float, typer.Option(help="With --plan: the price of one GPU for an hour.")] = 0.0,
+        device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+        set_: Annotated[
+            list[str] | None, typer.Option("--set", help="section.field=value on top of the file. May be given again.")
+        ] = None,
+        show_config: Annotated[
+            bool, typer.Option("--show-config", help="Print all settings with their meanings, and do nothing else.")
+        ] = False,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="Print how the run ended as JSON, as the last line.")
+        ] = False,
+    ) -> None:
+        with answered(f"interrupted: where there is a checkpoint in {out or '--out'}, --resume goes on from it"):
+            from autorecap.base import settings_files as settings
+            from autorecap.cluster.workers import Workers
+
+            kind, recipe = model.load()
+            told = settings.load(kind, config, set_ or [])
+            if show_config:
+                print(settings.to_yaml(told), end="")
+                return
+            given = [*(data or []), *(more_data or [])]
+            if plan:
+                from autorecap.training.forecast.forecast import cluster_of
+                from autorecap.training.forecast.planning import plan_run
+
+                cluster = cluster_of(hardware, Workers.parse(workers or "1").most, mfu, usd_per_hour)
+                print(plan_run(told, given, init=init, where=where, cluster=cluster))
+                return
+            if not out:
+                raise ForeseenError("--out is missing: name the folder of the run")
+            check_lasts(out)
+            start = recipe
+            if workers:
+                from autorecap.cluster.train import train_on_ray
+
+                start = partial(train_on_ray, recipe, workers=Workers.parse(workers), address=address)
+            outcome = start(
+                told,
+                given,
+                out,
+                init=init,
+                where=where,
+                validation_data=validate or [],
+                resume=resume,
+                device=device,
+                say=lambda text: print(text, flush=True),
+            )
+            if not outcome.leads:
+                return
+            if as_json:
+                print(json.dumps({"step": outcome.step, "model": outcome.model, **outcome.numbers}))
+            else:
+                then = model.then.format(model=shlex.quote(outcome.model))
+                print(f"{outcome.step} steps done; the model is in {outcome.model}: {then}")
+
+    command.__doc__ = model.help
+    train.command(model.name)(command)
+
+
+for _model in MODELS:
+    _add(_model)

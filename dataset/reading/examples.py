@@ -1,0 +1,122 @@
+"""From captioned clips to the endless list of examples that a captioner learns from.
+
+Everything about the example at a position (which clip, which of its captions, which piece of a long one, what is
+kept of its metadata, what it is mixed with) is drawn from (seed, position).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from autorecap.base.settings import check, setting
+from autorecap.dataset.reading.clips import Audio, Clip, Clips, Latent
+from autorecap.dataset.reading.manifest import Manifest, Positions
+from autorecap.training.augment import mixed_caption
+
+DRAW = 1  # purpose of random draws
+MIX_REACH, MIX_TRIES = 4_096, 64  # positions in which a clip to mix in is looked for, and how often
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One clip to learn from."""
+
+    name: str
+    load: Callable[[], Audio | Latent]
+    """Raises UnreadableClipError."""
+    caption: str
+    title: str = ""
+    video_caption: str = ""
+    dataset: str = ""  # the name of its set
+    seconds: float | None = None  # how long the whole clip is, where that is known without opening it
+    other: "Example | None" = None  # mixed into it
+    other_share: float = 0.0
+
+
+class Examples(Protocol):
+    """The endless list of examples."""
+
+    def __call__(self, position: int) -> Example: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplesConfig:
+    """How examples are drawn from clips."""
+
+    mix_p: float = setting(0.1, "Share of clips that get another one mixed in, captioned 'A and B'.", results=True)
+    drop_title_p: float = setting(0.1, "Share of clips whose title is withheld.", results=True)
+    drop_video_caption_p: float = setting(0.1, "The same for the caption of the picture.", results=True)
+
+    def __post_init__(self) -> None:
+        for name in ("mix_p", "drop_title_p", "drop_video_caption_p"):
+            check(0 <= getattr(self, name) <= 1, f"examples.{name} is {getattr(self, name)}: a share from 0 to 1")
+
+
+class ClipExamples:
+    """Clips in another order every epoch."""
+
+    def __init__(
+        self, clips: Clips | Manifest, config: ExamplesConfig, window_s: float, seed: int, window: int = 32
+    ) -> None:
+        """`window`: of the order, in shards; `window_s`: of a clip, in seconds."""
+        self.clips, self.config, self.window_s, self.seed = clips, config, window_s, seed
+        self.positions = Positions(clips, seed, window)
+
+    def __call__(self, position: int) -> Example:
+        """Raises UnreadableClipError where the caption of its picture cannot be read."""
+        rng = np.random.default_rng([self.seed, DRAW, position])
+        clip = self.positions(position)
+        example = self._example(clip, rng, self.config.drop_title_p, self.config.drop_video_caption_p)
+        if rng.random() >= self.config.mix_p or len(self.clips) < 2:
+            return example
+        # Another clip, from among those that come soon: what they lie in is open already.
+        near = min(2 * len(self.clips), MIX_REACH)
+        drawn = (self.positions(position + int(rng.integers(1, near))) for _ in range(MIX_TRIES))
+        found = next((each for each in drawn if each.name != clip.name), None)
+        if found is None:
+            return example
+        other = self._example(found, rng, 1.0, 1.0)
+        share = 0.5 if rng.random() < 0.5 else float(rng.uniform(0.2, 0.4))
+        return replace(
+            example,
+            name=f"{example.name} + {other.name}",
+            caption=mixed_caption(example.caption, other.caption, share),
+            other=other,
+            other_share=share,
+        )
+
+    def _example(
+        self, clip: Clip, rng: np.random.Generator, drop_title_p: float, drop_video_caption_p: float
+    ) -> Example:
+        caption = clip.captions[int(rng.integers(len(clip.captions)))]
+        share, title_draw, video_draw = rng.random(3)
+        return Example(
+            name=clip.name,
+            load=lambda: clip.load(self.window_s, float(share)),
+            caption=caption,
+            title="" if title_draw < drop_title_p else clip.title,
+            video_caption="" if video_draw < drop_video_caption_p else clip.video_caption,
+            dataset=clip.dataset,
+            seconds=clip.seconds,
+        )
+
+
+class PlainExamples:
+    """Clips as they are, in their own order and with their first caption: for validation."""
+
+    def __init__(self, clips: Clips | Manifest, window_s: float) -> None:
+        self.clips, self.window_s = clips, window_s
+
+    def __call__(self, position: int) -> Example:
+        clip = self.clips[position]
+        return Example(
+            name=clip.name,
+            load=lambda: clip.load(self.window_s, 0.0),
+            caption=clip.captions[0],
+            title=clip.title,
+            video_caption=clip.video_caption,
+            dataset=clip.dataset,
+            seconds=clip.seconds,
+        )

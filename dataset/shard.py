@@ -1,0 +1,170 @@
+"""One shard: a WebDataset tar of clips, its index of offsets, and the check that what lies on disk can be read back.
+
+Keys are `<video_id>_<start_ms>_<end_ms>`; a sample is `<key>.flac` then `<key>.json`. The bytes depend on the clips
+alone: no time, host or run stands in them.
+"""
+
+import io
+import json
+import struct
+import tarfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import soundfile
+
+from autorecap.stages.records import Clip, Video
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),  # of the FLAC payload in the tar
+        ("size", pa.int64()),
+        ("json_offset", pa.int64()),
+        ("json_size", pa.int64()),
+        ("row", pa.int64()),
+        ("video_id", pa.string()),
+        ("start_ms", pa.int64()),
+        ("end_ms", pa.int64()),
+        ("duration_ms", pa.int64()),
+        ("caption", pa.string()),
+        ("original_caption", pa.string()),
+        ("tags", pa.list_(pa.string())),
+        ("title", pa.string()),
+        ("source", pa.string()),
+        ("sample_rate_hz", pa.int32()),
+        ("num_samples", pa.int64()),
+        ("rms_dbfs", pa.float64()),
+        ("peak_dbfs", pa.float64()),
+        ("clap_score", pa.float64()),
+        ("speech_probability", pa.float64()),
+    ]
+)
+
+
+Decode = Callable[[bytes, dict[str, Any]], None]
+"""Called with a payload and its row of the index; raises ValueError where they do not fit."""
+
+
+class ShardError(Exception):
+    """A shard does not hold what was written into it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A kept clip, ready to be written."""
+
+    key: str
+    payload: bytes
+    meta: bytes
+    index: dict[str, Any]  # the columns of INDEX_SCHEMA that are known before writing
+    extension: str = "flac"  # of the payload's name in the tar
+
+
+def clip_key(video_id: str, clip: Clip) -> str:
+    return f"{video_id}_{clip.start_ms}_{clip.end_ms}"
+
+
+def sample_of(video: Video, clip: Clip) -> Sample:
+    """The sample of a kept clip whose audio is FLAC."""
+    assert clip.audio is not None, f"clip {clip_key(video.video_id, clip)} has no audio"
+    meta = {
+        "key": clip_key(video.video_id, clip),
+        "video_id": video.video_id,
+        "original_name": video.original_name,
+        "title": video.title,
+        "start_ms": clip.start_ms,
+        "end_ms": clip.end_ms,
+        "caption": clip.caption,
+        "original_caption": clip.original_caption,
+        "description": video.description,
+        "tags": list(clip.tags),
+        "video_caption": clip.video_caption,
+        "sample_rate_hz": clip.sample_rate_hz,
+        "num_samples": clip.num_samples,
+        "rms_dbfs": clip.rms_dbfs,
+        "peak_dbfs": clip.peak_dbfs,
+        "clap_score": clip.clap_score,
+        "speech_probability": clip.speech_probability,
+        "transcript_kind": video.transcript_kind,
+        "transcript_language": video.transcript_language,
+    }
+    index = {
+        "row": video.row,
+        "source": video.source,
+        "duration_ms": clip.duration_ms,
+        **{name: meta[name] for name in INDEX_SCHEMA.names if name in meta},
+    }
+    text = json.dumps(meta, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return Sample(clip_key(video.video_id, clip), clip.audio, text.encode("utf-8", "replace"), index)
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[list[dict[str, Any]], bytes]:
+    """Write the tar to `path`. Returns the index rows (without the shard's name) and the content of the .idx file.
+
+    The .idx is what Megatron-Energon reads: u64 little-endian starts of the samples and the end of the last.
+    """
+    import webdataset  # imports torch: those who only read a dataset need not wait for it
+
+    rows = []
+    starts = []
+    with path.open("wb") as file, webdataset.TarWriter(file, mtime=0, encoder=False) as tar:
+        for sample in samples:
+            start = tar.tarstream.offset
+            starts.append(start)
+            parts = {sample.extension: sample.payload, "json": sample.meta}
+            tar.write({"__key__": sample.key, **parts})
+            offsets = {}
+            for name in sorted(parts):  # as TarWriter does
+                offsets[name] = start + tarfile.BLOCKSIZE
+                start = offsets[name] + _padded(len(parts[name]))
+            rows.append(
+                sample.index
+                | {
+                    "offset": offsets[sample.extension],
+                    "size": len(sample.payload),
+                    "json_offset": offsets["json"],
+                    "json_size": len(sample.meta),
+                }
+            )
+        starts.append(tar.tarstream.offset)
+    return rows, struct.pack(f"<{len(starts)}Q", *starts)
+
+
+def decode_flac(data: bytes, row: dict[str, Any]) -> None:
+    """Raises ValueError where the payload does not decode to what its row says."""
+    try:
+        num_samples = len(soundfile.read(io.BytesIO(data), dtype="int16")[0])
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"does not decode: {error}") from error
+    if num_samples != row["num_samples"]:
+        raise ValueError(f"decodes to {num_samples} samples, not {row['num_samples']}")
+
+
+def verify_shard(path: Path, rows: list[dict[str, Any]], extension: str = "flac", decode: Decode = decode_flac) -> None:
+    """Re-open the tar, read every sample by its index row and compare. Raises ShardError naming the sample."""
+    with path.open("rb") as file, tarfile.open(path) as tar:
+        members = {member.name: member for member in tar}
+        if len(members) != 2 * len(rows):
+            raise ShardError(f"{path}: {len(members)} members found, {2 * len(rows)} written")
+        for row in rows:
+            for name, offset, size in (
+                (extension, row["offset"], row["size"]),
+                ("json", row["json_offset"], row["json_size"]),
+            ):
+                member = members.get(f"{row['key']}.{name}")
+                if member is None or (member.offset_data, member.size) != (offset, size):
+                    raise ShardError(f"{path}: {row['key']}.{name} is not where the index says")
+            file.seek(row["offset"])
+            try:
+                decode(file.read(row["size"]), row)
+            except ValueError as error:
+                raise ShardError(f"{path}: {row['key']} {error}") from error
+
+
+def _padded(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

@@ -1,0 +1,94 @@
+"""Clips to learn from and to be tested on: synthesised sounds, alone or two together, as recordings mistreat them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from autorecap.demo import sentences
+from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, Wave, follow, mix, peak_normalise, synthesise
+
+MIN_S, MAX_S = 1.0, 10.0  # of a clip
+LEAD_S = 0.5  # a clip may begin anywhere in the first half second of a sound
+SOUND, TEXT = 1, 2  # purposes of random draws: a scene sounds the same whatever is written about it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A clip and what is in it."""
+
+    waveform: Wave  # 32 kHz
+    kinds: tuple[str, ...]  # the louder or the earlier one first
+    composition: str  # single | mix | sequence
+
+
+def plan_scene(seed: int, index: int) -> tuple[tuple[str, ...], str, Generator]:
+    """What the scene will be, before it is synthesised: kinds, composition, and the generator to go on with."""
+    rng = np.random.default_rng([seed, SOUND, index])
+    return *choose_kinds(index, rng), rng
+
+
+def choose_kinds(
+    index: int, rng: Generator, shares: tuple[float, float, float] = (0.5, 0.3, 0.2)
+) -> tuple[tuple[str, ...], str]:
+    """One kind of sound or two, and how they are put together; `shares` are those of single, mix and sequence."""
+    kind = KINDS[index % len(KINDS)]  # every kind equally often
+    composition = str(rng.choice(["single", "mix", "sequence"], p=shares))
+    if composition == "single":
+        return (kind,), composition
+    other = str(rng.choice([k for k in KINDS if k != kind and k[:6] != kind[:6]]))  # two voices would be a dialogue
+    return (kind, other), composition
+
+
+def draw_scene(seed: int, index: int) -> Scene:
+    """The scene number `index` of the endless list that `seed` names."""
+    kinds, composition, rng = plan_scene(seed, index)
+    if composition == "sequence":
+        total = rng.uniform(4.0, MAX_S)
+        share = rng.uniform(0.35, 0.65)
+        waveform = follow(_piece(kinds[0], total * share, rng), _piece(kinds[1], total * (1 - share), rng))
+    else:
+        seconds = draw_seconds(rng) if composition == "single" else rng.uniform(2.5, MAX_S)
+        waveform = _piece(kinds[0], seconds, rng)
+        if composition == "mix":
+            waveform = mix(waveform, _piece(kinds[1], seconds, rng), background_db=rng.uniform(-7, -1))
+    return Scene(waveform=mistreat(waveform, rng), kinds=kinds, composition=composition)
+
+
+def draw_seconds(rng: Generator) -> float:
+    """A length: a fifth of the clips fill the window, and of the others half are shorter than about three seconds."""
+    return MAX_S if rng.random() < 0.2 else float(MIN_S * (MAX_S / MIN_S) ** rng.random())
+
+
+def _piece(kind: str, seconds: float, rng: Generator) -> Wave:
+    sound = synthesise(kind, seconds + LEAD_S, rng)
+    start = round(rng.uniform(0, LEAD_S) * SAMPLE_RATE_HZ)
+    return sound[start : start + round(seconds * SAMPLE_RATE_HZ)]
+
+
+def mistreat(x: Wave, rng: Generator) -> Wave:
+    """What microphones, codecs and uploads do: a cut of the high frequencies, a noise floor, a low level in 16 bits."""
+    if rng.random() < 0.4:
+        x = low_pass(x, rng.uniform(5_000, 15_000))
+    if rng.random() < 0.4:
+        x = x + np.float32(10 ** (rng.uniform(-65, -38) / 20)) * rng.standard_normal(len(x), dtype=np.float32)
+    peak = 10 ** (rng.uniform(-30, 0) / 20)
+    return (np.round(peak_normalise(x, peak) * 32_767) / 32_768).astype(np.float32)
+
+
+def low_pass(x: Wave, cutoff_hz: float) -> Wave:
+    """Nothing above the cut-off, as a lossy codec or a lower sample rate leaves it."""
+    size = 1 << (len(x) - 1).bit_length()
+    spectrum = np.fft.rfft(x, size)
+    spectrum[round(cutoff_hz / SAMPLE_RATE_HZ * size) :] = 0
+    return np.fft.irfft(spectrum, size)[: len(x)].astype(np.float32)
+
+
+def draw_texts(seed: int, position: int, kinds: tuple[str, ...], composition: str) -> tuple[str, str, str]:
+    """Title, video caption and caption of a scene, other ones at every position."""
+    rng = np.random.default_rng([seed, TEXT, position])
+    return (
+        sentences.title(kinds, rng),
+        sentences.video_caption(rng),
+        sentences.caption(kinds, composition, rng),
+    )

@@ -1,0 +1,103 @@
+"""Scenes to learn from, put together out of log-mels: sounds are synthesised once, and cut, joined, mixed and disturbed
+anew for every step.
+
+The powers of independent sounds add up, so log-mels can be mixed without their waveforms; a scene costs a fraction of
+a synthesised one, and no scene need come twice.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from autorecap.demo import scenes
+from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, loudness, synthesise
+from autorecap.models.autocap.model import AudioFeatures, AutoCap
+from autorecap.training.augment import disturb
+
+SOUND, SCENE = 5, 6  # purposes of random draws
+SHARES = (0.3, 0.4, 0.3)  # of single, mix, sequence: two sounds are harder than one
+FRAMES_PER_S = 100
+_DB = 10 / np.log(10)
+
+
+class BankScene(NamedTuple):
+    """A scene and what is in it."""
+
+    features: AudioFeatures  # log-mels, each of shape (1, T, M)
+    kinds: tuple[str, ...]  # the louder or the earlier one first
+    composition: str
+    spans: tuple[tuple[float, float], ...]  # of each kind, as shares of the window
+
+
+class SoundBank:
+    """`per_kind` sounds of each kind, as log-mels that fill the window."""
+
+    def __init__(self, model: AutoCap, per_kind: int, seed: int, threads: int) -> None:
+        self.seed = seed
+        self.window_s = model.config.window_s
+        self.floor_db = 10 * float(np.log10(model.config.htsat.mel.min_power))
+        self._per_kind = per_kind
+        with ThreadPoolExecutor(threads) as pool, torch.no_grad():
+            sounds = list(pool.map(lambda index: self._sound(model, index), range(per_kind * len(KINDS))))
+        self._mels = AudioFeatures(*(torch.stack(mels) for mels in zip(*(mels for mels, _ in sounds), strict=True)))
+        self._loudness_db = [level for _, level in sounds]
+
+    def _sound(self, model: AutoCap, index: int) -> tuple[tuple[Tensor, ...], float]:
+        """Log-mels in half precision, each of shape (T, M), and how loud the sound is that they show."""
+        rng = np.random.default_rng([self.seed, SOUND, index])
+        lead = round(rng.uniform(0, scenes.LEAD_S) * SAMPLE_RATE_HZ)
+        sound = synthesise(KINDS[index % len(KINDS)], self.window_s + scenes.LEAD_S, rng)
+        with torch.no_grad():
+            x_BS = model.prepare([sound[lead : lead + round(self.window_s * SAMPLE_RATE_HZ)]], SAMPLE_RATE_HZ)
+            mels = tuple(mel[0].half() for mel in model.features(x_BS))
+        return mels, 20 * float(np.log10(loudness(x_BS[0].numpy())))
+
+    def draw(self, position: int) -> BankScene:
+        """The scene at a position of an endless list: as `scenes.draw_scene`, but two sounds are likelier."""
+        rng = np.random.default_rng([self.seed, SCENE, position])
+        kinds, composition = scenes.choose_kinds(position, rng, SHARES)
+        sounds = [KINDS.index(kind) + len(KINDS) * int(rng.integers(self._per_kind)) for kind in kinds]
+        if composition == "sequence":
+            total_s = rng.uniform(4.0, self.window_s)
+            first_s = total_s * rng.uniform(0.35, 0.65)
+            first, second = self._piece(sounds[0], first_s, rng), self._piece(sounds[1], total_s - first_s, rng)
+            # Equally loud.
+            second = [mel + self._loudness_db[sounds[0]] - self._loudness_db[sounds[1]] for mel in second]
+            mels = [torch.cat(pair) for pair in zip(first, second, strict=True)]
+            spans = [(0.0, first_s), (first_s, total_s)]
+        else:
+            total_s = scenes.draw_seconds(rng) if composition == "single" else rng.uniform(2.5, self.window_s)
+            mels = self._piece(sounds[0], total_s, rng)
+            if composition == "mix":
+                gain_db = rng.uniform(-7, -1) + self._loudness_db[sounds[0]] - self._loudness_db[sounds[1]]
+                other = self._piece(sounds[1], total_s, rng)
+                mels = [_sum(a, b + gain_db) for a, b in zip(mels, other, strict=True)]
+            spans = [(0.0, total_s)] * len(kinds)
+        return BankScene(
+            AudioFeatures(*disturb([self._padded(mel) for mel in mels], self.floor_db, rng)),
+            kinds,
+            composition,
+            tuple((start / self.window_s, end / self.window_s) for start, end in spans),
+        )
+
+    def _piece(self, sound: int, seconds: float, rng: Generator) -> list[Tensor]:
+        """Log-mels of a stretch from anywhere in a sound, each of shape (T, M)."""
+        num_frames = self._mels.htsat.shape[1]
+        length = min(round(seconds * FRAMES_PER_S), num_frames)
+        start = int(rng.integers(num_frames - length + 1))
+        return [mel[sound, start : start + length].float() for mel in self._mels]
+
+    def _padded(self, mel_TM: Tensor) -> Tensor:
+        """Silence behind, up to the window. shape (T, M) -> (1, T of the window, M)"""
+        out = torch.full((1, *self._mels.htsat.shape[1:]), self.floor_db)
+        out[0, : len(mel_TM)] = mel_TM[: out.shape[1]]
+        return out
+
+
+def _sum(a_db: Tensor, b_db: Tensor) -> Tensor:
+    """Two powers in decibels, added."""
+    return torch.logaddexp(a_db / _DB, b_db / _DB) * _DB

@@ -1,0 +1,121 @@
+"""A transformer layer as FIT has it: attention, then feed-forward, each with its norm in front and added to its input.
+
+Norms have a gain and no bias, projections of the attention have no bias; there is no modulation by the timestep, which
+comes in as a context token. Beside them stands the group norm of U-Net and VAE. Shape suffixes: N groups (or clips),
+Q queries, K keys, H heads, W width, D width per head; B batch, C channels, T frames, G norm groups.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autorecap.models.genau.backbones.groups import Groups
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 where it already is: bf16 is too coarse for means and variances."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def norm(width: int) -> nn.LayerNorm:
+    """Layer norm with a gain alone."""
+    return nn.LayerNorm(width, bias=False)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm over a clip's sound; 0 behind its end, which is what convolutions find behind any clip."""
+
+    def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
+        """shape (B, C, T) -> (B, C, T). `mask_B1T`: True where a frame holds sound. None: everywhere."""
+        if mask_B1T is None:  # not super().forward, which refuses a single clip of a single frame
+            return torch.group_norm(x_BCT, self.num_groups, self.weight, self.bias, self.eps)
+        x_BGCT = rearrange(at_least_float32(x_BCT), "b (g c) t -> b g c t", g=self.num_groups)
+        padding_B11T = ~mask_B1T[:, :, None]
+        count = mask_B1T.sum(dim=2)[..., None, None] * x_BGCT.shape[2]
+        mean = x_BGCT.masked_fill(padding_B11T, 0).sum(dim=(2, 3), keepdim=True) / count
+        centred_BGCT = (x_BGCT - mean).masked_fill(padding_B11T, 0)
+        variance = centred_BGCT.square().sum(dim=(2, 3), keepdim=True) / count
+        normal_BCT = (centred_BGCT * (variance + self.eps).rsqrt()).flatten(1, 2)
+        normal_BCT = normal_BCT * self.weight[:, None] + self.bias[:, None]
+        return normal_BCT.masked_fill(~mask_B1T, 0).to(x_BCT.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention to itself, or to a context where a `context_width` is given."""
+
+    def __init__(self, width: int, hidden: int, head_width: int, context_width: int | None = None) -> None:
+        super().__init__()
+        self.heads = hidden // head_width
+        self.norm = norm(width)
+        self.context_norm = None if context_width is None else norm(context_width)
+        self.query = nn.Linear(width, hidden, bias=False)
+        self.key_value = nn.Linear(context_width or width, 2 * hidden, bias=False)
+        self.out = nn.Linear(hidden, width, bias=False)
+
+    def forward(
+        self,
+        x_NQW: Tensor,
+        context_NKW: Tensor | None = None,
+        mask_NK: Tensor | None = None,
+        clips: Groups | None = None,
+    ) -> Tensor:
+        """shape (N, Q, W) -> (N, Q, W)
+
+        `mask_NK`: True for the keys that count.
+        `clips`: attend within clips instead of groups. `context_NKW` and `mask_NK` then have a row per clip.
+        """
+        x_NQW = self.norm(x_NQW)
+        query = self.query(x_NQW)
+        if context_NKW is None or self.context_norm is None:
+            key_value = self.key_value(x_NQW)
+        else:
+            key_value = self.key_value(self.context_norm(context_NKW))
+        if clips is not None:
+            query = clips.unpack(query).flatten(1, 2)
+            key_value = clips.unpack(key_value).flatten(1, 2) if context_NKW is None else key_value
+        query_NHQD = rearrange(query, "n q (h d) -> n h q d", h=self.heads)
+        key_NHKD, value_NHKD = rearrange(key_value, "n k (two h d) -> two n h k d", two=2, h=self.heads)
+        mask = None if mask_NK is None else mask_NK[:, None, None]
+        found = F.scaled_dot_product_attention(query_NHQD, key_NHKD, value_NHKD, attn_mask=mask)
+        found = rearrange(found, "n h q d -> n q (h d)")
+        if clips is not None:
+            found = clips.pack(found.unflatten(1, (clips.per_clip, -1)))
+        return self.out(found)
+
+
+class FeedForward(nn.Module):
+    """Norm, and an MLP four times as wide inside."""
+
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = norm(width)
+        self.inner = nn.Linear(width, 4 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(4 * width, width)
+
+    def forward(self, x_NQW: Tensor) -> Tensor:
+        """shape (N, Q, W) -> (N, Q, W)"""
+        return self.out(self.dropout(F.gelu(self.inner(self.norm(x_NQW)))))
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each added to its input."""
+
+    def __init__(
+        self, width: int, hidden: int, head_width: int, *, context_width: int | None = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.attention = Attention(width, hidden, head_width, context_width)
+        self.feed_forward = FeedForward(width, dropout)
+
+    def forward(
+        self,
+        x_NQW: Tensor,
+        context_NKW: Tensor | None = None,
+        mask_NK: Tensor | None = None,
+        clips: Groups | None = None,
+    ) -> Tensor:
+        """shape (N, Q, W) -> (N, Q, W); the other arguments are the attention's."""
+        x_NQW = x_NQW + self.attention(x_NQW, context_NKW, mask_NK, clips)
+        return x_NQW + self.feed_forward(x_NQW)

@@ -1,0 +1,122 @@
+"""The diffusion of GenAu: how a latent becomes noise, what the backbone is asked, and its loss (paper, section 3.3).
+
+    x_t = alpha_t * x_0 + sigma_t * noise,      alpha_t^2 + sigma_t^2 = 1,      t from 0 (sound) to 999 (noise)
+
+The schedule that the paper calls linear is linear in the square root of beta, as latent diffusion's.
+Shape suffixes: B batch, C channels, T latent frames.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from autorecap.models.genau.audio import latent_mask
+
+PREDICTIONS = ("eps", "v", "x0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """The noise schedule, and what the backbone predicts. The defaults are the paper's and the released code's."""
+
+    num_timesteps: int = 1_000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0195
+    prediction: str = "eps"  # the noise; or "v" (Salimans and Ho, 2022), alpha * noise - sigma * x_0; or "x0"
+
+    def __post_init__(self) -> None:
+        if self.num_timesteps < 1:
+            raise ValueError(f"diffusion: num_timesteps is {self.num_timesteps}: write 1 or more")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(
+                f"diffusion: beta from {self.beta_start} to {self.beta_end}: write rising values between 0 and 1"
+            )
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"diffusion: prediction is {self.prediction!r}: write one of {', '.join(PREDICTIONS)}")
+
+
+class Diffusion:
+    """The schedule as tables, and the arithmetic on them. Tables are float64; what is done to tensors is fp32."""
+
+    def __init__(self, config: DiffusionConfig | None = None) -> None:
+        self.config = config = config or DiffusionConfig()
+        first, last = math.sqrt(config.beta_start), math.sqrt(config.beta_end)
+        with torch.device("cpu"):  # also where a model is made on another device
+            roots = torch.linspace(first, last, config.num_timesteps, dtype=torch.float64)
+        self.betas = roots.square()
+        self.alphas_cumprod = (1 - self.betas).cumprod(0)  # alpha_t^2
+        self._coefficients = torch.stack([self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()]).float()
+        self._on_device: dict[torch.device, Tensor] = {}
+
+    def draw_timesteps(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Uniform timesteps, drawn on the generator's device. int64, shape (B,)"""
+        return torch.randint(self.config.num_timesteps, (batch,), generator=generator, device=generator.device)
+
+    def alpha_sigma(self, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The shares of sound and noise at each timestep, each of shape (B, 1, 1)."""
+        device = timesteps_B.device
+        if device not in self._on_device:  # one transfer per device, and not one per step
+            with torch.inference_mode(False):
+                self._on_device[device] = self._coefficients.to(device)
+        alpha_B, sigma_B = self._on_device[device][:, timesteps_B]
+        return alpha_B[:, None, None], sigma_B[:, None, None]
+
+    def q_sample(self, x0_BCT: Tensor, noise_BCT: Tensor, timesteps_B: Tensor) -> Tensor:
+        """The latent with noise. shape (B, C, T) -> (B, C, T)"""
+        alpha, sigma = self.alpha_sigma(timesteps_B)
+        return alpha * x0_BCT + sigma * noise_BCT
+
+    def target(self, x0_BCT: Tensor, noise_BCT: Tensor, timesteps_B: Tensor) -> Tensor:
+        """What the backbone should have said. shape (B, C, T)"""
+        match self.config.prediction:
+            case "eps":
+                return noise_BCT
+            case "x0":
+                return x0_BCT
+        alpha, sigma = self.alpha_sigma(timesteps_B)
+        return alpha * noise_BCT - sigma * x0_BCT
+
+    def x0_and_eps(self, output_BCT: Tensor, x_BCT: Tensor, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The sound and the noise that a backbone's output means, given its input. shape (B, C, T) each"""
+        alpha, sigma = self.alpha_sigma(timesteps_B)
+        match self.config.prediction:
+            case "eps":
+                return (x_BCT - sigma * output_BCT) / alpha, output_BCT
+            case "x0":
+                return output_BCT, (x_BCT - alpha * output_BCT) / sigma
+        return alpha * x_BCT - sigma * output_BCT, alpha * output_BCT + sigma * x_BCT
+
+    def loss(
+        self,
+        output_BCT: Tensor,
+        x0_BCT: Tensor,
+        noise_BCT: Tensor,
+        timesteps_B: Tensor,
+        mask_BT: Tensor | None = None,
+    ) -> Tensor:
+        """The squared error of a backbone's output (paper, equation 6), the mean over all values that are sound.
+
+        `output_BCT`: `backbone(diffusion.q_sample(...), ...).eps`. `mask_BT`: as backbones take it; None: all is sound.
+        """
+        target_BCT = self.target(x0_BCT, noise_BCT, timesteps_B)
+        error_BT = (output_BCT.float() - target_BCT.float()).square().mean(dim=1)
+        if mask_BT is None:
+            return error_BT.mean()
+        mask_BT = mask_BT.to(error_BT.device, error_BT.dtype, non_blocking=True)
+        return (error_BT * mask_BT).sum() / mask_BT.sum()
+
+
+def pad_latents(latents: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor | None]:
+    """Latents (C, T_i) of several durations as one batch with zeros behind their ends, and which frames are sound.
+
+    shape (B, C, T) with T a multiple of `multiple`, and (B, T) on the CPU, or None where there is no padding.
+    """
+    frames = [latent.shape[-1] for latent in latents]
+    longest = math.ceil(max(frames) / multiple) * multiple
+    padded_BTC = pad_sequence([latent.mT for latent in latents], batch_first=True)
+    x_BCT = torch.nn.functional.pad(padded_BTC.mT, (0, longest - max(frames))).contiguous()
+    return x_BCT, None if min(frames) == longest else latent_mask(frames, longest)

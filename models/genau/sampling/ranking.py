@@ -1,0 +1,52 @@
+"""Which of several sounds fits a text best, as CLAP hears it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from autorecap.models import files
+from autorecap.models.autocap import AutoCap
+from autorecap.models.clap import FILES, TEXT_FOLDER, ClapText
+from autorecap.models.files import ModelFilesError
+from autorecap.models.genau.audio import MEL
+
+
+class ClapScorer:
+    """The cosine between CLAP's vectors of a sound and a text, from -1 to 1.
+
+    The sound's is the audio branch that a captioner listens with: 10 s, the end of what is longer is not heard.
+    """
+
+    def __init__(self, captioner: AutoCap, text: ClapText) -> None:
+        heard, read = captioner.config.clap_width, text.config.joint_width
+        if heard != read:
+            raise ValueError(
+                f"CLAP's text branch gives vectors of {read} numbers, the captioner's CLAP of {heard}: take both of one"
+            )
+        self.captioner = captioner
+        self.text = text
+
+    @classmethod
+    def from_pretrained(
+        cls, captioner: str | Path, text: str | Path | None = None, device: str | torch.device = "cpu"
+    ) -> "ClapScorer":
+        """`captioner`: a captioner's folder or hub id. `text`: of the text branch, if not in the captioner's folder.
+
+        Raises ModelFilesError.
+        """
+        if text is None:
+            text = files.find(captioner, [f"{TEXT_FOLDER}/{name}" for name in FILES]) / TEXT_FOLDER
+        try:
+            return cls(AutoCap.from_pretrained(captioner).to(device), ClapText.from_pretrained(text).to(device))
+        except ValueError as error:
+            raise ModelFilesError(f"{captioner}: {error}") from error
+
+    @torch.inference_mode()
+    def __call__(self, waveforms: Sequence[Tensor], texts: Sequence[str]) -> list[float]:
+        """One score per waveform (16 kHz) and its text."""
+        window = round(self.captioner.config.window_s * MEL.sample_rate_hz)
+        x_BS = self.captioner.prepare([waveform[:window] for waveform in waveforms], MEL.sample_rate_hz)
+        audio_BP = self.captioner.clap(self.captioner.features(x_BS).clap)
+        return [float(score) for score in (audio_BP * self.text.embed(texts)).sum(dim=1)]

@@ -1,5 +1,0 @@
-"""`python -m pipeline` is `autorecap`."""
-
-from pipeline.cli import main
-
-main()

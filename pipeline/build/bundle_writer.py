@@ -1,0 +1,309 @@
+"""From finished videos to published files, and the commit that would make them count.
+
+A writer publishes shards, index and ledger under names made of their content; only the driver commits. What a writer
+that died has published is named by no commit and counts for nothing.
+"""
+
+import errno
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from autorecap.base.errors import FINISHED_WITH_FAILURES, ForeseenError
+from autorecap.base.settings import check, setting
+from autorecap.dataset.log import File, Retry
+from autorecap.dataset.parquet import parquet_bytes
+from autorecap.dataset.row_set import RowSet
+from autorecap.dataset.shard import (
+    INDEX_SCHEMA,
+    Decode,
+    Sample,
+    ShardError,
+    decode_flac,
+    sample_of,
+    verify_shard,
+    write_shard,
+)
+from autorecap.dataset.store import NameTaken, Store, StoreError
+from autorecap.stages.reasons import Reason, Status
+from autorecap.stages.records import Verdict, Video
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("video_id", pa.string()),
+        ("original_name", pa.string()),
+        ("source", pa.string()),
+        ("title", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("attempt", pa.int32()),
+        ("duration_ms", pa.int64()),
+        ("transcript_kind", pa.string()),
+        ("transcript_language", pa.string()),
+        ("num_cues", pa.int64()),
+        ("num_gaps", pa.int64()),
+        ("gap_ms", pa.int64()),
+        ("num_clips", pa.int64()),  # cut from the gaps
+        ("num_left_out", pa.int64()),  # beyond max_clip_s_per_video, or past the end of the audio
+        ("num_silent", pa.int64()),
+        ("num_joined", pa.int64()),  # became part of their neighbour, which has the same caption
+        ("num_keyword", pa.int64()),
+        ("num_low_score", pa.int64()),
+        ("num_kept", pa.int64()),  # in the shards
+        ("kept_ms", pa.int64()),
+        (
+            "dropped",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("start_ms", pa.int64()),
+                        ("end_ms", pa.int64()),
+                        ("caption", pa.string()),
+                        ("verdict", pa.string()),
+                        ("keyword", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        ("bytes_read", pa.int64()),
+        ("bytes_saved", pa.int64()),  # of media of which parts were enough
+        ("seconds", pa.map_(pa.string(), pa.float64())),
+    ]
+)
+
+
+_WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code, Reason.UPCOMING.code}
+"""A folder that is not mounted must not use up the tries of its videos."""
+_PARKING = {reason.code for reason in Reason if reason.parks}
+_MAX_REFUSALS = 3
+"""Of one video in a run. It is then left to a later one: with some it is the video that is answered so."""
+_LONGEST_WAIT_S = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterConfig:
+    """How shards are cut."""
+
+    videos_per_shard: int = setting(1024, "Videos behind one shard (about 0.8 kept clips each in a mixed list).")
+    max_shard_bytes: int = setting(1_000_000_000, "A shard is closed before it grows beyond this many bytes.")
+    max_attempts: int = setting(3, "After so many tries a video that still wants a retry counts as failed.")
+    retry_after_s: int = setting(600, "A transient failure is tried again after this long, doubled with each try.")
+
+    def __post_init__(self) -> None:
+        check(self.videos_per_shard >= 1, f"writer.videos_per_shard is {self.videos_per_shard}: at least 1")
+        check(self.max_shard_bytes >= 1_000_000, f"writer.max_shard_bytes is {self.max_shard_bytes}: at least 1000000")
+        check(self.max_attempts >= 1, f"writer.max_attempts is {self.max_attempts}: at least 1")
+        check(self.retry_after_s >= 0, f"writer.retry_after_s is {self.retry_after_s}: 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """What a writer asks the driver to commit."""
+
+    add: tuple[File, ...]
+    done: tuple[tuple[int, int], ...]
+    retry: tuple[Retry, ...]
+    summary: dict[str, int]  # for progress: videos that are done, by status, and their clips
+    parked: tuple[tuple[int, int], ...] = ()
+    """Rows that were not tried, as whoever asks for them is refused. Nothing is written of them; they stay unfinished.
+    """
+    parked_until: float | None = None  # Unix time, where it is known
+    refusals: tuple[tuple[int, int], ...] = ()  # of those rows that were asked for nevertheless: row, how often so far
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Proposal":
+        fields = json.loads(text)
+        return cls(
+            add=tuple(File(**file) for file in fields["add"]),
+            done=tuple((first, end) for first, end in fields["done"]),
+            retry=tuple(Retry(**entry) for entry in fields["retry"]),
+            summary=fields["summary"],
+            parked=tuple((first, end) for first, end in fields["parked"]),
+            parked_until=fields["parked_until"],
+            refusals=tuple((row, count) for row, count in fields["refusals"]),
+        )
+
+
+class Writer:
+    """Writes the videos of one bundle. Raises WriteFailed when the store cannot take them."""
+
+    def __init__(self, config: WriterConfig, store: Store) -> None:
+        self.config = config
+        self.store = store
+
+    def __call__(self, videos: Sequence[Video]) -> Proposal:
+        with writing(self.store):
+            return self._write(videos)
+
+    def _write(self, videos: Sequence[Video]) -> Proposal:
+        parked = [video for video in videos if _is_parked(video) and video.refusals < _MAX_REFUSALS]
+        rows_parked = RowSet.of_rows(video.row for video in parked)
+        videos = [self._given_up(video) for video in videos if video.row not in rows_parked]
+        add, num_clips = self._write_clips(videos)
+        retry = tuple(self._retry(video) for video in videos if video.status is Status.RETRY)
+        if videos:
+            ledger = pa.Table.from_pylist([ledger_row(video) for video in videos], LEDGER_SCHEMA)
+            add.append(self.publish_table("ledger", ledger, {"videos": len(videos)}))
+        again = {entry.row for entry in retry}
+        done = tuple((video.row, video.row + 1) for video in videos if video.row not in again)
+        summary = Counter(str(video.status) for video in videos if video.row not in again)
+        summary.update(videos=len(videos) - len(again), clips=num_clips)
+        return Proposal(
+            add=tuple(add),
+            done=RowSet.of(done).ranges,
+            retry=retry,
+            summary=dict(summary),
+            parked=rows_parked.ranges,
+            parked_until=min((video.not_before for video in parked if video.not_before is not None), default=None),
+            refusals=tuple((video.row, video.refusals) for video in parked if video.refusals),
+        )
+
+    def _write_clips(self, videos: Sequence[Video]) -> tuple[list[File], int]:
+        """The files that hold the clips of the videos, and how many clips these are."""
+        add: list[File] = []
+        index: list[dict[str, Any]] = []
+        for samples in _shards(videos, self.config.max_shard_bytes):
+            files, rows = self.publish_shard(samples)
+            add += files
+            index += rows
+        if index:
+            add.append(self.publish_table("index", pa.Table.from_pylist(index, INDEX_SCHEMA), {"clips": len(index)}))
+        return add, len(index)
+
+    def publish_shard(
+        self, samples: Iterable[Sample], extension: str = "flac", decode: Decode = decode_flac
+    ) -> tuple[list[File], list[dict[str, Any]]]:
+        """Write, check and publish a shard. Returns its files, and the rows of the index with its name in them."""
+        with self.store.scratch() as path:
+            rows, idx = write_shard(path, samples)
+            verify_shard(path, rows, extension, decode)
+            digest, size = _digest(path), path.stat().st_size
+            name = f"shards/{digest[:32]}.tar"
+            self._put_content(name, path)
+        self._put_content(name + ".idx", idx)
+        for row in rows:
+            row["shard"] = name
+        return [
+            File(name=name, sha256=digest, bytes=size, counts={"clips": len(rows)}),
+            File(name=name + ".idx", sha256=hashlib.sha256(idx).hexdigest(), bytes=len(idx)),
+        ], rows
+
+    def publish_table(self, folder: str, table: pa.Table, counts: dict[str, int]) -> File:
+        """Publish a table of the index or the ledger under the digest of its content."""
+        data = parquet_bytes(table)
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{folder}/{digest[:32]}.parquet"
+        self._put_content(name, data)
+        return File(name=name, sha256=digest, bytes=len(data), counts=counts)
+
+    def _put_content(self, name: str, data: bytes | Path) -> None:
+        with suppress(NameTaken):  # the name is the content: an earlier run that died published the same bytes
+            self.store.put_new(name, data)
+
+    def _given_up(self, video: Video) -> Video:
+        """The video as failed, if it was tried often enough. What is merely not there is waited for without end."""
+        tries = video.attempt + 1
+        is_charged = video.status is Status.RETRY and video.reason not in _WAITED_FOR | _PARKING
+        if not is_charged or tries < self.config.max_attempts:
+            return video
+        return replace(video, status=Status.FAILED, detail=f"given up after {tries} tries; {video.detail}")
+
+    def _retry(self, video: Video) -> Retry:
+        if video.reason in _PARKING:  # asking again has a price: it parks an egress
+            return Retry(video.row, video.attempt, int(time.time()) + _LONGEST_WAIT_S)
+        wait_s = min(self.config.retry_after_s * 2**video.attempt, _LONGEST_WAIT_S)
+        if video.reason in _WAITED_FOR:
+            wait_s = max(wait_s, 60)  # or one run would ask for ever
+        return Retry(video.row, video.attempt + 1, int(time.time()) + wait_s)
+
+
+def _is_parked(video: Video) -> bool:
+    return video.status is Status.RETRY and video.reason in _PARKING
+
+
+class WriteFailed(ForeseenError):
+    """The store cannot take a shard."""
+
+    exit_code = FINISHED_WITH_FAILURES
+
+
+@contextmanager
+def writing(store: Store) -> Iterator[None]:
+    """What goes wrong in writing, in words. Raises WriteFailed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise WriteFailed(
+                f"no space for a shard in {store.url} ({error.strerror}): free some space and run the same "
+                "command again; everything committed so far stays"
+            ) from error
+        raise WriteFailed(f"cannot write to {store.url}: {error}") from error
+    except StoreError as error:
+        raise WriteFailed(str(error)) from error
+    except ShardError as error:
+        raise WriteFailed(f"{error}: what was written is not what is read back; check the disk") from error
+
+
+def _shards(videos: Sequence[Video], max_bytes: int) -> Iterator[Iterator[Sample]]:
+    """The samples of the videos, cut into shards by size."""
+    samples: list[Sample] = []
+    size = 0
+    for video in videos:
+        for clip in video.clips:
+            if clip.verdict is Verdict.KEPT and video.is_ok:
+                sample = sample_of(video, clip)
+                weight = len(sample.payload) + len(sample.meta) + 2048  # two headers, padding
+                if samples and size + weight > max_bytes:
+                    yield iter(samples)
+                    samples, size = [], 0
+                samples.append(sample)
+                size += weight
+    if samples:
+        yield iter(samples)
+
+
+def ledger_row(video: Video) -> dict[str, Any]:
+    """What the ledger keeps of a video: everything but the audio and the text of the transcript."""
+    verdicts = Counter(clip.verdict for clip in video.clips)
+    kept = [clip for clip in video.clips if clip.verdict is Verdict.KEPT] if video.is_ok else []
+    dropped = [clip for clip in video.clips if clip.verdict not in (Verdict.KEPT, Verdict.PENDING)]
+    return {
+        **{name: getattr(video, name) for name in LEDGER_SCHEMA.names if hasattr(video, name)},
+        "seconds": list(video.seconds.items()),
+        "num_left_out": verdicts[Verdict.LEFT_OUT] + verdicts[Verdict.PAST_END],
+        "num_silent": verdicts[Verdict.SILENT],
+        "num_joined": video.num_clips - len(video.clips),
+        "num_keyword": verdicts[Verdict.KEYWORD],
+        "num_low_score": verdicts[Verdict.LOW_SCORE],
+        "num_kept": len(kept),
+        "kept_ms": sum(clip.duration_ms for clip in kept),
+        "dropped": [
+            {
+                "start_ms": clip.start_ms,
+                "end_ms": clip.end_ms,
+                "caption": clip.caption,
+                "verdict": str(clip.verdict),
+                "keyword": clip.keyword,
+            }
+            for clip in dropped
+        ],
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,178 @@
+"""The settings of a build: YAML in, `--set captions.num_beams=3` on top, one frozen dataclass out.
+
+Each stage declares its own settings; this file puts them together, names what is wrong in the words of the file, and
+says which of them make up the fingerprint of a dataset.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autorecap.base import settings_files as settings
+from autorecap.base.settings import absolute_paths, check, setting
+from autorecap.base.settings_files import SettingsError
+from autorecap.pipeline.build.bundle_writer import WriterConfig
+from autorecap.stages import scores, speech, video_captions
+from autorecap.stages.captions import DEMO, CaptionsConfig, model_files, window_ms
+from autorecap.stages.keywords import KeywordFilter, KeywordsConfig
+from autorecap.stages.listeners import hub
+from autorecap.stages.media import MediaConfig
+from autorecap.stages.probe import ProbeConfig
+from autorecap.stages.scores import AUTO, OWN, ScoresConfig
+from autorecap.stages.segments import SegmentsConfig
+from autorecap.stages.speech import SpeechConfig
+from autorecap.stages.transcripts import TranscriptsConfig
+from autorecap.stages.video_captions import VideoCaptionsConfig
+from autorecap.stages.youtube.config import YoutubeConfig
+
+CODE_VERSION = 3
+"""Raised by hand when the same settings would give another dataset than before."""
+
+
+ConfigError = SettingsError
+"""Settings that cannot be used. The message names the file and the field, and says what to write instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """One pool of workers."""
+
+    cpus: float = setting(0.25, "CPUs that one worker occupies.")
+    gpus: float = setting(0.0, "GPUs that one worker occupies.")
+    min_workers: int = setting(1, "Workers kept at all times.")
+    max_workers: int = setting(1, "Workers at most; Ray adds them while there is work and room.")
+
+    def __post_init__(self) -> None:
+        check(0 <= self.cpus < 1e6 and 0 <= self.gpus < 1e6, f"pools.*: cpus {self.cpus}, gpus {self.gpus}: 0 or more")
+        check(
+            1 <= self.min_workers <= self.max_workers,
+            f"pools.*: 1 <= min_workers <= max_workers, found {self.min_workers} and {self.max_workers}",
+        )
+
+
+def _pool(cpus: float) -> Any:
+    return lambda: PoolConfig(cpus=cpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolsConfig:
+    """Where the stages run. The defaults fit two CPUs."""
+
+    fetch: PoolConfig = setting(_pool(0.25), "probe, transcripts, segments: waits for disks and networks")
+    media: PoolConfig = setting(_pool(0.5), "media: ffmpeg")
+    judge: PoolConfig = setting(_pool(0.75), "all models, and what follows up to encode: the GPU pool")
+    write: PoolConfig = setting(_pool(0.25), "writer: shards, index, ledger")
+    block_videos: int = setting(16, "Videos that travel together. More: less overhead; less: less memory.")
+    pass_videos: int = setting(262_144, "A build is a sequence of passes over at most so many videos.")
+    wait_for_nodes_s: int = setting(
+        0, "Seconds to wait at most for nodes that min_workers need; 0: all must be there at the start."
+    )
+
+    def __post_init__(self) -> None:
+        check(self.block_videos >= 1, f"pools.block_videos is {self.block_videos}: at least 1")
+        check(self.pass_videos >= 1, f"pools.pass_videos is {self.pass_videos}: at least 1")
+        check(self.wait_for_nodes_s >= 0, f"pools.wait_for_nodes_s is {self.wait_for_nodes_s}: 0 seconds or more")
+
+    def used(self, *, until_segments: bool = False) -> list[PoolConfig]:
+        """Those that a build has workers in."""
+        return [self.fetch, self.write] if until_segments else [self.fetch, self.media, self.judge, self.write]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Everything that a build can be told."""
+
+    probe: ProbeConfig = setting(ProbeConfig, "media headers")
+    transcripts: TranscriptsConfig = setting(TranscriptsConfig, "which transcript counts")
+    segments: SegmentsConfig = setting(SegmentsConfig, "gaps and clips")
+    media: MediaConfig = setting(MediaConfig, "audio of the clips")
+    video_captions: VideoCaptionsConfig = setting(VideoCaptionsConfig, "captions of the picture, for the captioner")
+    captions: CaptionsConfig = setting(CaptionsConfig, "the captioner")
+    keywords: KeywordsConfig = setting(KeywordsConfig, "the filter of speech and music")
+    scores: ScoresConfig = setting(ScoresConfig, "how well captions fit")
+    speech: SpeechConfig = setting(SpeechConfig, "how likely speech is")
+    youtube: YoutubeConfig = setting(YoutubeConfig, "how YouTube is asked")
+    writer: WriterConfig = setting(WriterConfig, "shards")
+    pools: PoolsConfig = setting(PoolsConfig, "workers")
+    max_failed_share: float = setting(
+        0.5, "A build in which more than this share of videos failed or wants a retry ends with exit code 1."
+    )
+
+    def __post_init__(self) -> None:
+        check(0 <= self.max_failed_share <= 1, f"max_failed_share is {self.max_failed_share}: 0 to 1")
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> BuildConfig:
+    """The settings of a YAML file (none: the defaults) with `section.field=value` overrides. Raises ConfigError."""
+    return absolute_paths(settings.load(BuildConfig, path, overrides), (DEMO, AUTO, OWN))
+
+
+UP_TO_SEGMENTS = ("probe.", "transcripts.", "segments.")
+"""Sections whose settings a dataset of segments depends on."""
+
+
+def identity(config: BuildConfig, *, until_segments: bool = False) -> dict[str, Any]:
+    """What makes one dataset differ from another: the settings that change results, and what they point to.
+
+    `until_segments`: of a dataset of segments, which no model has a part in.
+    """
+    settings = dict(_results(config))
+    if until_segments:
+        settings = {name: value for name, value in settings.items() if name.startswith(UP_TO_SEGMENTS)}
+        return {**settings, "code_version": CODE_VERSION}
+    return {**settings, **_digests(config), "code_version": CODE_VERSION}
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def explain_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """One line per setting that differs, for people."""
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return "\n".join(f"  {name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}" for name in names)
+
+
+def _results(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _results(value, f"{prefix}{field.name}.")
+        elif field.metadata.get("results"):
+            yield prefix + field.name, list(value) if isinstance(value, tuple) else value
+
+
+def _digests(config: BuildConfig) -> dict[str, str]:
+    """What the files say that the settings point to. Raises ConfigError that names what is missing or wrong."""
+    try:
+        window = window_ms(config.captions)
+        check(
+            config.segments.max_clip_ms <= window,
+            f"segments.max_clip_ms is {config.segments.max_clip_ms}: the captioner hears {window} ms at once",
+        )
+        text_model = scores.text_model(config.scores, config.captions)
+        return {
+            "captions.model": _digest(model_files(config.captions)),
+            "keywords.rules": KeywordFilter(config.keywords.file).fingerprint if config.keywords.enabled else "off",
+            "scores.text_model": _digest(scores.text_model_files(text_model)) if text_model else "none",
+            "speech.model": _digest(hub.model_files(speech.find_model(config.speech)[0]))
+            if config.speech.model
+            else "off",
+            "video_captions.model": _digest(hub.model_files(video_captions.find_model(config.video_captions)))
+            if config.video_captions.model
+            else "off",
+        }
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

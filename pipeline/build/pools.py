@@ -1,0 +1,60 @@
+"""Which stages run in which pool of workers.
+
+Few pools, because each one copies what passes it, and from `media` on that is audio. The split follows what a stage
+waits for: disks and networks, CPUs, GPUs.
+"""
+
+from collections.abc import Callable
+
+from autorecap.pipeline.build.config import BuildConfig
+from autorecap.stages.captions import Captions
+from autorecap.stages.flac import Encode
+from autorecap.stages.keywords import Keywords
+from autorecap.stages.media import Media
+from autorecap.stages.merge import Merge
+from autorecap.stages.probe import Probe
+from autorecap.stages.scores import Scores, text_model
+from autorecap.stages.segments import Segments
+from autorecap.stages.speech import Speech
+from autorecap.stages.stage import Stage
+from autorecap.stages.transcripts import Transcripts
+from autorecap.stages.video_captions import VideoCaptions
+from autorecap.stages.youtube.budget import Budget, LocalBudget
+from autorecap.stages.youtube.client import Youtube
+
+
+def _fetch(config: BuildConfig, budget: Budget) -> list[Stage]:
+    youtube = _youtube(config, budget, config.youtube.in_flight)
+    return [Probe(config.probe), Transcripts(config.transcripts, youtube), Segments(config.segments)]
+
+
+def _media(config: BuildConfig, budget: Budget) -> list[Stage]:
+    youtube = _youtube(config, budget, config.youtube.media_in_flight)
+    return [Media(config.media, youtube, with_frames=bool(config.video_captions.model))]
+
+
+def _judge(config: BuildConfig, budget: Budget) -> list[Stage]:
+    device = config.captions.torch_device
+    scorer = text_model(config.scores, config.captions)
+    stages: list[Stage] = [VideoCaptions(config.video_captions, device)] if config.video_captions.model else []
+    stages += [Captions(config.captions, keep_clap=scorer is not None), Merge(), Keywords(config.keywords)]
+    if scorer is not None:
+        stages.append(Scores(config.scores, scorer, device))
+    if config.speech.model:
+        stages.append(Speech(config.speech, device))
+    return [*stages, Encode()]
+
+
+def _youtube(config: BuildConfig, budget: Budget, in_flight: int) -> Youtube:
+    return Youtube(config.youtube, config.transcripts, config.media.sample_rate_hz, budget, in_flight=in_flight)
+
+
+_MAKERS: dict[str, Callable[[BuildConfig, Budget], list[Stage]]] = {"fetch": _fetch, "media": _media, "judge": _judge}
+
+POOLS = tuple(_MAKERS)
+"""In the order of the flow; the writer follows."""
+
+
+def stages_of(pool: str, config: BuildConfig, budget: Budget | None = None) -> list[Stage]:
+    """The stages of a pool. `budget`: of requests to YouTube; None: one of this process alone."""
+    return _MAKERS[pool](config, budget or LocalBudget(config.youtube.budget, list(config.youtube.ways_out())))

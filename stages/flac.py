@@ -1,0 +1,28 @@
+"""The encode stage: the audio of kept clips as FLAC, before it leaves the stage pool: half the bytes to carry."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import soundfile
+
+from autorecap.stages.records import Clip, Verdict, Video
+
+
+class Encode:
+    """Turns the PCM of kept clips into FLAC, and drops any other audio that is left."""
+
+    name = "encode"
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]:
+        return [video.map_clips(_encoded) for video in videos]
+
+
+def _encoded(clip: Clip) -> Clip:
+    if clip.verdict is not Verdict.KEPT or clip.audio is None:
+        return clip.emptied()
+    buffer = io.BytesIO()
+    samples = np.frombuffer(clip.audio, dtype="<i2")
+    soundfile.write(buffer, samples, clip.sample_rate_hz, format="FLAC", subtype="PCM_16")
+    return replace(clip.emptied(), audio=buffer.getvalue())

@@ -1,0 +1,29 @@
+"""Clips of several videos, gathered for a model and put back where they came from."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from autorecap.stages.records import Clip, Video
+
+At = tuple[int, int]
+"""Where a clip lies: index of its video, index in that video."""
+
+
+def groups(videos: Sequence[Video], wanted: Callable[[Clip], bool], *, across_videos: bool) -> Iterator[list[At]]:
+    """The wanted clips in groups, none empty, of which a model may make batches as it likes.
+
+    Kernels give a clip other last bits in another batch. On a CPU a group is one video, so what a model says of a clip
+    depends on its video alone and builds are reproducible; a GPU is only busy with full batches, so there it is all
+    videos at hand.
+    """
+    by_video = [[(v, c) for c, clip in enumerate(video.clips) if wanted(clip)] for v, video in enumerate(videos)]
+    yield from filter(None, [list(chain.from_iterable(by_video))] if across_videos else by_video)
+
+
+def with_clips(videos: Sequence[Video], changed: Mapping[At, Clip]) -> list[Video]:
+    """The videos with the clips that were changed, and the others as they were."""
+    return [
+        replace(video, clips=tuple(changed.get((v, c), clip) for c, clip in enumerate(video.clips)))
+        for v, video in enumerate(videos)
+    ]

@@ -1,0 +1,37 @@
+"""Models of transformers that a user names: a folder, or a repository of the Hugging Face hub.
+
+Weights are read from safetensors alone and no code out of a repository is run, so a name can do no harm.
+"""
+
+from pathlib import Path
+
+_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+"""Config, tokenizer, weights."""
+
+
+def find(name: str, setting: str) -> Path:
+    """The folder of a model, downloaded where `name` is a hub id (owner/name).
+
+    Raises ValueError that names the setting, where there is no such model or its files are missing or damaged.
+    """
+    from autorecap.models import files
+
+    folder = Path(name)
+    try:
+        if not folder.is_dir():
+            folder = files.download(name, _PATTERNS, "a folder of a model of transformers")
+        weights = sorted(folder.glob("*.safetensors"))
+        if not (folder / files.CONFIG).is_file() or not weights:
+            raise files.ModelFilesError(
+                f"{folder} holds no model of transformers: a {files.CONFIG} and weights as .safetensors are wanted"
+            )
+        for path in weights:
+            files.check_weights(path)
+    except (files.ModelFilesError, OSError) as error:
+        raise ValueError(f"{setting}: {error}") from error
+    return folder
+
+
+def model_files(folder: Path) -> list[Path]:
+    """What decides about a model's answers, for the fingerprint of a dataset."""
+    return sorted(path for pattern in _PATTERNS for path in folder.glob(pattern))

@@ -1,0 +1,163 @@
+"""ffmpeg, called as a process: what a media file holds, its audio as samples, single pictures of it.
+
+The files come from outside. So ffmpeg may open nothing but the one file it is given (no playlist that names other
+files or addresses), it never sees a name that it could take for an option or a protocol, and it never runs without a
+limit.
+"""
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import ffmpeg
+import imageio_ffmpeg
+
+from autorecap.base.text import printable
+
+_ONE_FILE = {
+    "format_whitelist": "aac,aiff,amr,asf,avi,flac,flv,matroska,mov,mp3,mpegts,ogg,wav,w64",
+    "protocol_whitelist": "file",
+}
+"""Containers of one file. ffmpeg knows many more; some are lists of other files (hls, concat), some read any text."""
+
+_DURATION = re.compile(r"^\s*Duration: (\d+):(\d\d):(\d\d)\.(\d\d)", re.MULTILINE)
+_AUDIO = re.compile(r"^\s*Stream #0:\d+.*: Audio:", re.MULTILINE)
+_TRUNCATED = re.compile(r"partial file|ended prematurely|Truncat", re.IGNORECASE)
+_OVERHANG_MS = 500
+"""Decoded beyond the end of a span and cut off by sample index: ffmpeg's own -t is only exact to a codec frame."""
+_LEAD_MS = 1_000
+"""Decoded, at least, ahead of a span and cut off: a decoder needs a while to find its state after a seek. Of m4a it
+takes a frame, of Opus 80 ms, of mp3 at 22 kHz, whose frames borrow bits from earlier ones, more than 300 ms."""
+READ_BEFORE_MS = _LEAD_MS + 1_000 + 500
+READ_AFTER_MS = _OVERHANG_MS + 500
+"""How far around a span `decode` reads at most: the lead begins at a whole second, packets do not end at one."""
+_FRAME_PIXELS = 384
+"""Longest side of a picture: what captioners of pictures look at, and about 20 kB as JPEG."""
+_QUALITY = {"q:v": 3}  # of 2 (best) to 31
+_NO_SUCH_STREAM = "matches no streams"
+
+
+class MediaError(Exception):
+    """ffmpeg could not do it. `timeout`: it took too long."""
+
+    def __init__(self, message: str, *, timeout: bool = False) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a container says of itself."""
+
+    duration_ms: int | None
+    has_audio: bool
+
+
+@cache
+def ffmpeg_exe() -> str:
+    """The ffmpeg on PATH, else the one that the package imageio-ffmpeg carries. Raises RuntimeError."""
+    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def read_header(path: str, timeout_s: float) -> Header:
+    """Duration and presence of audio, without decoding. Raises MediaError, and OSError where the file has gone."""
+    # No output, which ffmpeg-python cannot say: ffmpeg prints what it sees and ends with an error, so the text decides.
+    arguments = [ffmpeg_exe(), "-hide_banner", "-nostdin"]
+    for option, value in _ONE_FILE.items():
+        arguments += [f"-{option}", value]
+    _, log = _run([*arguments, "-i", f"file:{path}"], timeout_s)
+    if "Input #0" not in log:
+        _check_still_there(path)
+        raise MediaError(_last_words(log, path))
+    found = _DURATION.search(log)
+    duration_ms = None
+    if found:
+        hours, minutes, seconds, hundredths = map(int, found.groups())
+        duration_ms = ((hours * 60 + minutes) * 60 + seconds) * 1000 + hundredths * 10
+    return Header(duration_ms, bool(_AUDIO.search(log)))
+
+
+def decode(path: str, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
+    """The first audio stream of [start_ms, end_ms) as mono 16-bit PCM, and whether the file was seen to be cut short.
+
+    Sample 0 lies at `start_ms` of the file's own clock. Fewer samples come where the audio ends before `end_ms`.
+    A span is the same samples whether it is read alone or out of a longer one. (Not where the codec invents them: the
+    noise bands of AAC are random from wherever decoding began. Nor in FLV, whose clock of milliseconds shifts them.)
+
+    Raises MediaError when there is no sample at all because the file cannot be decoded, OSError where it has gone.
+    """
+    # A whole second is a whole number of samples at every rate: the resampler meets the same phase in every read.
+    from_ms = max(0, start_ms - _LEAD_MS) // 1000 * 1000
+    source = ffmpeg.input(
+        f"file:{path}",
+        **_ONE_FILE,
+        ss=f"{from_ms / 1000:.3f}",
+        t=f"{(end_ms - from_ms + _OVERHANG_MS) / 1000:.3f}",
+    )
+    # first_pts=0 keeps the clock where the audio stream begins later than the picture.
+    samples = source["a:0"].filter("aresample", sample_rate_hz, first_pts=0)
+    command = samples.output("-", format="s16le", acodec="pcm_s16le", ac=1, threads=1)
+    pcm, log = _run(_arguments(command.global_args("-loglevel", "warning")), timeout_s)
+    truncated = bool(_TRUNCATED.search(log))
+    if not pcm:
+        _check_still_there(path)
+        if log and not truncated and start_ms == 0:
+            raise MediaError(_last_words(log, path))
+    first = round((start_ms - from_ms) * sample_rate_hz / 1000)
+    num_samples = round((end_ms - start_ms) * sample_rate_hz / 1000)
+    return pcm[2 * first : 2 * (first + num_samples)], truncated
+
+
+def frames(path: str, times_ms: Sequence[int], timeout_s: float) -> list[bytes | None]:
+    """The pictures shown at these times, each as a small JPEG; None where the file shows none, or cannot decode it.
+
+    A cover that lies in a file of sound is no picture of a video. Raises MediaError where it takes too long.
+    """
+    deadline = time.monotonic() + timeout_s
+    out: list[bytes | None] = []
+    for at_ms in times_ms:
+        source = ffmpeg.input(f"file:{path}", **_ONE_FILE, ss=f"{at_ms / 1000:.3f}")
+        side = f"min({_FRAME_PIXELS},{{}})"
+        small = source["V:0"].filter(
+            "scale", side.format("iw"), side.format("ih"), force_original_aspect_ratio="decrease"
+        )
+        command = small.output(
+            "-", format="mjpeg", vcodec="mjpeg", pix_fmt="yuvj420p", vframes=1, threads=1, **_QUALITY
+        )
+        picture, log = _run(_arguments(command.global_args("-loglevel", "error")), deadline - time.monotonic())
+        if _NO_SUCH_STREAM in log:
+            break
+        out.append(picture or None)
+    return out + [None] * (len(times_ms) - len(out))
+
+
+def _arguments(command: ffmpeg.nodes.OutputStream) -> list[str]:
+    return ffmpeg.compile(command.global_args("-nostdin"), cmd=ffmpeg_exe())
+
+
+def _run(arguments: list[str], timeout_s: float) -> tuple[bytes, str]:
+    try:
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=max(timeout_s, 0.1))
+    except subprocess.TimeoutExpired:
+        raise MediaError(f"ffmpeg took longer than {timeout_s:.0f} s", timeout=True) from None
+    except OSError as error:  # not to be taken for one of the media file
+        raise RuntimeError(f"{arguments[0]} cannot be started: {error}") from error
+    return done.stdout, done.stderr.decode("utf-8", "replace")
+
+
+def _check_still_there(path: str) -> None:
+    """Raises OSError where the file cannot be opened any more, so that what ffmpeg said of it means nothing."""
+    with Path(path).open("rb"):
+        pass
+
+
+def _last_words(log: str, path: str) -> str:
+    """The last line of ffmpeg's log, which says what is wrong, without its prefixes and the path."""
+    lines = [re.sub(r"^\[[^\]]*\] |Error opening input files: ", "", line) for line in log.splitlines()]
+    last = next((line for line in reversed(lines) if line.strip()), "no message")
+    return "ffmpeg: " + printable(last.replace(f"file:{path}", "the file"), 200)

@@ -1,0 +1,196 @@
+"""How fast a service may be asked, and from where.
+
+An egress is one way out: an address or proxy, with its cookies. Each has a token bucket: every HTTP request takes one
+token. A 429 halves the rate of its egress; answers bring it back, little by little. An egress that is blocked, or
+asked to prove that it is no bot, is parked: nothing goes out by it for a while, each time for longer, until it has
+brought an answer.
+
+An answer is what was asked for, or what the service says of a video. A single request that goes well is none, since
+refusals come as pages, too, with HTTP 200.
+
+`Budget` is what the stages see. `LocalBudget` keeps it for the threads of one process; a cluster shares one through an
+actor (`cluster/budget.py`).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from autorecap.base.settings import check, setting
+
+Clock = Callable[[], float]
+"""Unix time in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Egress:
+    """One way out."""
+
+    name: str  # for people and ledgers; holds no password
+    proxy: str = ""  # "": this machine's own address; socks5://host:port, http://user:password@host:port
+    cookies: str = ""  # path of a Netscape cookie file; "": none
+
+
+class Parked(Exception):
+    """Nothing may go out by this egress now. `until`: Unix time."""
+
+    def __init__(self, until: float, reason: str) -> None:
+        super().__init__(f"parked until {until:.0f} ({reason})")
+        self.until, self.reason = until, reason
+
+
+class Budget(Protocol):
+    """What is asked before every request, and told what came of it. Never blocks."""
+
+    def take(self, egress: str) -> float:
+        """Reserve one request; the seconds to wait before it is sent. Raises Parked.
+
+        Nothing is reserved where the wait would be longer than `AHEAD_S`: who would wait longer asks again.
+        """
+        ...
+
+    def open(self) -> tuple[str, ...]:
+        """The egresses that are not parked, the least loaded first."""
+        ...
+
+    def answered(self, egress: str) -> None:
+        """There was an answer by this egress."""
+        ...
+
+    def slow_down(self, egress: str, retry_after_s: float | None) -> None:
+        """The service answered 429; `retry_after_s`: what it asked for, if anything."""
+        ...
+
+    def park(self, egress: str, reason: str, seconds: float | None = None) -> None:
+        """The service refuses this egress; `seconds`: for how long, where it is known."""
+        ...
+
+    def parked_until(self) -> float | None:
+        """Unix time at which the first egress opens again; None while one is open."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """How fast each egress may go."""
+
+    requests_per_s: float = setting(
+        2.0,
+        "Requests per second and egress. A transcript takes two, the audio of a video three to six. Nobody outside "
+        "knows what the service bears: begin low.",
+    )
+    burst: int = setting(4, "Requests that may go out at once after a pause.")
+    recovery_answers: int = setting(
+        100, "A rate that was halved is back at its setting after about so many answers: transcripts, audio of videos."
+    )
+    park_s: int = setting(900, "Seconds for which an egress is parked when it is refused; doubled each time in a row.")
+    max_park_s: int = setting(21_600, "Seconds for which it is parked at most. Blocks of addresses last for hours.")
+
+    def __post_init__(self) -> None:
+        check(
+            0 < self.requests_per_s <= 10_000,
+            f"youtube.budget.requests_per_s is {self.requests_per_s}: more than 0, up to 10000",
+        )
+        for name in ("burst", "recovery_answers", "park_s"):
+            check(getattr(self, name) >= 1, f"youtube.budget.{name} is {getattr(self, name)}: at least 1")
+        check(
+            self.max_park_s >= self.park_s,
+            f"youtube.budget.max_park_s is {self.max_park_s}: at least park_s, which is {self.park_s}",
+        )
+
+
+AHEAD_S = 5.0
+"""How far ahead a request is reserved. What waits longer would still go out minutes after its egress was refused."""
+MIN_RATE_SHARE = 1 / 64
+"""An egress is slowed to this share of its rate at most: slower than that is a block, and is parked."""
+_MAX_RETRY_AFTER_S = 86_400.0  # what a service asks for beyond a day is taken for a mistake
+
+
+@dataclass
+class _Bucket:
+    """The state of one egress. Times are Unix times."""
+
+    rate: float  # requests per second, now
+    due: float = 0.0  # when the next request would be sent at an even pace; a burst may run ahead of it
+    parked_until: float = 0.0
+    parked_for: str = ""
+    times_parked: int = 0  # in a row, without an answer between
+    slowed_at: float = field(default=float("-inf"))
+
+
+class LocalBudget:
+    """The budget of the threads of one process."""
+
+    def __init__(self, config: BudgetConfig, egresses: Sequence[str], clock: Clock = time.time) -> None:
+        if not egresses:
+            raise ValueError("a budget needs at least one egress")
+        self.config, self.clock = config, clock
+        self._buckets = {name: _Bucket(config.requests_per_s) for name in egresses}
+        self._lock = threading.Lock()
+
+    def take(self, egress: str) -> float:
+        with self._lock:
+            now, bucket = self.clock(), self._buckets[egress]
+            if bucket.parked_until > now:
+                raise Parked(bucket.parked_until, bucket.parked_for)
+            due = max(bucket.due, now)
+            wait_s = max(0.0, due - self._lead_s(bucket) - now)
+            if wait_s <= AHEAD_S:
+                bucket.due = due + 1 / bucket.rate
+            return wait_s
+
+    def _lead_s(self, bucket: _Bucket) -> float:
+        """By how much a burst may run ahead of the even pace."""
+        return (self.config.burst - 1) / bucket.rate
+
+    def open(self) -> tuple[str, ...]:
+        with self._lock:
+            now = self.clock()
+            free = [(bucket.due, name) for name, bucket in self._buckets.items() if bucket.parked_until <= now]
+        return tuple(name for _, name in sorted(free))
+
+    def answered(self, egress: str) -> None:
+        with self._lock:
+            bucket = self._buckets[egress]
+            if bucket.parked_until > self.clock():
+                return  # it was under way when the egress was refused
+            bucket.times_parked = 0
+            full = self.config.requests_per_s
+            bucket.rate = min(full, bucket.rate + full / self.config.recovery_answers)
+
+    def slow_down(self, egress: str, retry_after_s: float | None) -> None:
+        with self._lock:
+            now, bucket = self.clock(), self._buckets[egress]
+            # Requests that were under way together are refused together: that is one message, not ten.
+            if now - bucket.slowed_at >= 1 / bucket.rate:
+                bucket.rate = max(bucket.rate / 2, self.config.requests_per_s * MIN_RATE_SHARE)
+                bucket.slowed_at = now
+            pause_s = min(retry_after_s or 1 / bucket.rate, _MAX_RETRY_AFTER_S)
+            bucket.due = max(bucket.due, now + pause_s + self._lead_s(bucket))
+
+    def park(self, egress: str, reason: str, seconds: float | None = None) -> None:
+        with self._lock:
+            now, bucket = self.clock(), self._buckets[egress]
+            if bucket.parked_until > now and seconds is None:
+                return  # refused by the same block, while it was under way
+            longer_s = min(self.config.park_s * 2**bucket.times_parked, self.config.max_park_s)
+            bucket.times_parked = min(bucket.times_parked + 1, 32)
+            bucket.parked_until = max(bucket.parked_until, now + min(seconds or longer_s, _MAX_RETRY_AFTER_S))
+            bucket.parked_for = reason
+            bucket.due = bucket.parked_until + self._lead_s(bucket)  # no burst when it opens
+
+    def parked_until(self) -> float | None:
+        with self._lock:
+            now = self.clock()
+            opens = [bucket.parked_until for bucket in self._buckets.values()]
+        return None if min(opens) <= now else min(opens)
+
+
+def wait_for_turn(budget: Budget, egress: str, sleep: Callable[[float], object] = time.sleep) -> None:
+    """Sleep until one request may go out by this egress. Raises Parked."""
+    while (wait_s := budget.take(egress)) > AHEAD_S:
+        sleep(AHEAD_S)
+    if wait_s:
+        sleep(wait_s)

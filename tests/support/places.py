@@ -1,0 +1,10 @@
+"""Where tests find what they read."""
+
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+"""The checkout."""
+VECTORS = PROJECT / "tests" / "vectors"
+"""Numbers, worked cases and old data that tests hold the code against; they are always there."""
+SHARED = PROJECT.parent / "shared"
+"""Recordings and lists that may lie beside a checkout; a test that wants them skips where they do not, and says why."""

@@ -1,0 +1,22 @@
+"""Started by torchrun: trains the numbers of test_training_loop on two processes, and saves what came out."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from autorecap.training.loop.processes import ranks
+from autorecap.training.loop.trainer import Trainer
+from tests.training.loop.test_trainer import Numbers, config, weights
+
+if __name__ == "__main__":
+    with ranks("cpu") as who:
+        losses: list[float] = []
+        trainer = Trainer(
+            Numbers(bad=range(13, 14), noisy=False),
+            config(batch_size=5),
+            ranks=who,
+            say=lambda text: print(f"rank {who.rank}: {text}", flush=True),
+        )
+        trainer.run(lambda line: losses.append(line["loss"]))
+        torch.save({"weights": weights(trainer), "losses": losses}, Path(sys.argv[1], f"{who.rank}.pt"))

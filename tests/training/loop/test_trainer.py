@@ -1,0 +1,449 @@
+"""The loop: order, schedule, guards, resume, several processes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from autorecap.dataset.reading.order import sample_at
+from autorecap.training.checkpoint import checkpoint
+from autorecap.training.checkpoint.tensor_files import INDEX
+from autorecap.training.loop.lamb import Lamb
+from autorecap.training.loop.optim import OPTIMIZERS, learning_rate, parameter_groups
+from autorecap.training.loop.processes import Ranks
+from autorecap.training.loop.trainer import LoopConfig, Scored, Trainer, TrainingStoppedError
+from autorecap.training.report.logs import CsvLog, for_people
+from tests.fakes.s3 import s3_server
+from tests.support.places import PROJECT
+
+
+class Rows(NamedTuple):
+    names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    x: torch.Tensor
+
+
+class Regression(nn.Module):
+    """Learns y = 2 x through batch norm and dropout; a NaN in x makes the loss NaN."""
+
+    def __init__(self, noisy: bool) -> None:
+        super().__init__()
+        first: list[nn.Module] = [nn.BatchNorm1d(4)] if noisy else []
+        self.layers = nn.Sequential(*first, nn.Linear(4, 16), nn.Dropout(0.2 * noisy), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, batch: Rows) -> Scored:
+        loss = (self.layers(batch.x) - 2 * batch.x).square().mean()
+        return Scored(loss, len(batch.x), {"twice": 2 * loss.item()})
+
+
+class Numbers:
+    """Samples drawn from their position; notes which were asked for. Batches take unequal times."""
+
+    def __init__(self, bad: range = range(0), gone: range = range(0), noisy: bool = True) -> None:
+        torch.manual_seed(0)
+        self.module: nn.Module = Regression(noisy)
+        self.asked: list[int] = []
+        self.used: list[float] = []
+        self.bad, self.gone = bad, gone
+
+    def batch(self, positions: range) -> Rows:
+        time.sleep(0.002 * (positions.start % 3))
+        self.asked += positions
+        there = [p for p in positions if p not in self.gone]
+        rows = [torch.randn(4, generator=torch.Generator().manual_seed(p)) for p in there]
+        rows = [row * float("nan") if p in self.bad else row for p, row in zip(there, rows, strict=True)]
+        return Rows(
+            tuple(f"clip-{p}" for p in there),
+            tuple(f"clip-{p}: no such file" for p in positions if p in self.gone),
+            torch.stack(rows) if rows else torch.zeros(0, 4),
+        )
+
+    def to(self, batch: Rows, device: torch.device) -> Rows:
+        self.used.append(float(batch.x[0, 0]))
+        return batch._replace(x=batch.x.to(device))
+
+
+def config(**changes: Any) -> LoopConfig:
+    return LoopConfig(**{"steps": 12, "batch_size": 4, "lr": 1e-2, "warmup_steps": 3, "log_every": 4} | changes)
+
+
+def silent(line: dict[str, float]) -> None:
+    pass
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in trainer.module.state_dict().values()]
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# --- order
+
+
+def test_every_epoch_holds_each_sample_once_in_an_order_of_its_own() -> None:
+    epochs = [[sample_at(5, epoch * 50 + place, 50) for place in range(50)] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert [sample_at(5, position, 50) for position in (149, 3, 77)] == [epochs[2][49], epochs[0][3], epochs[1][27]]
+    assert epochs[0] != [sample_at(6, place, 50) for place in range(50)]
+
+
+def test_batches_are_used_in_order_whatever_the_threads() -> None:
+    expected = [float(torch.randn(4, generator=torch.Generator().manual_seed(4 * step))[0]) for step in range(12)]
+    results = []
+    for threads, prefetch in ((1, 1), (3, 5)):
+        task = Numbers()
+        trainer = Trainer(task, config(threads=threads, prefetch=prefetch))
+        trainer.run(silent)
+        assert task.used == expected
+        assert sorted(task.asked) == list(range(48))
+        results.append(weights(trainer))
+    assert same(*results)
+
+
+def test_ranks_share_a_batch_without_gaps_or_overlaps() -> None:
+    shares = [Ranks(rank, 3).share(range(20, 30)) for rank in range(3)]
+    assert [list(share) for share in shares] == [[20, 21, 22], [23, 24, 25], [26, 27, 28, 29]]
+
+
+def test_micro_batches_change_memory_and_not_the_result() -> None:
+    runs = []
+    for size in (0, 1, 3):
+        trainer = Trainer(Numbers(noisy=False), config(micro_batch_size=size))
+        lines: list[dict[str, float]] = []
+        trainer.run(lines.append)
+        runs.append((weights(trainer), [line["loss"] for line in lines]))
+    for found, losses in runs[1:]:
+        for a, b in zip(runs[0][0], found, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        assert losses == pytest.approx(runs[0][1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_module_learns_the_same() -> None:
+    lines: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    for compiled, found in lines.items():
+        trainer = Trainer(Numbers(noisy=False), config(compiled=compiled))
+        trainer.run(found.append)
+        assert "layers.0.weight" in trainer.module.state_dict()
+    assert [line["loss"] for line in lines[True]] == pytest.approx([line["loss"] for line in lines[False]], rel=1e-4)
+
+
+def test_epochs_become_steps_of_the_data_at_hand() -> None:
+    settings = LoopConfig(epochs=3, warmup_epochs=0.5, batch_size=10).resolved(num_samples=205)
+    assert (settings.steps, settings.warmup_steps) == (62, 10)
+    assert LoopConfig(steps=7, epochs=3).resolved(205).steps == 7
+    with pytest.raises(ValueError, match="resolved"):
+        Trainer(Numbers(), LoopConfig())
+    with pytest.raises(ValueError, match="there are 5 processes"):
+        Trainer(Numbers(), config(), ranks=Ranks(0, 5))
+
+
+# --- guards
+
+
+def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named() -> None:
+    said: list[str] = []
+    trainer = Trainer(Numbers(bad=range(5, 6)), config(), say=said.append)
+    trainer.run(silent, until=1)
+    before = weights(trainer)
+    trainer.run(silent, until=2)
+    assert same(before, weights(trainer))
+    assert said == ["step 1: skipped, loss or gradient is not finite; clips: clip-4, clip-5, clip-6, clip-7"]
+    trainer.run(silent, until=3)
+    assert not same(before, weights(trainer))
+    assert all(bool(torch.isfinite(p).all()) for p in weights(trainer))
+
+
+def test_of_micro_batches_only_the_bad_one_is_named() -> None:
+    said: list[str] = []
+    Trainer(Numbers(bad=range(5, 6)), config(micro_batch_size=2), say=said.append).run(silent, until=2)
+    assert said == ["step 1: skipped, loss or gradient is not finite; clips: clip-4, clip-5"]
+
+
+def test_training_gives_up_when_no_loss_is_finite() -> None:
+    trainer = Trainer(Numbers(bad=range(100)), config(max_bad_steps=3), say=lambda text: None)
+    with pytest.raises(TrainingStoppedError, match="3 steps in a row"):
+        trainer.run(silent)
+    assert trainer.step == 2
+
+
+def test_a_short_run_that_learned_nothing_fails_and_says_why() -> None:
+    said: list[str] = []
+    with pytest.raises(TrainingStoppedError, match="2 steps in a row"):
+        Trainer(Numbers(gone=range(8)), config(steps=2, max_unreadable_share=1.0), say=said.append).run(silent)
+    assert said[-1] == "step 1: skipped, no clip could be read"
+
+
+def test_clips_that_cannot_be_read_are_named_counted_and_left_out() -> None:
+    said: list[str] = []
+    lines: list[dict[str, float]] = []
+    trainer = Trainer(Numbers(gone=range(5, 8), noisy=False), config(), say=said.append)
+    trainer.run(lines.append)
+    assert said[0] == "step 1: left out, as it cannot be read: clip-5: no such file"
+    assert len(said) == 3
+    assert [line["unreadable"] for line in lines] == [3, 3, 3]
+    assert lines[0]["skipped"] == 0  # the one clip that was there did its work
+
+
+def test_training_stops_where_too_many_clips_cannot_be_read() -> None:
+    said: list[str] = []
+    trainer = Trainer(Numbers(gone=range(8, 100)), config(max_bad_steps=100), say=said.append)
+    with pytest.raises(TrainingStoppedError, match=r"step 3: 8 of 16 times a clip could not be read"):
+        trainer.run(silent)
+    assert trainer.step == 3
+    with pytest.raises(TrainingStoppedError, match="steps in a row"):  # a step without any clip is a bad one
+        Trainer(Numbers(gone=range(100)), config(max_bad_steps=1), say=said.append).run(silent)
+
+
+def test_settings_that_cannot_be_meant_are_refused() -> None:
+    for change, message in (
+        ({"batch_size": 0}, r"loop\.batch_size is 0"),
+        ({"optimizer": "sgd"}, "one of adam, adamw, lamb"),
+        ({"precision": "fp8"}, "auto, fp32 or bf16"),
+        ({"steps": 0, "epochs": 0}, "write one of them"),
+        ({"max_grad_norm": -1.0}, r"loop\.max_grad_norm is -1"),
+        ({"betas": (0.9, 1.0)}, r"loop\.betas is \(0\.9, 1\.0\)"),
+        ({"min_lr_share": 2.0}, r"loop\.min_lr_share is 2\.0: 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config(**change)
+
+
+# --- optimiser and schedule
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_end() -> None:
+    rates = [learning_rate(step, peak=1.0, steps=100, warmup_steps=10, min_share=0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 500)
+    assert max(rates) == rates[10] == pytest.approx(1.0)
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_adamw_lets_only_matrices_decay() -> None:
+    decayed, rest = parameter_groups(nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)).parameters(), 0.1)
+    assert [p.ndim for p in decayed["params"]] == [2]
+    assert [p.ndim for p in rest["params"]] == [1, 1, 1]
+    assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+
+
+def test_lamb_learns_with_the_settings_of_the_loop_and_decays_everything() -> None:
+    losses: list[float] = []
+    trainer = Trainer(Numbers(), config(steps=60, optimizer="lamb", lr=0.05, weight_decay=0.01, log_every=20))
+    assert isinstance(trainer.optimizer, Lamb)
+    (group,) = trainer.optimizer.param_groups
+    assert (len(group["params"]), group["weight_decay"], group["betas"]) == (len(trainer.trained), 0.01, (0.9, 0.98))
+    trainer.run(lambda line: losses.append(line["loss"]))
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_long_gradients_are_shortened() -> None:
+    task = Numbers(noisy=False)
+    trainer = Trainer(task, config(max_grad_norm=0.001, optimizer="adam"))
+    norms: list[float] = []
+    trainer.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(
+            float(torch.cat([p.grad.flatten() for p in trainer.trained if p.grad is not None]).norm())
+        )
+    )
+    trainer.run(silent)
+    assert norms and max(norms) == pytest.approx(0.001, rel=1e-3)
+
+
+# --- resume
+
+
+def saved(folder: Path, trainer: Trainer, told: dict[str, Any], keep: int = 1) -> checkpoint.Checkpoint:
+    saver = checkpoint.Saver(folder, trainer.ranks, keep)
+    found = saver.save(trainer, told)
+    saver.wait()
+    return found
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, optimizer: str) -> None:
+    settings = config(optimizer=optimizer, ema_decay=0.9)
+    whole = Trainer(Numbers(), settings)
+    whole.run(silent)
+    first = Trainer(Numbers(), settings)
+    first.run(silent, until=5)
+    saver = checkpoint.Saver(tmp_path, first.ranks, 1)
+    path = saver.save(first, {"seed": 0})
+    first.run(silent, until=8)  # what is being written is the state as it was
+    saver.wait()
+    torch.manual_seed(123)
+    second = Trainer(Numbers(), settings)
+    checkpoint.load(path, {"seed": 0}, second)
+    assert second.step == 5
+    second.run(silent)
+    assert second.step == 12
+    assert same(list(whole.tensors().values()), list(second.tensors().values()))
+
+
+def test_a_checkpoint_is_refused_to_another_run_with_the_difference(tmp_path: Path) -> None:
+    trainer = Trainer(Numbers(), config())
+    path = saved(tmp_path, trainer, {"settings": {"loop.lr": 0.1}, "data": 5})
+    with pytest.raises(checkpoint.OtherRunError, match=r"settings\.loop\.lr: 0\.1 -> 0\.2") as error:
+        checkpoint.load(path, {"settings": {"loop.lr": 0.2}, "data": 5}, trainer)
+    assert "data" not in str(error.value).splitlines()[1] and error.value.exit_code == 3
+
+
+def test_only_whole_checkpoints_count_and_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
+    trainer = Trainer(Numbers(), config())
+    (tmp_path / "step-00000007").mkdir()  # what a killed process leaves
+    (tmp_path / "step-00000007" / "rank-00000.safetensors").touch()
+    saver = checkpoint.Saver(tmp_path, trainer.ranks, keep=2)
+    for step, score in ((1, 0.3), (2, 0.1), (3, 0.2), (11, None), (12, 0.4)):
+        trainer.step = step
+        saver.save(trainer, {}, score)
+    saver.wait()
+    kept = ["step-00000002", "step-00000011", "step-00000012"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    assert [found.name for found in checkpoint.all_in(tmp_path)] == kept
+
+
+@pytest.mark.parametrize("name", ["rank-00000.safetensors", INDEX, checkpoint.STATE])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
+    trainer = Trainer(Numbers(), config())
+    trainer.run(silent, until=1)
+    path = Path(saved(tmp_path, trainer, {}).url)
+    for content in ((path / name).read_bytes()[:20], b""):
+        (path / name).write_bytes(content)
+        with pytest.raises(checkpoint.CheckpointError, match=name):
+            checkpoint.load(checkpoint.all_in(tmp_path)[0], {}, trainer)
+
+
+def test_a_flipped_byte_is_noticed_and_its_tensor_named(tmp_path: Path) -> None:
+    trainer = Trainer(Numbers(), config())
+    trainer.run(silent, until=1)
+    file = Path(saved(tmp_path, trainer, {}).url) / "rank-00000.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(checkpoint.CheckpointError, match=r"rank-00000\.safetensors: \S+ is not what was written"):
+        checkpoint.load(checkpoint.all_in(tmp_path)[0], {}, trainer)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"format": "train/1"}', "null"])
+def test_a_state_of_another_kind_is_named(tmp_path: Path, content: str) -> None:
+    trainer = Trainer(Numbers(), config())
+    found = saved(tmp_path, trainer, {})
+    (Path(found.url) / checkpoint.STATE).write_text(content.replace("train/1", checkpoint.FORMAT))
+    with pytest.raises(checkpoint.CheckpointError, match=checkpoint.STATE):
+        checkpoint.read_told(found)
+
+
+def test_a_place_that_can_hold_no_checkpoints_is_named() -> None:
+    with pytest.raises(checkpoint.CheckpointError, match="foo://x cannot be searched for checkpoints"):
+        checkpoint.all_in("foo://x")
+
+
+def test_a_checkpoint_is_safetensors_and_json_that_others_can_read(tmp_path: Path) -> None:
+    trainer = Trainer(Numbers(), config())
+    trainer.run(silent, until=2)
+    path = Path(saved(tmp_path, trainer, {}).url)
+    assert sorted(each.name for each in path.iterdir()) == ["rank-00000.safetensors", "state.json", "tensors.json"]
+    found = load_file(path / "rank-00000.safetensors")
+    assert found.keys() == trainer.tensors().keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in trainer.tensors().items())
+
+
+def test_checkpoints_live_in_s3_as_well() -> None:
+    with s3_server():
+        import s3fs
+
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("runs")
+        trainer = Trainer(Numbers(), config())
+        trainer.run(silent, until=3)
+        saver = checkpoint.Saver("s3://runs/one", trainer.ranks, 1)
+        saver.save(trainer, {})
+        trainer.run(silent, until=4)
+        saver.save(trainer, {})
+        saver.wait()
+        (found,) = checkpoint.all_in("s3://runs/one")
+        other = Trainer(Numbers(), config())
+        checkpoint.load(found, {}, other)
+        assert other.step == 4 and same(weights(trainer), weights(other))
+
+
+def test_a_run_that_is_asked_to_stop_ends_after_its_step() -> None:
+    trainer = Trainer(Numbers(), config())
+
+    def stop_soon() -> None:
+        trainer.stop_asked = trainer.step >= 4
+
+    assert trainer.run(silent, after_step=stop_soon) is False
+    assert trainer.step == 5
+
+
+# --- logs
+
+
+def test_the_log_has_a_row_per_logged_step_and_drops_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
+    Trainer(Numbers(), config()).run(CsvLog(tmp_path / "log.csv"))
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert rows[0].startswith("step,loss,twice,grad_norm,lr,")
+    assert [row.split(",")[0] for row in rows[1:]] == ["4", "8", "12"]
+    log = CsvLog(tmp_path / "log.csv", resumed_at=9)
+    log({"step": 10, "extra": 1.5})
+    kept = (tmp_path / "log.csv").read_text().splitlines()
+    assert kept[0] == rows[0] + ",extra"
+    assert [row.split(",")[0] for row in kept[1:]] == ["4", "8", "10"]
+    assert kept[1] == rows[1] + ","
+
+
+def test_a_logged_number_is_the_mean_since_the_last_line() -> None:
+    every: list[dict[str, float]] = []
+    some: list[dict[str, float]] = []
+    Trainer(Numbers(), config(log_every=1)).run(every.append)
+    Trainer(Numbers(), config(log_every=4)).run(some.append)
+    assert some[1]["loss"] == pytest.approx(np.mean([line["loss"] for line in every[4:8]]))
+    assert for_people(some[0] | {"eta_s": 3_723.0}).endswith("ready in 1:02:03")
+
+
+# --- several processes
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    """Losses and weights are equal to rounding; a NaN on one rank skips the step on both, and rank names its clips."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += ["-m", "tests.support.two_ranks", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert "rank 1: step 2: skipped" in done.stdout and "clip-13" in done.stdout
+    alone = Trainer(Numbers(bad=range(13, 14), noisy=False), config(batch_size=5), say=lambda text: None)
+    losses: list[float] = []
+    alone.run(lambda line: losses.append(line["loss"]))
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert same(found[0]["weights"], found[1]["weights"])
+    for a, b in zip(found[0]["weights"], weights(alone), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert found[0]["losses"] == pytest.approx(losses, rel=1e-5)
+    assert found[1]["losses"] == []
+
+
+def test_training_imports_with_torch_and_transformers_alone() -> None:
+    """GPU machines often have nothing else; what reads audio and datasets is imported when it is wanted."""
+    folder = PROJECT / "training"
+    files = sorted(path.relative_to(folder).with_suffix("") for path in folder.rglob("[a-z]*.py"))
+    modules = ["autorecap.training." + ".".join(path.parts) for path in files]
+    code = f"""
+import importlib, sys
+for name in ("ray", "pydantic", "pyarrow", "webdataset", "soundfile", "diffusers", "duckdb", "ffmpeg", "typer"):
+    sys.modules[name] = None
+for name in {modules}:
+    importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,92 @@
+"""What is done to sounds and texts so that a captioner relies on no single detail.
+
+Every draw takes a generator, which the task makes from (seed, purpose, position): the same sample at the same position
+is disturbed in the same way in every run. Shape suffixes: B batch, T frames, M mel bands, S samples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from autorecap.base.settings import check, setting
+from autorecap.models.audio import PEAK
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecAugmentConfig:
+    """Stripes of the log-mel that the encoder does not hear. Park et al., SpecAugment, 2019; widths as released."""
+
+    time_stripes: int = setting(2, "Stripes over time; 0: none.", results=True)
+    time_width: int = setting(64, "Each is shorter than this many frames of 10 ms.", results=True)
+    mel_stripes: int = setting(2, "Stripes over the mel bands; 0: none.", results=True)
+    mel_width: int = setting(8, "Each is narrower than this many bands.", results=True)
+
+    def __post_init__(self) -> None:
+        for name in ("time_stripes", "mel_stripes"):
+            check(getattr(self, name) >= 0, f"spec_augment.{name} is {getattr(self, name)}: 0 or more")
+        for name in ("time_width", "mel_width"):
+            check(getattr(self, name) >= 1, f"spec_augment.{name} is {getattr(self, name)}: 1 or more")
+
+
+def draw_stripes(config: SpecAugmentConfig, num_frames: int, num_mels: int, rng: Generator) -> Tensor:
+    """Which bins of one log-mel are masked. shape (T + M,): whole frames first, then whole bands"""
+    masked = np.zeros(num_frames + num_mels, dtype=bool)
+    for count, width, first, size in (
+        (config.time_stripes, config.time_width, 0, num_frames),
+        (config.mel_stripes, config.mel_width, num_frames, num_mels),
+    ):
+        for _ in range(count):
+            length = int(rng.integers(0, min(width, size)))
+            start = first + int(rng.integers(0, size - length))
+            masked[start : start + length] = True
+    return torch.from_numpy(masked)
+
+
+def mask_stripes(mel_BTM: Tensor, stripes_BX: Tensor, fill_M: Tensor) -> Tensor:
+    """The log-mel with `fill_M` in the masked frames and bands. Stripes of shape (B, T + M), see `draw_stripes`."""
+    num_frames = mel_BTM.shape[1]
+    masked_BTM = stripes_BX[:, :num_frames, None] | stripes_BX[:, None, num_frames:]
+    return torch.where(masked_BTM, fill_M, mel_BTM)
+
+
+def mix_prepared(x_S: Tensor, other_S: Tensor, share: float) -> Tensor:
+    """Two prepared waveforms as one, `share` of it from the other, at the peak that the model expects."""
+    mixed_S = (1 - share) * x_S + share * other_S
+    return mixed_S / (mixed_S.abs().max() + 1e-8) * PEAK
+
+
+def mixed_caption(caption: str, other: str, share: float) -> str:
+    """ "A and B", or "A and B in the background" where B is the fainter (as released: share .5, or .2 to .4)."""
+    first, second = caption.rstrip(" .!?"), other.rstrip(" .!?")
+    if second[1:2].islower():  # not an acronym or a name in capitals
+        second = second[:1].lower() + second[1:]
+    return f"{first} and {second}" + (" in the background" if share < 0.5 else "")
+
+
+def disturb(mels: Sequence[Tensor], floor_db: float, rng: Generator) -> list[Tensor]:
+    """The same disturbances on every log-mel (shape (1, T, M), equal frames and bands): level, a noise floor, a
+    low-pass, a masked band, masked stretches of time.
+
+    What recordings differ in: for models that learn from clean synthesised sounds.
+    """
+    num_frames, num_bands = mels[0].shape[1:]
+    gain_db = rng.uniform(-8, 3)
+    noise_db = rng.uniform(-60, -28) if rng.random() < 0.3 else -np.inf  # against the loudest bin
+    top = rng.integers(num_bands * 5 // 8, num_bands) if rng.random() < 0.3 else num_bands
+    band = (rng.integers(0, num_bands), rng.integers(1, 7)) if rng.random() < 0.3 else (0, 0)
+    stretches = [(rng.integers(0, num_frames), rng.integers(5, 50)) for _ in range(rng.integers(0, 3))]
+    out = []
+    for mel in mels:
+        x = mel + gain_db
+        if np.isfinite(noise_db):
+            x = torch.logaddexp(x * (np.log(10) / 10), (x.max() + noise_db) * (np.log(10) / 10)) * (10 / np.log(10))
+        x[:, :, top:] = floor_db
+        x[:, :, band[0] : band[0] + band[1]] = floor_db
+        for start, length in stretches:
+            x[:, start : start + length] = floor_db
+        out.append(x.clamp(min=floor_db))
+    return out

@@ -1,0 +1,233 @@
+"""Training AutoCap: examples in, the loss of their captions out (paper, sections 3.1, 4.1 and D.1).
+
+What is frozen gets no gradient, stays in eval mode (no drop-path, no moving statistics of batch norms), and ends with
+the bits that it began with.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autorecap.base.settings import check, setting
+from autorecap.dataset.reading.clips import Latent, UnreadableClipError
+from autorecap.dataset.reading.examples import Example, Examples
+from autorecap.models.audio import prepare_waveform
+from autorecap.models.autocap.model import AudioFeatures, AutoCap, Heard, caption_loss
+from autorecap.models.autocap.tokens import IGNORE
+from autorecap.training.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
+from autorecap.training.loop.trainer import Scored
+
+AUGMENT = 3  # purpose of random draws
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "encoders": ("htsat.", "clap."),
+    "bart": ("bart.",),
+    "embeddings": ("bart.model.shared.", "bart.model.encoder.embed", "bart.model.decoder.embed", "bart.lm_head."),
+}
+"""What can be frozen: how the names of its tensors begin. `embeddings`: words and positions of BART."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoCapTaskConfig:
+    """What is minimised, and what learns."""
+
+    frozen: tuple[str, ...] = setting(
+        ("encoders", "bart"),
+        "What does not learn: of encoders, bart, embeddings (BART's). Stage 1: encoders, bart. Stage 2: encoders, "
+        "embeddings.",
+        results=True,
+    )
+    label_smoothing: float = setting(0.1, "Of the caption's cross entropy; as released.", results=True)
+    spec_augment: SpecAugmentConfig = setting(SpecAugmentConfig, "masks on HTSAT's log-mel")
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.frozen) - set(PARTS))
+        check(not unknown, f"task.frozen names {', '.join(unknown)}: choose among {', '.join(PARTS)}")
+        check(0 <= self.label_smoothing < 1, f"task.label_smoothing is {self.label_smoothing}: 0 or more, below 1")
+
+
+class CaptionBatch(NamedTuple):
+    """Clips of one step. shape suffixes as in the model; X: frames and bands, see `draw_stripes`"""
+
+    names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    audio: Tensor | AudioFeatures | Heard
+    """Prepared waveforms (B, S), of which the device makes log-mels; or what comes of them, where that is known."""
+    stripes: Tensor | None  # (B, X), masked where true
+    metadata_ids: Tensor  # (B, T)
+    metadata_mask: Tensor  # (B, T)
+    labels: Tensor  # (B, L)
+
+
+class AutoCapLoss(nn.Module):
+    """The captioner; called with a batch, it gives the loss."""
+
+    def __init__(self, model: AutoCap, label_smoothing: float) -> None:
+        super().__init__()
+        self.model, self.label_smoothing = model, label_smoothing
+
+    def train(self, mode: bool = True) -> "AutoCapLoss":
+        """As usual, but what is frozen as a whole stays in eval mode: it must not move, nor be noisy."""
+        super().train(mode)
+        for module in (self.model.htsat, self.model.clap):
+            if not any(p.requires_grad for p in module.parameters()):
+                module.eval()
+        return self
+
+    def forward(self, batch: CaptionBatch) -> Scored:
+        """Mean loss over the tokens of the captions."""
+        assert not isinstance(batch.audio, Tensor)
+        heard = batch.audio if isinstance(batch.audio, Heard) else self.model.hear(batch.audio)
+        logits_BLV = self.model(heard, batch.metadata_ids, batch.metadata_mask, batch.labels)
+        loss = caption_loss(logits_BLV.float(), batch.labels, self.label_smoothing)
+        return Scored(loss, (batch.labels != IGNORE).sum(), {})
+
+
+class AutoCapTask:
+    """The task for the loop."""
+
+    def __init__(self, model: AutoCap, examples: Examples, config: AutoCapTaskConfig, seed: int = 0) -> None:
+        self.model, self.examples, self.config, self.seed = model, examples, config, seed
+        freeze(model, config.frozen)
+        self.module: nn.Module = AutoCapLoss(model, config.label_smoothing)
+
+    def batch(self, positions: range) -> CaptionBatch:
+        """The examples at these positions, on the CPU. Those that cannot be read are left out and named."""
+        return self.batch_of(self.examples, positions)
+
+    def batch_of(self, examples: Examples, positions: range) -> CaptionBatch:
+        """The same of another list of examples."""
+        read: list[tuple[int, Example, Tensor]] = []
+        unreadable = []
+        for position in positions:
+            try:
+                example = examples(position)
+                read.append((position, example, self._waveform(example)))
+            except UnreadableClipError as error:
+                unreadable.append(str(error))
+        if not read:
+            nothing = torch.zeros(0, 0)
+            return CaptionBatch((), tuple(unreadable), nothing, None, nothing, nothing, nothing)
+        used = [example for _, example, _ in read]
+        return self.collate(
+            names=tuple(example.name for example in used),
+            unreadable=tuple(unreadable),
+            audio=torch.stack([waveform_S for _, _, waveform_S in read]),
+            stripes=torch.stack([self._stripes(position) for position, _, _ in read]),
+            titles=[example.title for example in used],
+            video_captions=[example.video_caption for example in used],
+            captions=[example.caption for example in used],
+        )
+
+    def collate(
+        self,
+        *,
+        names: tuple[str, ...],
+        unreadable: tuple[str, ...],
+        audio: Tensor | AudioFeatures | Heard,
+        stripes: Tensor | None,
+        titles: Sequence[str],
+        video_captions: Sequence[str],
+        captions: Sequence[str],
+    ) -> CaptionBatch:
+        """The batch, with texts as tokens."""
+        tokenizer, config = self.model.tokenizer, self.model.config
+        ids_BT, mask_BT = tokenizer.metadata(titles, video_captions, config.max_metadata_tokens)
+        labels_BL = tokenizer.labels(captions, config.max_caption_tokens)
+        return CaptionBatch(names, unreadable, audio, stripes, ids_BT, mask_BT, labels_BL)
+
+    @torch.no_grad()
+    def to(self, batch: CaptionBatch, device: torch.device) -> CaptionBatch:
+        """The batch on a device, where waveforms become log-mels, and stripes are masked."""
+        ids_BT, mask_BT, labels_BL = (tensor.to(device) for tensor in batch[-3:])
+        audio = batch.audio
+        if isinstance(audio, Tensor):
+            audio = self.model.features(audio.to(device))
+        else:
+            audio = type(audio)(*(tensor.to(device) for tensor in audio))
+        if batch.stripes is not None and isinstance(audio, AudioFeatures):
+            norm: Any = self.model.htsat.encoder.swin.batch_norm
+            # What batch norm turns into zero, as the released code masks behind it.
+            fill_M = norm.running_mean - norm.bias * (norm.running_var + norm.eps).sqrt() / norm.weight
+            audio = audio._replace(htsat=mask_stripes(audio.htsat, batch.stripes.to(device), fill_M))
+        return CaptionBatch(batch.names, batch.unreadable, audio, None, ids_BT, mask_BT, labels_BL)
+
+    def _waveform(self, example: Example) -> Tensor:
+        """As the model takes it. shape (S,)  Raises UnreadableClipError."""
+        x_S = self._prepared(example)
+        if example.other is None:
+            return x_S
+        return mix_prepared(x_S, self._prepared(example.other), example.other_share)
+
+    def _prepared(self, example: Example) -> Tensor:
+        heard = example.load()
+        assert not isinstance(heard, Latent), "a captioner is given audio"
+        waveform, rate = heard
+        try:
+            return prepare_waveform(
+                waveform,
+                rate,
+                target_rate_hz=self.model.config.htsat.mel.sample_rate_hz,
+                num_samples=self.model.config.num_samples,
+            )
+        except ValueError as error:
+            raise UnreadableClipError(f"{example.name}: {error}") from error
+
+    def _stripes(self, position: int) -> Tensor:
+        mel = self.model.config.htsat.mel
+        rng = np.random.default_rng([self.seed, AUGMENT, position])
+        num_frames = self.model.config.num_samples // mel.hop + 1
+        return draw_stripes(self.config.spec_augment, num_frames, mel.num_mels, rng)
+
+
+def freeze(model: AutoCap, parts: Sequence[str]) -> None:
+    """Let everything learn but these of `PARTS`."""
+    prefixes = tuple(prefix for part in parts for prefix in PARTS[part])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(prefixes))
+
+
+@torch.no_grad()
+def validate(
+    task: AutoCapTask,
+    examples: Examples,
+    num_clips: int,
+    batch_size: int,
+    num_shown: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> dict[str, float]:
+    """The loss per token over the first `num_clips` examples; some captions are said beside what people wrote."""
+    was_training = task.module.training
+    task.module.eval()
+    weight = total = 0.0
+    shown = 0
+    try:
+        for first in range(0, num_clips, batch_size):
+            batch = task.batch_of(examples, range(first, min(first + batch_size, num_clips)))
+            for what in batch.unreadable:
+                say(f"validation: left out, as it cannot be read: {what}")
+            if not batch.names:
+                continue
+            on_device = task.to(batch._replace(stripes=None), device)
+            scored: Scored = task.module(on_device)
+            weight += float(scored.weight)
+            total += scored.loss.item() * float(scored.weight)
+            if shown < num_shown:
+                shown += _show(task.model, on_device, num_shown - shown, say)
+    finally:
+        task.module.train(was_training)
+    return {"validation_loss": total / weight} if weight else {}
+
+
+def _show(model: AutoCap, batch: Any, count: int, say: Callable[[str], None]) -> int:
+    heard = model.hear(AudioFeatures(*(mel[:count] for mel in batch.audio)))
+    written = model.generate(heard, batch.metadata_ids[:count], batch.metadata_mask[:count])
+    targets = batch.labels[:count].masked_fill(batch.labels[:count] == IGNORE, 1)
+    for name, target, row in zip(batch.names, targets.tolist(), written.tolist(), strict=False):
+        say(f"  {name}: {model.tokenizer.decode(row)!r}, written by people: {model.tokenizer.decode(target)!r}")
+    return len(targets)

@@ -1,0 +1,223 @@
+"""Training GenAu: clips in, the error of the predicted noise out (paper, sections 3.3, 4.2 and D.2).
+
+Clips come as audio, which the frozen VAE and text encoders make latents and vectors of on the device, or as latents
+that were encoded before (`autorecap.pipeline.latents.encode`). Each is as long as it is: padding is masked and counts
+for nothing.
+
+Shape suffixes: B batch, C channels, T latent frames, S samples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from autorecap.base.settings import MODEL, check, setting
+from autorecap.dataset.reading.clips import Latent
+from autorecap.dataset.reading.examples import Examples
+from autorecap.dataset.reading.random_draws import DROP, NOISE, POSTERIOR, TIMESTEP, generator
+from autorecap.models.genau.audio import SAMPLES_PER_LATENT, latent_mask
+from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.fit import Fit
+from autorecap.models.genau.config import FitConfig
+from autorecap.models.genau.flops import flops
+from autorecap.models.genau.model import GenAu
+from autorecap.models.genau.sampling.diffusion import pad_latents
+from autorecap.models.genau.text.conditioning import Condition, drop
+from autorecap.training.generator_inputs import log_mels, padded, read
+from autorecap.training.loop.task import Scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenAuTaskConfig:
+    """What is learned, from what, and what is listened to on the way."""
+
+    drop_condition_p: float = setting(0.1, "Share of clips that lose all their conditions, for guidance.", results=True)
+    dataset: str = setting("autocap", "The style of clips whose set has no name that the model knows.", results=True)
+    scale_clips: int = setting(
+        1_024, "Clips of audio that say how large latents are; latents: all say it.", results=True
+    )
+    checkpoint_activations: bool = setting(
+        False, "Compute blocks again in the backward pass: less memory, 4/3 the work."
+    )
+    t5: str = setting("", "FLAN-T5, a folder or hub id, where it is not in the model's own folder.", path=MODEL)
+    clap: str = setting("", "The text branch of CLAP, likewise.", path=MODEL)
+    prompts: tuple[str, ...] = setting((), "What samples are made of; none: the first captions of the data.")
+    sample_seconds: float = setting(10.0, "How long samples are.")
+    sample_steps: int = setting(100, "Steps of the sampler.")
+    guidance_scale: float = setting(4.0, "How much a prompt counts in samples.")
+
+    def __post_init__(self) -> None:
+        check(0 <= self.drop_condition_p <= 1, f"task.drop_condition_p is {self.drop_condition_p}: 0 to 1")
+        for name in ("scale_clips", "sample_steps"):
+            check(getattr(self, name) >= 1, f"task.{name} is {getattr(self, name)}: write 1 or more")
+        check(self.sample_seconds > 0, f"task.sample_seconds is {self.sample_seconds}: write seconds above 0")
+        check(self.guidance_scale >= 0, f"task.guidance_scale is {self.guidance_scale}: 0 or more")
+
+
+class ClipBatch(NamedTuple):
+    """Clips of one step."""
+
+    names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    captions: tuple[str, ...]
+    dataset_ids_B: Tensor
+    frames: tuple[int, ...]  # of each latent
+    sound: Tensor | tuple[Latent, ...]  # waveforms (B, S); or latents
+    posterior_noise: tuple[Tensor, ...]  # each (C, T_i)
+    noise: tuple[Tensor, ...]
+    timesteps_B: Tensor
+    dropped_B: Tensor
+
+
+class NoisyBatch(NamedTuple):
+    """The same on the device."""
+
+    names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    frames: tuple[int, ...]
+    x0_BCT: Tensor  # not scaled
+    noise_BCT: Tensor
+    mask_BT: Tensor | None  # on the CPU
+    timesteps_B: Tensor
+    condition: Condition
+
+
+class GenAuLoss(nn.Module):
+    """The backbone; called with a batch, it gives the loss."""
+
+    def __init__(self, model: GenAu) -> None:
+        super().__init__()
+        self.backbone, self.diffusion = model.backbone, model.diffusion
+        self.register_buffer("scale_factor", model.scale_factor)
+        self.scale_factor: Tensor
+        self.config = model.config.backbone
+
+    def forward(self, batch: NoisyBatch) -> Scored:
+        """Mean squared error over all values that are sound."""
+        x0_BCT = batch.x0_BCT * self.scale_factor
+        noisy_BCT = self.diffusion.q_sample(x0_BCT, batch.noise_BCT, batch.timesteps_B)
+        text, ids_B = batch.condition
+        predicted = self.backbone(noisy_BCT, batch.timesteps_B, text, ids_B, batch.mask_BT)
+        loss = self.diffusion.loss(predicted.eps, x0_BCT, batch.noise_BCT, batch.timesteps_B, batch.mask_BT)
+        return Scored(loss, sum(batch.frames), {}, self._flops(batch))
+
+    def _flops(self, batch: NoisyBatch) -> float:
+        if not isinstance(self.config, FitConfig):
+            return 0.0
+        words = batch.condition.text.words_BNW
+        num_words = 0 if words is None else words.shape[1]
+        return float(sum(flops(self.config, frames=n, num_words=num_words, backward=True) for n in batch.frames))
+
+
+class GenAuTask:
+    """The task for the loop."""
+
+    def __init__(self, model: GenAu, examples: Examples, config: GenAuTaskConfig, seed: int = 0) -> None:
+        self.model, self.examples, self.config, self.seed = model.requires_grad_(False).eval(), examples, config, seed
+        model.backbone.requires_grad_(True).train()
+        model.backbone.checkpoint_activations(config.checkpoint_activations)
+        if isinstance(model.backbone, Fit) and model.backbone.self_conditioning is not None:
+            model.backbone.self_conditioning.requires_grad_(False)  # training never passes what it works on
+        self.module: nn.Module = GenAuLoss(model)
+        blocks = list(model.backbone.blocks) if isinstance(model.backbone, Fit) else []
+        self.units: Sequence[nn.Module] = [*blocks, model.backbone]
+
+    def batch(self, positions: range) -> ClipBatch:
+        """The clips at these positions, on the CPU. Those that cannot be read are left out and named."""
+        return self.batch_of(self.examples, positions, self.seed)
+
+    def batch_of(self, examples: Examples, positions: Sequence[int], seed: int) -> ClipBatch:
+        """The same of another list of examples, and other random numbers."""
+        config = self.model.config
+        clips, unreadable = read(examples, positions, config.backbone.max_frames)
+        channels = config.backbone.channels
+
+        def noise(purpose: int) -> tuple[Tensor, ...]:
+            return tuple(
+                torch.randn(channels, clip.frames, generator=generator(seed, purpose, clip.position)) for clip in clips
+            )
+
+        timesteps = [self.model.diffusion.draw_timesteps(1, generator(seed, TIMESTEP, c.position)) for c in clips]
+        dropped = [
+            torch.rand(1, generator=generator(seed, DROP, c.position)) < self.config.drop_condition_p for c in clips
+        ]
+        ids = [self.dataset_id(clip.example.dataset) for clip in clips]
+        sounds = [clip.sound for clip in clips]
+        latents = tuple(sound for sound in sounds if isinstance(sound, Latent))
+        waves = [sound for sound in sounds if isinstance(sound, Tensor)]
+        return ClipBatch(
+            names=tuple(clip.example.name for clip in clips),
+            unreadable=unreadable,
+            captions=tuple(clip.example.caption for clip in clips),
+            dataset_ids_B=torch.tensor(ids, dtype=torch.int64),
+            frames=tuple(clip.frames for clip in clips),
+            sound=latents or padded(waves, max((len(wave) for wave in waves), default=0)),
+            posterior_noise=noise(POSTERIOR),
+            noise=noise(NOISE),
+            timesteps_B=torch.cat(timesteps) if timesteps else torch.zeros(0, dtype=torch.int64),
+            dropped_B=torch.cat(dropped) if dropped else torch.zeros(0, dtype=torch.bool),
+        )
+
+    def dataset_id(self, name: str) -> int:
+        """The style of a set; that of `config.dataset` for a name that the model does not know."""
+        known = name if name in self.model.config.datasets else self.config.dataset
+        return self.model.config.dataset_id(known)
+
+    @torch.no_grad()
+    def to(self, batch: ClipBatch, device: torch.device) -> NoisyBatch:
+        """The batch on a device, where sounds become latents and texts vectors."""
+        multiple = self.model.config.frames_multiple
+        mean_BCT, logvar_BCT = self.posterior(batch, device)
+        posterior_BCT = pad_latents(batch.posterior_noise, multiple)[0].to(device, non_blocking=True)
+        noise_BCT, mask_BT = pad_latents(batch.noise, multiple)
+        x0_BCT = mean_BCT + (0.5 * logvar_BCT).exp() * posterior_BCT
+        ids_B = batch.dataset_ids_B.to(device, non_blocking=True)
+        condition = Condition(self._text(batch, device), ids_B)
+        if bool(batch.dropped_B.any()):  # on the CPU: nobody waits
+            condition = drop(condition, self.model.unconditional(), batch.dropped_B)
+        return NoisyBatch(
+            names=batch.names,
+            unreadable=batch.unreadable,
+            frames=batch.frames,
+            x0_BCT=x0_BCT,
+            noise_BCT=noise_BCT.to(device, non_blocking=True),
+            mask_BT=mask_BT,
+            timesteps_B=batch.timesteps_B.to(device, non_blocking=True),
+            condition=condition,
+        )
+
+    def posterior(self, batch: ClipBatch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of the latents, padded as a backbone takes them. shape (B, C, T) each"""
+        multiple = self.model.config.frames_multiple
+        if not isinstance(batch.sound, Tensor):
+            parts = [[torch.from_numpy(x).float() for x in latent[:2]] for latent in batch.sound]
+            mean_BCT, logvar_BCT = (pad_latents([p[i] for p in parts], multiple)[0].to(device) for i in (0, 1))
+            return mean_BCT, logvar_BCT
+        lengths = [frames * SAMPLES_PER_LATENT for frames in batch.frames]
+        mel_BMT = log_mels(batch.sound.to(device), lengths)
+        mask_BN = latent_mask(batch.frames, max(batch.frames))
+        found = self.model.vae.encode(mel_BMT, mask_BN)
+        room = -max(batch.frames) % multiple
+        return nn.functional.pad(found.mean, (0, room)), nn.functional.pad(found.logvar, (0, room))
+
+    def _text(self, batch: ClipBatch, device: torch.device) -> Text:
+        stored = not isinstance(batch.sound, Tensor) and all(
+            latent.summary_W is not None or latent.words_ND is not None for latent in batch.sound
+        )
+        if not stored:
+            encoders = self.model.text
+            assert encoders is not None, "the recipe has seen to it"
+            return encoders.encode(batch.captions)
+        assert not isinstance(batch.sound, Tensor)
+        summaries = [torch.from_numpy(each.summary_W).float() for each in batch.sound if each.summary_W is not None]
+        words = [torch.from_numpy(each.words_ND).float() for each in batch.sound if each.words_ND is not None]
+        summary_BW = torch.stack(summaries).to(device, non_blocking=True) if summaries else None
+        if not words:
+            return Text(summary_BW)
+        counts = [len(each) for each in words]
+        mask_BN = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+        words_BND = nn.utils.rnn.pad_sequence(words, batch_first=True)
+        return Text(summary_BW, words_BND.to(device, non_blocking=True), mask_BN.to(device, non_blocking=True))

@@ -1,0 +1,111 @@
+"""What a run writes down: CSV and JSON always, TensorBoard where it is installed, a line for people."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autorecap.base.errors import ForeseenError
+
+
+class CsvLog:
+    """A row per call. On resume, rows that come after the checkpoint are dropped: they are written again."""
+
+    def __init__(self, path: Path, resumed_at: int = 0) -> None:
+        self.path = path
+        self._columns: list[str] = []
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            path.unlink()
+            for row in rows:
+                if row.get("step", "").isdecimal() and int(row["step"]) <= resumed_at:
+                    self(row)
+
+    def __call__(self, line: Mapping[str, Any]) -> None:
+        if not self.path.exists():
+            self._columns = list(line)
+            with self.path.open("w", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns).writeheader()
+        elif new := [name for name in line if name not in self._columns]:
+            # A number that the first rows did not have, as all of them were skipped steps: the header grows.
+            with self.path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            self._columns += new
+            with self.path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, self._columns, restval="")
+                writer.writeheader()
+                writer.writerows(rows)
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, self._columns, restval="").writerow(line)
+
+
+class JsonLog:
+    """A JSON object per line and call. On resume, lines that come after the checkpoint are dropped."""
+
+    def __init__(self, path: Path, resumed_at: int = 0) -> None:
+        self.path = path
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= resumed_at]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def __call__(self, line: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):  # cut off by a kill
+        return float("inf")
+
+
+def tensorboard(folder: Path, resumed_at: int = 0) -> Callable[[Mapping[str, float]], None]:
+    """Scalars for TensorBoard, or nothing at all where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return lambda line: None
+    writer = SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
+
+    def log(line: Mapping[str, float]) -> None:
+        for name, value in line.items():
+            if name not in ("step", "eta_s"):
+                writer.add_scalar(name, value, int(line["step"]))
+        writer.flush()
+
+    return log
+
+
+def wandb(
+    project: str, folder: Path, settings: Mapping[str, Any], resumed_at: int
+) -> Callable[[Mapping[str, Any]], None]:
+    """The same for Weights & Biases, where a resumed run goes on. Raises ForeseenError where its package is missing."""
+    try:
+        import wandb as package
+    except ImportError:
+        raise ForeseenError(
+            "run.wandb is set, but wandb is not installed: pip install wandb, or leave it out"
+        ) from None
+    kept = folder / "wandb.txt"
+    known = kept.read_text() if resumed_at and kept.exists() else None
+    run = package.init(
+        project=project, dir=str(folder), name=folder.name, config=dict(settings), id=known, resume="allow"
+    )
+    kept.write_text(run.id)
+
+    def log(line: Mapping[str, Any]) -> None:
+        run.log({name: value for name, value in line.items() if name != "step"}, step=int(line["step"]))
+
+    return log
+
+
+def for_people(line: Mapping[str, float]) -> str:
+    """The line as text: step, numbers, and when the run will be done."""
+    eta_s = round(line["eta_s"])
+    hours, minutes, seconds = eta_s // 3_600, eta_s // 60 % 60, eta_s % 60
+    numbers = "  ".join(f"{name} {value:.3g}" for name, value in line.items() if name not in ("step", "eta_s"))
+    return f"step {int(line['step']):>6}  {numbers}  ready in {hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,140 @@
+"""Training the 1D-VAE: log-mels in, reconstructions out, and a discriminator that tells them apart after a while.
+
+The schedule is the released VAE's (section 3.3; `autorecap.models.genau.vae.loss`): the discriminator steps first, then
+the VAE, whose reconstruction is the same for both. Clips are as long as the longest, silence behind their ends, as released.
+
+Shape suffixes: B batch, S samples, C channels, N latent frames.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from autorecap.base.settings import FILE, check, setting
+from autorecap.dataset.reading.examples import Examples
+from autorecap.dataset.reading.random_draws import POSTERIOR, generator
+from autorecap.models.genau.audio import SAMPLES_PER_LATENT, latent_frames, log_mel
+from autorecap.models.genau.vae.loss import PERCEPTUAL, VAELoss, VAELossConfig
+from autorecap.models.genau.vae.model import VAE
+from autorecap.models.genau.vae.perceptual import Lpips
+from autorecap.training.generator_inputs import padded, read
+from autorecap.training.loop.task import Player, Scored
+
+DISCRIMINATOR, VAE_PLAYER = "discriminator", "vae"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETaskConfig:
+    """What is minimised. The defaults are the released VAE's, but for a perceptual term that needs no weights."""
+
+    seconds: float = setting(
+        10.24, "Length of clips: longer ones are cut to a part, shorter ones end in silence.", results=True
+    )
+    perceptual: str = setting(
+        "multiscale", "multiscale, none, or lpips, as released, which needs trained weights.", results=True
+    )
+    lpips: tuple[str, ...] = setting(
+        (),
+        "Files with the weights of lpips: an official VAE checkpoint, or torchvision's VGG-16 and the weights per "
+        "channel of the lpips package.",
+        path=FILE,
+    )
+    perceptual_weight: float = setting(1.0, "Added to the L1 of every value.", results=True)
+    kl_weight: float = setting(1_000.0, "Of the KL per latent value.", results=True)
+    disc_weight: float = setting(0.5, "Of the discriminator's say.", results=True)
+    disc_start: int = setting(
+        10_000, "Steps without a discriminator. Official: 20,001, which count each batch twice.", results=True
+    )
+    disc_width: int = setting(64, "Of the discriminator's first layer.", results=True)
+    disc_layers: int = setting(3, "How often it halves the image.", results=True)
+
+    def __post_init__(self) -> None:
+        known = ", ".join(PERCEPTUAL)
+        check(self.perceptual in PERCEPTUAL, f"task.perceptual is {self.perceptual!r}: write one of {known}")
+        check(
+            bool(self.lpips) == (self.perceptual == "lpips"),
+            f"task.perceptual is {self.perceptual!r} and task.lpips names {len(self.lpips)} files: lpips needs the "
+            "files with its weights, and nothing else does",
+        )
+        check(self.seconds > 0, f"task.seconds is {self.seconds}: write seconds above 0")
+        for name in ("perceptual_weight", "kl_weight", "disc_weight", "disc_start"):
+            check(getattr(self, name) >= 0, f"task.{name} is {getattr(self, name)}: write 0 or more")
+
+    @property
+    def loss(self) -> VAELossConfig:
+        return VAELossConfig(
+            perceptual=self.perceptual,
+            perceptual_weight=self.perceptual_weight,
+            kl_weight=self.kl_weight,
+            disc_weight=self.disc_weight,
+            disc_start=self.disc_start,
+            disc_width=self.disc_width,
+            disc_layers=self.disc_layers,
+        )
+
+
+class SoundBatch(NamedTuple):
+    """Clips of one step."""
+
+    names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    x_BS: Tensor
+    noise_BCN: Tensor  # of the posterior's sample
+
+
+class VAELosses(nn.Module):
+    """The VAE and its discriminator; called with a batch and whose turn it is, they give the loss of that one."""
+
+    def __init__(self, vae: VAE, config: VAELossConfig, lpips: Lpips | None = None) -> None:
+        super().__init__()
+        self.vae, self.loss = vae, VAELoss(config, lpips)
+
+    def forward(self, batch: SoundBatch, player: str, step: int) -> Scored:
+        mel_BMT = log_mel(batch.x_BS)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and player == VAE_PLAYER):
+            posterior = self.vae.encode(mel_BMT)
+            made_BMT = self.vae.decode(posterior.mean + posterior.std * batch.noise_BCN).float()
+        if player == DISCRIMINATOR:
+            loss, numbers = self.loss.discriminator_loss(mel_BMT, made_BMT, step)
+        else:
+            last = self.vae.decoder.conv_out.weight
+            loss, numbers = self.loss(mel_BMT, made_BMT, posterior, last, step)
+        named = {name: value for name, value in numbers.items() if name not in ("loss", "disc_loss")}
+        return Scored(loss, len(batch.names), named)
+
+
+class VAETask:
+    """The task for the loop. `lpips`: with trained weights, where the config asks for it."""
+
+    def __init__(
+        self, vae: VAE, examples: Examples, config: VAETaskConfig, seed: int = 0, lpips: Lpips | None = None
+    ) -> None:
+        self.vae, self.examples, self.config, self.seed = vae.requires_grad_(True), examples, config, seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # of a discriminator that is new
+            losses = VAELosses(vae, config.loss, lpips)
+        self.module: nn.Module = losses
+        discriminator = Player(DISCRIMINATOR, losses.loss.discriminator, config.disc_start)
+        self.players: Sequence[Player] = (discriminator, Player(VAE_PLAYER, vae))
+
+    def batch(self, positions: range) -> SoundBatch:
+        """The clips at these positions, on the CPU. Those that cannot be read are left out and named."""
+        return self.batch_of(self.examples, positions, self.seed)
+
+    def batch_of(self, examples: Examples, positions: Sequence[int], seed: int) -> SoundBatch:
+        """The same of another list of examples, and other random numbers."""
+        frames = latent_frames(self.config.seconds)
+        clips, unreadable = read(examples, positions, frames)
+        x_BS = padded([clip.sound for clip in clips if isinstance(clip.sound, Tensor)], frames * SAMPLES_PER_LATENT)
+        channels = self.vae.config.channels
+        noise = [torch.randn(channels, frames, generator=generator(seed, POSTERIOR, c.position)) for c in clips]
+        noise_BCN = torch.stack(noise) if noise else torch.zeros(0, channels, frames)
+        return SoundBatch(tuple(clip.example.name for clip in clips), unreadable, x_BS, noise_BCN)
+
+    def to(self, batch: SoundBatch, device: torch.device) -> SoundBatch:
+        """The batch on a device."""
+        x_BS, noise_BCN = (x.to(device, non_blocking=True) for x in batch[2:])
+        return batch._replace(x_BS=x_BS, noise_BCN=noise_BCN)
