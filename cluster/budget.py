@@ -48,8 +48,7 @@ class _Keeper:
 
 
 class SharedBudget:
-    """A `Budget` (`autorecap.stages.youtube.budget`) that asks the actor. It can be sent to workers, and lives as long as
-    the driver."""
+    """A `Budget` that asks the actor. It can be sent to workers, and lives as long as the driver."""
 
     def __init__(self, config: BudgetConfig, egresses: Sequence[str]) -> None:
         keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)

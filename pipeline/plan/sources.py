@@ -1,5 +1,4 @@
-"""What a build can be planned from. Each source (`autorecap.pipeline.plan.plan.Source`) compares itself with the plan in
-its own way."""
+"""What a build can be planned from. Each `Source` compares what it holds with the plan in its own way."""
 
 import json
 import re

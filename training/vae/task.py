@@ -1,7 +1,8 @@
 """Training the 1D-VAE: log-mels in, reconstructions out, and a discriminator that tells them apart after a while.
 
 The schedule is the released VAE's (section 3.3; `autorecap.models.genau.vae.loss`): the discriminator steps first, then
-the VAE, whose reconstruction is the same for both. Clips are as long as the longest, silence behind their ends, as released.
+the VAE, whose reconstruction is the same for both. Clips are as long as the longest, silence behind their ends, as
+released.
 
 Shape suffixes: B batch, S samples, C channels, N latent frames.
 """
