@@ -81,8 +81,6 @@ def generate(
       autorecap generate "a train passes" --model genau-l --candidates 3 --clap models/autocap/demo_weights
     """
     with answered():
-        from autorecap.models.genau.sampling.generation import stream
-
         texts = [text for text in _prompts(prompts or [], file) for _ in range(num)]
         names = _names(texts)
         _check_place(out, names, force)
@@ -104,7 +102,7 @@ def generate(
         settings |= {"dataset": planned.config.dataset}  # where none was named, that of the model
         about = {"seconds": seconds, "model": model, **settings, "clap": clap, "precision": precision}
         with progress(f"{len(texts)} sounds") as shown:
-            _save(stream(loaded, planned, shown), planned, names, out, about, force=force, as_json=as_json)
+            _save(loaded.stream(planned, shown), planned, names, out, about, force=force, as_json=as_json)
 
 
 def _save(

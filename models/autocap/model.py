@@ -248,16 +248,36 @@ class AutoCap(nn.Module):
         Raises ValueError, naming the index, for a clip that is empty, shorter than 0.1 s, longer than the
         window, or has NaN or infinity in it.
         """
-        texts, clap_BP = captioning.caption(
-            self,
-            waveforms,
-            sample_rate_hz,
-            titles,
-            video_captions,
-            num_beams=num_beams,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-        )
+        captioning.check_options(self.config.bart, num_beams, max_new_tokens, batch_size)
+        titles = captioning.one_text_each(titles, len(waveforms), "titles")
+        video_captions = captioning.one_text_each(video_captions, len(waveforms), "video captions")
+        clips = captioning.long_enough(waveforms, sample_rate_hz, self.config.window_s)
+        prompts = [
+            self.tokenizer.metadata_ids(title, seen, self.config.max_metadata_tokens)
+            for title, seen in zip(titles, video_captions, strict=True)
+        ]
+        texts = [""] * len(clips)
+        clap_BP = torch.zeros(len(clips), self.config.clap_width)
+
+        def caption_some(chosen: Sequence[int]) -> None:
+            x_BS = self._prepare([clips[i] for i in chosen], sample_rate_hz, numbers=chosen)
+            ids_BT, mask_BT = (x.to(self.device) for x in self.tokenizer.padded([prompts[i] for i in chosen]))
+            heard = self.hear(self.features(x_BS))
+            out_BL = self.generate(heard, ids_BT, mask_BT, num_beams=num_beams, max_new_tokens=max_new_tokens)
+            clap_BP[torch.tensor(chosen)] = heard.clap.float().cpu()
+            for i, row in zip(chosen, out_BL.tolist(), strict=True):
+                texts[i] = self.tokenizer.decode(row)
+
+        # Audio always fills the window, so it is the prompts whose lengths differ. Padding is what a batch wastes.
+        order = sorted(range(len(clips)), key=lambda i: len(prompts[i]))
+        default = captioning.GPU_BATCH if self.device.type == "cuda" else captioning.CPU_BATCH
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                captioning.in_batches(order, batch_size or default, caption_some)
+        finally:
+            self.train(was_training)
         return (texts, clap_BP) if return_clap else texts
 
     # --- files

@@ -7,7 +7,7 @@ Shape suffixes: B batch, C channels of the latent, T latent frames, S samples.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -27,8 +27,9 @@ from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.backbones.unet import UNet
 from autorecap.models.genau.config import FitConfig
 from autorecap.models.genau.recipe import SIZES, GenAuConfig
+from autorecap.models.genau.sampling import generation
 from autorecap.models.genau.sampling.diffusion import Diffusion
-from autorecap.models.genau.sampling.generation import GenerateConfig, Progress, Scorer, plan, stream
+from autorecap.models.genau.sampling.generation import GenerateConfig, Plan, Progress, Scorer, Sound, plan
 from autorecap.models.genau.text.conditioning import Condition, TextEncoders
 from autorecap.models.genau.text.t5 import T5Text
 from autorecap.models.genau.vae.model import VAE
@@ -172,7 +173,22 @@ class GenAu(nn.Module):
         planned = plan(self.config, prompts, seconds, config, scorer)
         for i, cut in self._text_encoders().overlong(planned.texts):
             warnings.warn(f"prompt {i} is not read to its end: {cut}", stacklevel=2)
-        return list(stream(self, planned, progress))
+        return list(self.stream(planned, progress))
+
+    def stream(self, planned: Plan, progress: Progress | None = None) -> Iterator[Tensor]:
+        """Yields the waveforms of a plan, one for each prompt, as they get ready."""
+        config = planned.config
+
+        def make(sounds: Sequence[Sound], step: Callable[[], None]) -> list[Tensor]:
+            with generation.evaluating(self), torch.inference_mode():
+                condition = self.condition([sound.take.prompt for sound in sounds], [config.dataset] * len(sounds))
+                latents_BCT = generation.sample_latents(
+                    self.backbone, self.diffusion, condition, self.unconditional(), sounds, config, step
+                )
+                pairs = zip(latents_BCT, sounds, strict=True)
+                return [generation.finish(latent_CT, self.decode, sound, config) for latent_CT, sound in pairs]
+
+        return generation.stream(planned, make, progress)
 
     # --- files
 

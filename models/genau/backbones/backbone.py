@@ -45,8 +45,10 @@ class Prediction(NamedTuple):
 class Backbone(nn.Module, ABC):
     """A network that predicts the noise in a latent."""
 
+    channels: int  # of the latent
     max_frames: int
     frames_multiple: int
+    takes_latents: bool = False  # `previous_latents` may be given
 
     @abstractmethod
     def forward(
@@ -83,11 +85,11 @@ class Backbone(nn.Module, ABC):
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
 
-    def check_frames(self, x_BCT: Tensor, channels: int) -> None:
+    def check_frames(self, x_BCT: Tensor) -> None:
         """Raises ValueError where the latent has another shape than the backbone takes."""
         frames = x_BCT.shape[-1]
-        if x_BCT.ndim != 3 or x_BCT.shape[1] != channels:
-            raise ValueError(f"latent: shape is {tuple(x_BCT.shape)}, expected (batch, {channels}, frames)")
+        if x_BCT.ndim != 3 or x_BCT.shape[1] != self.channels:
+            raise ValueError(f"latent: shape is {tuple(x_BCT.shape)}, expected (batch, {self.channels}, frames)")
         if not 0 < frames <= self.max_frames or frames % self.frames_multiple:
             raise ValueError(
                 f"latent: {frames} frames, expected a multiple of {self.frames_multiple} up to {self.max_frames}: "

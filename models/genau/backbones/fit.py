@@ -81,7 +81,8 @@ class Fit(Backbone):
     def __init__(self, config: FitConfig) -> None:
         super().__init__()
         self.config = config
-        self.max_frames, self.frames_multiple = config.max_frames, config.group_frames
+        self.channels, self.max_frames, self.frames_multiple = config.channels, config.max_frames, config.group_frames
+        self.takes_latents = config.self_conditioning
         patch, latent = config.patch_width, config.latent_width
         self.context = ContextTokens(config.context, time_hidden=4 * patch)
         self.patch_in = nn.Linear(config.channels * config.patch_size, patch)
@@ -114,7 +115,7 @@ class Fit(Backbone):
     ) -> Prediction:
         """The noise in a latent. shape (B, C, T) -> (B, C, T); see `Backbone.forward`."""
         config = self.config
-        self.check_frames(x_BCT, config.channels)
+        self.check_frames(x_BCT)
         mask_BT = None if mask_BT is None else self.check_mask(x_BCT, mask_BT)
         padding_B1T = None if mask_BT is None else ~mask_BT.to(x_BCT.device, non_blocking=True)[:, None]
         groups = group(x_BCT, mask_BT, config)

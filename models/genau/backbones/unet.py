@@ -91,7 +91,8 @@ class UNet(Backbone):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.max_frames, self.frames_multiple = config.max_frames, config.frames_multiple
+        self.channels, self.max_frames = config.channels, config.max_frames
+        self.frames_multiple = config.frames_multiple
         widths, layers = config.widths, config.residual_layers
         self.context = ContextTokens(config.context, time_hidden=4 * widths[0])
         self.conv_in = Conv(config.channels, widths[0], 3, padding=1)
@@ -128,7 +129,7 @@ class UNet(Backbone):
         previous_latents: Tensor | None = None,
     ) -> Prediction:
         """The noise in a latent. shape (B, C, T) -> (B, C, T); see `Backbone.forward`."""
-        self.check_frames(x_BCT, self.config.channels)
+        self.check_frames(x_BCT)
         if previous_latents is not None:
             raise ValueError("previous_latents: a U-Net has no latents: pass None")
         masks = self._masks(x_BCT, mask_BT)

@@ -1,4 +1,6 @@
-"""How prompts become sounds: the sounds to be made, in batches, through sampler and decoder.
+"""How prompts become sounds: a plan of the sounds to be made, which go in batches through sampler and decoder.
+
+`GenAu.generate` calls what is here with its own modules.
 
 Shape suffixes: B batch, C channels of the latent, T latent frames, S samples.
 """
@@ -10,19 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from numbers import Real
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from autorecap.models.genau.audio import MEL, OUTPUT_PEAK, latent_frames, latent_mask, scale_to_peak
-from autorecap.models.genau.config import FitConfig
+from autorecap.models.genau.backbones.backbone import Backbone
 from autorecap.models.genau.recipe import GenAuConfig
+from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.sampling.guidance import Guided, Noise, Take, check_scale
 from autorecap.models.genau.sampling.samplers import DDIM, check_sampler, sample
-
-if TYPE_CHECKING:
-    from autorecap.models.genau.model import GenAu
+from autorecap.models.genau.text.conditioning import Condition
 
 Scorer = Callable[[Sequence[Tensor], Sequence[str]], list[float]]
 """How well each of several waveforms at 16 kHz fits its text: `autorecap.models.genau.sampling.ranking.ClapScorer`."""
@@ -55,7 +56,7 @@ class GenerateConfig:
             raise ValueError(f"peak is {self.peak}: write a share of full scale above 0 and up to 1, or None")
 
 
-class _Sound(NamedTuple):
+class Sound(NamedTuple):
     """One of the sounds to be made."""
 
     prompt: int  # its index
@@ -64,11 +65,15 @@ class _Sound(NamedTuple):
     num_frames: int  # of its latent that are sound
 
 
+Make = Callable[[Sequence[Sound], Callable[[], None]], Sequence[Tensor]]
+"""Makes the waveforms of a batch of sounds, and calls its second argument after each step of the sampler."""
+
+
 class Plan(NamedTuple):
     """What a call of `generate` will make."""
 
     texts: list[str]
-    sounds: list[_Sound]  # every candidate of every prompt, in this order
+    sounds: list[Sound]  # every candidate of every prompt, in this order
     config: GenerateConfig
     scorer: Scorer | None
 
@@ -96,18 +101,6 @@ def plan(
     return Plan(texts, _sounds(model, texts, _each(seconds, len(texts)), config), config, scorer)
 
 
-def stream(model: "GenAu", planned: Plan, progress: Progress | None = None) -> Iterator[Tensor]:
-    """`GenAu.generate`, one waveform after the other as they get ready."""
-    waveforms = _waveforms(model, planned.sounds, planned.config, progress)
-    for text in planned.texts:
-        candidates = list(islice(waveforms, planned.config.num_candidates))
-        if planned.scorer is None or len(candidates) == 1:
-            yield candidates[0]
-        else:
-            scores = planned.scorer(candidates, [text] * len(candidates))
-            yield candidates[scores.index(max(scores))]
-
-
 def _each(seconds: float | Sequence[float], number: int) -> list[float]:
     if isinstance(seconds, int | float | Real):  # `Real`: numpy's numbers, too
         return [float(seconds)] * number
@@ -116,7 +109,7 @@ def _each(seconds: float | Sequence[float], number: int) -> list[float]:
     return [float(value) for value in seconds]
 
 
-def _sounds(model: GenAuConfig, texts: list[str], seconds: list[float], config: GenerateConfig) -> list[_Sound]:
+def _sounds(model: GenAuConfig, texts: list[str], seconds: list[float], config: GenerateConfig) -> list[Sound]:
     seen: Counter[str] = Counter()
     sounds = []
     multiple = 1 if model.exact_durations else model.frames_multiple
@@ -134,33 +127,44 @@ def _sounds(model: GenAuConfig, texts: list[str], seconds: list[float], config: 
         for _ in range(config.num_candidates):
             take = Take(text, config.seed, seen[text])
             seen[text] += 1
-            sounds.append(_Sound(i, take, num_samples, frames))
+            sounds.append(Sound(i, take, num_samples, frames))
     return sounds
 
 
-def _waveforms(
-    model: "GenAu", sounds: list[_Sound], config: GenerateConfig, progress: Progress | None
-) -> Iterator[Tensor]:
-    """Every sound, in order, batch by batch."""
-    batches = [sounds[i : i + config.batch_size] for i in range(0, len(sounds), config.batch_size)]
-    total = len(batches) * config.num_steps
+def stream(planned: Plan, make: Make, progress: Progress | None = None) -> Iterator[Tensor]:
+    """Yields the planned waveforms, one for each prompt, as they get ready; of several candidates the best."""
+    waveforms = _waveforms(planned, make, progress)
+    for text in planned.texts:
+        candidates = list(islice(waveforms, planned.config.num_candidates))
+        if planned.scorer is None or len(candidates) == 1:
+            yield candidates[0]
+        else:
+            scores = planned.scorer(candidates, [text] * len(candidates))
+            yield candidates[scores.index(max(scores))]
+
+
+def _waveforms(planned: Plan, make: Make, progress: Progress | None) -> Iterator[Tensor]:
+    """Yields every sound, in order, batch by batch."""
+    size, num_steps = planned.config.batch_size, planned.config.num_steps
+    batches = [planned.sounds[i : i + size] for i in range(0, len(planned.sounds), size)]
+    total = len(batches) * num_steps
     for number, batch in enumerate(batches):
-        steps = count(number * config.num_steps + 1)
+        steps = count(number * num_steps + 1)
 
         def step(steps: Iterator[int] = steps) -> None:
             done = next(steps)
             if progress is not None:
                 progress(done, total)
 
-        with _evaluating(model), torch.inference_mode():
-            latents_BCT = _latents(model, batch, config, step)
-            waveforms = [_waveform(model, latents_BCT[i], sound, config) for i, sound in enumerate(batch)]
-        yield from (x_S.clone() for x_S in waveforms)  # out of inference mode: may be changed, and trained on
+        yield from (x_S.clone() for x_S in make(batch, step))  # out of inference mode: may be changed, and trained on
+
+
+# --- one batch
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Everything in eval mode, and then each part as it was: a trainer may have the backbone alone in training."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Puts everything in eval mode, and then each part as it was: a trainer may have the backbone alone in training."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -170,37 +174,51 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _latents(model: "GenAu", batch: list[_Sound], config: GenerateConfig, step: Callable[[], None]) -> Tensor:
-    """What the backbone makes of noise. shape (B, C, T), zeros behind each sound's end"""
-    frames = [sound.num_frames for sound in batch]
-    multiple = model.backbone.frames_multiple
+def sample_latents(
+    backbone: Backbone,
+    diffusion: Diffusion,
+    condition: Condition,
+    unconditional: Condition,
+    sounds: Sequence[Sound],
+    config: GenerateConfig,
+    step: Callable[[], None],
+) -> Tensor:
+    """The latents that the backbone makes of noise. shape (B, C, T), zeros behind each sound's end
+
+    `condition`: of each sound. `unconditional`: a batch of one. `step` is called after each step of the sampler.
+    """
+    frames = [sound.num_frames for sound in sounds]
+    multiple = backbone.frames_multiple
     length = math.ceil(max(frames) / multiple) * multiple
     guided = Guided(
-        model.backbone,
-        model.condition([sound.take.prompt for sound in batch], [config.dataset] * len(batch)),
-        model.unconditional(),
+        backbone,
+        condition,
+        unconditional,
         config.guidance_scale,
         mask_BT=None if min(frames) == length else latent_mask(frames, length),
-        remember=isinstance(model.config.backbone, FitConfig) and model.config.backbone.self_conditioning,
+        remember=backbone.takes_latents,
     )
-    noise = Noise([sound.take for sound in batch], frames, model.config.vae.channels, length)
+    noise = Noise([sound.take for sound in sounds], frames, backbone.channels, length)
+    device = condition.dataset_ids_B.device
 
     def denoise(x_BCT: Tensor, timesteps_B: Tensor) -> Tensor:
         output_BCT = guided(x_BCT, timesteps_B)
         step()
         return output_BCT
 
-    x_BCT = noise.draw(model.device)
-    options = {"eta": config.eta, "draw": lambda: noise.draw(model.device)} if config.sampler == DDIM else {}
-    return sample(config.sampler, denoise, x_BCT, model.diffusion, config.num_steps, **options)
+    options = {"eta": config.eta, "draw": lambda: noise.draw(device)} if config.sampler == DDIM else {}
+    return sample(config.sampler, denoise, noise.draw(device), diffusion, config.num_steps, **options)
 
 
-def _waveform(model: "GenAu", latent_CT: Tensor, sound: _Sound, config: GenerateConfig) -> Tensor:
-    """One sound, decoded, cut and scaled. fp32 on the CPU, shape (S,)"""
+def finish(latent_CT: Tensor, decode: Callable[[Tensor], Tensor], sound: Sound, config: GenerateConfig) -> Tensor:
+    """The waveform of one sound: decoded, cut and scaled. fp32 on the CPU, shape (S,)
+
+    `decode`: makes a waveform of a latent. Raises ValueError that names the prompt where there is NaN in either.
+    """
     try:
         if not bool(torch.isfinite(latent_CT).all()):
             raise ValueError("the latent holds NaN or infinity")
-        x_S = model.decode(latent_CT[:, : sound.num_frames])[: sound.num_samples].float().cpu()
+        x_S = decode(latent_CT[:, : sound.num_frames])[: sound.num_samples].float().cpu()
     except ValueError as error:
         raise ValueError(
             f"prompt {sound.prompt}: {error}. Try fp32, another sampler or more steps, or a smaller guidance_scale"
