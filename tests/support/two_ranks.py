@@ -1,4 +1,4 @@
-"""Started by torchrun: trains the numbers of test_training_loop on two processes, and saves what came out."""
+"""Started by torchrun: trains the numbers of test_trainer on two processes, and saves what came out."""
 
 import sys
 from pathlib import Path

@@ -268,7 +268,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(data: str, tmp_path: Path) ->
 _CHILD = """
 import sys, time
 from autorecap.training.autocap.recipe import train_autocap
-from tests.test_training_autocap import settings
+from tests.training.autocap.test_recipe import settings
 
 def say(text):
     print(text, flush=True)

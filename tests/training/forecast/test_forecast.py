@@ -161,7 +161,7 @@ def test_a_plan_s_peak_is_that_of_a_real_run_on_a_cpu() -> None:
 _CHILD = """
 import sys, torch
 from autorecap.training.loop.lamb import Lamb
-from tests.test_training_plan import step_of
+from tests.training.forecast.test_forecast import step_of
 
 torch.set_num_threads(1)
 model, loss = step_of("demo", int(sys.argv[1]))
