@@ -33,7 +33,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
 from autorecap.models.autocap.model import Heard, dtype_for
 from autorecap.models.autocap.search import beam_search
-from autorecap.models.autocap.tokens import BOS, EOS, PAD
+from autorecap.models.bpe import BOS, EOS, PAD
 from autorecap.models.swin import SwinConfig
 
 NUM_TOKENS, NUM_BEAMS, BATCH, SECONDS = 20, 2, 16, 10

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from autorecap.dataset.reading.order import sample_at
 from autorecap.demo import scenes
 from autorecap.demo.heard_task import HeardScenes
-from autorecap.models.autocap import CaptionTokenizer
+from autorecap.models.bpe import BpeTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.training.loop.trainer import Scored
 
@@ -81,6 +81,6 @@ class PairTask:
         return PairBatch(batch.names, batch.unreadable, *tensors)
 
 
-def new_text_tower(tokenizer: CaptionTokenizer) -> ClapText:
+def new_text_tower(tokenizer: BpeTokenizer) -> ClapText:
     """A tower that knows nothing yet."""
     return ClapText(TEXT_SIZES["demo"], tokenizer)

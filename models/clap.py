@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +18,15 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import ClapTextConfig, ClapTextModelWithProjection
 
 from autorecap.models import files
+from autorecap.models.bpe import BOS, EOS, PAD, BpeTokenizer
 from autorecap.models.config import check_heads, check_positive, check_share, from_dict
 from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
 from autorecap.models.swin import SwinConfig, SwinEncoder
-
-if TYPE_CHECKING:  # models.autocap imports this file
-    from autorecap.models.autocap.tokens import CaptionTokenizer
 
 TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 TEXT_FOLDER = "clap_text"
 """In a captioner's folder: the text branch of the CLAP that it listens with."""
-BOS, PAD, EOS = 0, 1, 2  # RoBERTa's ids, which are BART's
 
 
 class ClapAudio(nn.Module):
@@ -98,7 +95,7 @@ TEXT_SIZES: dict[str, ClapTextSize] = {
 class ClapText(nn.Module):
     """RoBERTa, pooled, projected, of unit length. `embed` takes texts, `forward` tokens."""
 
-    def __init__(self, config: ClapTextSize, tokenizer: "CaptionTokenizer") -> None:
+    def __init__(self, config: ClapTextSize, tokenizer: BpeTokenizer) -> None:
         super().__init__()
         if tokenizer.vocab > config.vocab:
             raise ValueError(f"the tokenizer has {tokenizer.vocab} tokens, but config.vocab is {config.vocab}")
@@ -167,10 +164,8 @@ class ClapText(nn.Module):
 
     @classmethod
     def _new(cls, folder: Path) -> "ClapText":
-        from autorecap.models.autocap.pretrained import read_tokenizer
-
         try:
-            return cls(read_text_config(folder / CONFIG), read_tokenizer(folder / TOKENIZER))
+            return cls(read_text_config(folder / CONFIG), BpeTokenizer.load(folder / TOKENIZER))
         except ValueError as error:
             raise ModelFilesError(f"{folder}: {error}") from error
 

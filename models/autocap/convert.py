@@ -17,7 +17,8 @@ from autorecap.models.autocap import pretrained
 from autorecap.models.autocap.config import AutoCapConfig
 from autorecap.models.autocap.model import AutoCap
 from autorecap.models.autocap.official import clap_text_from_official, from_official, official_config, why_unused
-from autorecap.models.autocap.tokens import SPECIAL_TOKENS, CaptionTokenizer
+from autorecap.models.autocap.tokens import CaptionTokenizer
+from autorecap.models.bpe import SPECIAL_TOKENS, BpeTokenizer
 from autorecap.models.checkpoint import read_checkpoint
 from autorecap.models.clap import TEXT_FOLDER, ClapText, ClapTextSize
 from autorecap.models.files import ModelFilesError
@@ -94,7 +95,7 @@ def _by_reason(names: list[str]) -> dict[str, list[str]]:
 
 
 def clap_text(
-    tensors: Mapping[str, Tensor], tokenizer: CaptionTokenizer, max_tokens: int = ClapTextSize.max_tokens
+    tensors: Mapping[str, Tensor], tokenizer: BpeTokenizer, max_tokens: int = ClapTextSize.max_tokens
 ) -> ClapText | None:
     """The text branch in an official checkpoint, of AutoCap or CLAP; None where there is none.
 
@@ -137,11 +138,11 @@ def read_bart_tokenizer(source: str | Path) -> CaptionTokenizer:
     """BART's tokenizer from a tokenizer.json, a folder, or the hub. Raises ModelFilesError that says how to give it."""
     path = Path(source)
     if path.is_file():
-        return pretrained.read_tokenizer(path)
+        return CaptionTokenizer.load(path)
     try:
         if path.is_dir() and not (path / pretrained.TOKENIZER).is_file():
             return _from_bpe_files(path)
-        return pretrained.read_tokenizer(files.find(source, [pretrained.TOKENIZER]) / pretrained.TOKENIZER)
+        return CaptionTokenizer.load(files.find(source, [pretrained.TOKENIZER]) / pretrained.TOKENIZER)
     except ModelFilesError as error:
         raise ModelFilesError(
             f"{error}. The checkpoint holds no tokenizer: with --tokenizer name a tokenizer.json of {BART}, or a "

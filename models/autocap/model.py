@@ -26,7 +26,8 @@ from autorecap.models.autocap.config import AutoCapConfig, BartSize
 from autorecap.models.autocap.htsat import Htsat
 from autorecap.models.autocap.qformer import QFormer
 from autorecap.models.autocap.search import beam_search
-from autorecap.models.autocap.tokens import BOS, EOS, IGNORE, PAD, TAGS, CaptionTokenizer
+from autorecap.models.autocap.tokens import IGNORE, TAGS, CaptionTokenizer
+from autorecap.models.bpe import BOS, EOS, PAD
 from autorecap.models.clap import ClapAudio
 from autorecap.models.files import ModelFilesError
 
@@ -311,7 +312,7 @@ class AutoCap(nn.Module):
     @classmethod
     def _new(cls, folder: Path) -> "AutoCap":
         config = pretrained.read_config(folder / files.CONFIG)
-        tokenizer = pretrained.read_tokenizer(folder / pretrained.TOKENIZER)
+        tokenizer = CaptionTokenizer.load(folder / pretrained.TOKENIZER)
         try:
             return cls(config, tokenizer)
         except ValueError as error:

@@ -38,11 +38,3 @@ def read_config(path: Path) -> AutoCapConfig:
         return AutoCapConfig.from_dict(values)
     except (ValueError, TypeError) as error:
         raise ModelFilesError(f"{path} is no AutoCap config ({error})") from error
-
-
-def read_tokenizer(path: Path) -> CaptionTokenizer:
-    """The tokenizer. Raises ModelFilesError where it is not one of AutoCap's."""
-    try:
-        return CaptionTokenizer.load(path)
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelFilesError(f"{path} is no byte-level tokenizer ({error}): fetch the folder again") from error

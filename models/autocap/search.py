@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from autorecap.models.autocap.tokens import BOS, EOS, PAD
+from autorecap.models.bpe import BOS, EOS, PAD
 
 NGRAM = 3  # no sequence of this many tokens occurs twice in a caption
 NEVER = -1e9  # the score of what does not exist

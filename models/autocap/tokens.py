@@ -1,67 +1,24 @@
-"""Captions and metadata as tokens.
+"""Captions and metadata become tokens.
 
-The vocabulary is a byte-level BPE, as BART's: any text has tokens. The tags around metadata are no part of it: their
-ids follow the vocabulary's, and AutoCap embeds them separately, so a title that contains "<TITLE>" stays text.
+The tags around metadata are no part of the BPE's vocabulary: their ids follow its own, and AutoCap embeds them
+separately, so a title that contains "<TITLE>" stays text.
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-BOS, PAD, EOS, UNK = 0, 1, 2, 3  # the ids that BART gives <s>, <pad>, </s>, <unk>
-SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
+from autorecap.models.bpe import BOS, EOS, PAD, SPECIAL_TOKENS, BpeTokenizer
+
 IGNORE = -100  # a label that the loss leaves out
 
 # One pair per kind of metadata: caption of the picture by two captioners, title, description, subtitles, labels.
 TAGS = tuple(tag for name in ("HQVC", "AVC", "TITLE", "DESC", "SUB", "LBL") for tag in (f"<{name}>", f"</{name}>"))
-MAX_TEXT_CHARS = 1_000  # of one field: more could never fit, and need not be tokenised
 
 
-class CaptionTokenizer:
-    """Texts to ids and back. Ids from `vocab` on are tags, in the order of `TAGS`."""
-
-    def __init__(self, bpe: Tokenizer) -> None:
-        for i, token in enumerate(SPECIAL_TOKENS):
-            if bpe.token_to_id(token) != i:
-                raise ValueError(f"tokenizer: {token} has id {bpe.token_to_id(token)}, expected {i}")
-        self.bpe = bpe
-
-        self.vocab = 1 + max(bpe.get_vocab().values())  # ids may have gaps
-
-    @classmethod
-    def train(cls, texts: Iterable[str], vocab: int) -> "CaptionTokenizer":
-        """A byte-level BPE of at most `vocab` tokens, learned from `texts`."""
-        bpe = Tokenizer(models.BPE(unk_token="<unk>"))  # noqa: S106 - a token of text, no password
-        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        bpe.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab,
-            special_tokens=list(SPECIAL_TOKENS),
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        bpe.train_from_iterator(texts, trainer)
-        return cls(bpe)
-
-    @classmethod
-    def load(cls, path: Path) -> "CaptionTokenizer":
-        """Read a tokenizer.json."""
-        return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
-
-    def save(self, path: Path) -> None:
-        """Write a tokenizer.json."""
-        path.write_text(self.bpe.to_str(pretty=True) + "\n", encoding="utf-8")
-
-    def encode_text(self, text: str) -> list[int]:
-        """The ids of a text, without <s> and </s>. A tag or special token in the text is text like any other."""
-        text = text[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode("utf-8")  # lone surrogates exist in titles
-        ids: list[int] = []
-        for piece, _ in self.bpe.pre_tokenizer.pre_tokenize_str(text):
-            ids += [token.id for token in self.bpe.model.tokenize(piece)]
-        return ids
+class CaptionTokenizer(BpeTokenizer):
+    """AutoCap's tokenizer is a BPE. Ids from `vocab` on are tags, in the order of `TAGS`."""
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of generated ids, up to the first </s>, without special tokens."""

@@ -16,8 +16,8 @@ from transformers import T5Config
 
 from autorecap.models import clap, files
 from autorecap.models.audio import to_mono
-from autorecap.models.autocap import AutoCap, CaptionTokenizer
-from autorecap.models.autocap.tokens import EOS, PAD
+from autorecap.models.autocap import AutoCap
+from autorecap.models.bpe import EOS, PAD, BpeTokenizer
 from autorecap.models.clap import ClapText
 from autorecap.models.files import WEIGHTS
 from autorecap.models.genau import pretrained
@@ -232,7 +232,7 @@ class GenAu(nn.Module):
 
 def small_encoders(config: GenAuConfig) -> TextEncoders:
     """Untrained text encoders of size `demo`, with the tokenizer of the bundled captioner: nothing is downloaded."""
-    tokenizer = CaptionTokenizer.load(AutoCap.DEMO / clap.TOKENIZER)
+    tokenizer = BpeTokenizer.load(AutoCap.DEMO / clap.TOKENIZER)
     t5_config = T5Config(
         vocab_size=tokenizer.vocab,
         d_model=64,

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 from transformers import ClapConfig, ClapModel, ClapTextModelWithProjection
 
-from autorecap.models.autocap import AutoCap, CaptionTokenizer
+from autorecap.models.autocap import AutoCap
+from autorecap.models.bpe import BpeTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText, ClapTextSize
 from autorecap.models.files import ModelFilesError
 
@@ -18,8 +19,8 @@ TEXTS = ["Rain falls", "A dog barks while a car passes on a wet road", "", "Wind
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> CaptionTokenizer:
-    return CaptionTokenizer.load(AutoCap.DEMO / "tokenizer.json")
+def tokenizer() -> BpeTokenizer:
+    return BpeTokenizer.load(AutoCap.DEMO / "tokenizer.json")
 
 
 @pytest.fixture(scope="module")

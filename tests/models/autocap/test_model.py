@@ -15,7 +15,8 @@ from autorecap.models.autocap.config import QFormerConfig
 from autorecap.models.autocap.model import caption_loss
 from autorecap.models.autocap.pretrained import FILES
 from autorecap.models.autocap.qformer import QFormer
-from autorecap.models.autocap.tokens import BOS, EOS, IGNORE, PAD, TAGS
+from autorecap.models.autocap.tokens import IGNORE, TAGS
+from autorecap.models.bpe import BOS, EOS, PAD
 
 SEED = 77_777  # of the sounds here: neither trained on nor used to choose the model
 RATE = SAMPLE_RATE_HZ

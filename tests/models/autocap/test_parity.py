@@ -17,7 +17,8 @@ from autorecap.models.audio import prepare_waveform, resample
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
 from autorecap.models.autocap.model import Heard, caption_loss
 from autorecap.models.autocap.official import from_official, official_config, why_unused
-from autorecap.models.autocap.tokens import EOS, IGNORE, PAD, SPECIAL_TOKENS
+from autorecap.models.autocap.tokens import IGNORE
+from autorecap.models.bpe import EOS, PAD, SPECIAL_TOKENS
 from tests.support.autocap_official import draw, shapes, stereo_clip, waveform, weights
 from tests.support.places import SHARED
 

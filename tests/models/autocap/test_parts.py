@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from autorecap.cli.convert import convert
 from autorecap.models.autocap import SIZES, AutoCap
 from autorecap.models.autocap.official import PRETRAINED, from_official
-from autorecap.models.autocap.tokens import BOS, EOS
+from autorecap.models.bpe import BOS, EOS
 from tests.models.autocap.test_parity import byte_tokenizer
 from tests.support.autocap_official import SHARED, draw, weights
 

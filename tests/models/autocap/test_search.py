@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from autorecap.models.autocap.config import BartSize
 from autorecap.models.autocap.model import _bart_config
 from autorecap.models.autocap.search import beam_search
-from autorecap.models.autocap.tokens import BOS, EOS, PAD
+from autorecap.models.bpe import BOS, EOS, PAD
 
 
 def random_bart(seed: int, vocab: int, end_bias: float) -> BartForConditionalGeneration:

@@ -8,7 +8,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from autorecap.cli.convert import convert as command
-from autorecap.models.autocap.tokens import CaptionTokenizer
+from autorecap.models.bpe import BpeTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau.backbones.backbone import Text
@@ -33,7 +33,7 @@ def vectors() -> Vectors:
 def text_branch() -> ClapText:
     """A small text branch with 512-wide vectors, and the tokenizer that is needed for it."""
     torch.manual_seed(0)
-    tokenizer = CaptionTokenizer.train(["a dog barks", "rain falls"], 300)
+    tokenizer = BpeTokenizer.train(["a dog barks", "rain falls"], 300)
     return ClapText(TEXT_SIZES["demo"], tokenizer)
 
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autorecap.models.autocap import AutoCap, CaptionTokenizer
+from autorecap.models.autocap import AutoCap
+from autorecap.models.bpe import BpeTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError, read_weights
 from autorecap.models.genau import pretrained
@@ -259,7 +260,7 @@ def test_of_several_candidates_the_scorers_favourite_is_kept(model):
 
 def test_clap_scores_sounds_for_texts():
     captioner = AutoCap.from_pretrained(AutoCap.DEMO)
-    tokenizer = CaptionTokenizer.load(AutoCap.DEMO / "tokenizer.json")
+    tokenizer = BpeTokenizer.load(AutoCap.DEMO / "tokenizer.json")
     torch.manual_seed(0)
     scorer = ClapScorer(captioner, ClapText(TEXT_SIZES["demo"], tokenizer).eval())
     sounds = [torch.randn(16_000), torch.randn(170_000), torch.zeros(8_000)]
