@@ -1,7 +1,7 @@
 """Checkpoints that `torch.save` wrote, read without running anything in them.
 
 The tensors are views of the file, mapped into memory: nothing is copied before it is used, however large the file.
-Every settings object beside them (omegaconf, Lightning, argparse, numpy scalars) is passed over, see `models.unpickle`.
+Every settings object beside them (omegaconf, Lightning, argparse, numpy scalars) is passed over, see `unpickle.py`.
 """
 
 import io

@@ -1,5 +1,1 @@
-"""GenAu, the text-to-audio generator (paper, section 3.3)."""
-
-from autorecap.models.genau.config import SIZES, ContextConfig, FitConfig, UNetConfig
-
-__all__ = ["SIZES", "ContextConfig", "FitConfig", "UNetConfig"]
+"""GenAu, the text-to-audio generator (paper, section 3.3): `model.py` joins backbone, VAE, vocoder and text."""

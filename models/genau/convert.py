@@ -19,7 +19,8 @@ from autorecap.models.checkpoint import read_checkpoint
 from autorecap.models.clap import ClapText
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau import pretrained
-from autorecap.models.genau.config import SIZES, FitConfig
+from autorecap.models.genau.config import SIZES as FIT_SIZES
+from autorecap.models.genau.config import FitConfig
 from autorecap.models.genau.official import fit as official_fit
 from autorecap.models.genau.official import vae as official_vae
 from autorecap.models.genau.official import vocoder as official_vocoder
@@ -27,15 +28,17 @@ from autorecap.models.genau.recipe import GenAuConfig
 from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.text.conditioning import TextConfig
 from autorecap.models.genau.text.t5 import T5Text
-from autorecap.models.genau.vae import model as vae
-from autorecap.models.genau.vocoder import model as vocoder
+from autorecap.models.genau.vae.model import SIZES as VAE_SIZES
+from autorecap.models.genau.vae.model import VAEConfig
+from autorecap.models.genau.vocoder.model import SIZES as VOCODER_SIZES
+from autorecap.models.genau.vocoder.model import VocoderConfig
 
 T5 = "google/flan-t5-large"
 """The text encoder that the released models read prompts with, besides CLAP."""
 MISSING = "MISSING.txt"
 """In the folder, as long as it cannot read prompts by itself: what to put where."""
 
-Size = TypeVar("Size", FitConfig, vae.VAEConfig, vocoder.VocoderConfig)
+Size = TypeVar("Size", FitConfig, VAEConfig, VocoderConfig)
 
 FIT, FIRST, VOCODER = "model.diffusion_model.", "first_stage_model.", "first_stage_model.vocoder."
 _CLAP_MAX_TOKENS = 512  # of a prompt: as the official code has it, against CLAP's own 77
@@ -124,12 +127,12 @@ def _parts(
         VOCODER: _under(VOCODER, tensors),
         FIRST: {name: t for name, t in _under(FIRST, tensors).items() if not name.startswith(("vocoder.", "loss."))},
     }
-    vae_config = _named(official_vae.config_from_official(by_part[FIRST]), vae.SIZES)
-    vocoder_config = _named(official_vocoder.config_from_official(by_part[VOCODER]), vocoder.SIZES)
+    vae_config = _named(official_vae.config_from_official(by_part[FIRST]), VAE_SIZES)
+    vocoder_config = _named(official_vocoder.config_from_official(by_part[VOCODER]), VOCODER_SIZES)
     fit_config = official_fit.config_from_official(
         by_part[FIT], channels=vae_config.channels, num_groups=num_groups, head_width=head_width
     )
-    fit_config = _named(fit_config, SIZES)
+    fit_config = _named(fit_config, FIT_SIZES)
     state: dict[str, Tensor] = {"scale_factor": scale_factor}
     used = {"scale_factor"}
     for prefix, ours, (own, unused) in (

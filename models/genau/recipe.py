@@ -10,9 +10,9 @@ from autorecap.models.genau.config import SIZES as FIT_SIZES
 from autorecap.models.genau.config import FitConfig, UNetConfig
 from autorecap.models.genau.sampling.diffusion import DiffusionConfig
 from autorecap.models.genau.text.conditioning import DATASETS, TextConfig
-from autorecap.models.genau.vae import model as vae
+from autorecap.models.genau.vae.model import SIZES as VAE_SIZES
 from autorecap.models.genau.vae.model import VAEConfig
-from autorecap.models.genau.vocoder import model as vocoder
+from autorecap.models.genau.vocoder.model import SIZES as VOCODER_SIZES
 from autorecap.models.genau.vocoder.model import VocoderConfig
 
 _BACKBONES: dict[str, type[FitConfig] | type[UNetConfig]] = {"fit": FitConfig, "unet": UNetConfig}
@@ -95,8 +95,8 @@ SIZES: dict[str, GenAuConfig] = {
     "demo": GenAuConfig(
         size="demo",
         backbone=FIT_SIZES["demo"],
-        vae=vae.SIZES["demo"],
-        vocoder=vocoder.SIZES["demo"],
+        vae=VAE_SIZES["demo"],
+        vocoder=VOCODER_SIZES["demo"],
         diffusion=DiffusionConfig(prediction="v"),
     ),
     # the paper's two models, and the U-Net that they are compared with

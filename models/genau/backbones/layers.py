@@ -1,11 +1,9 @@
 """A transformer layer as FIT has it: attention, then feed-forward, each with its norm in front and added to its input.
 
 Norms have a gain and no bias, projections of the attention have no bias; there is no modulation by the timestep, which
-comes in as a context token. Beside them stands the group norm of U-Net and VAE. Shape suffixes: N groups (or clips),
-Q queries, K keys, H heads, W width, D width per head; B batch, C channels, T frames, G norm groups.
+comes in as a context token. Shape suffixes: N groups (or clips), Q queries, K keys, H heads, W width, D width per head.
 """
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,32 +11,9 @@ from torch.nn import functional as F
 from autorecap.models.genau.backbones.groups import Groups
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 where it already is: bf16 is too coarse for means and variances."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def norm(width: int) -> nn.LayerNorm:
     """Layer norm with a gain alone."""
     return nn.LayerNorm(width, bias=False)
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group norm over a clip's sound; 0 behind its end, which is what convolutions find behind any clip."""
-
-    def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
-        """shape (B, C, T) -> (B, C, T). `mask_B1T`: True where a frame holds sound. None: everywhere."""
-        if mask_B1T is None:  # not super().forward, which refuses a single clip of a single frame
-            return torch.group_norm(x_BCT, self.num_groups, self.weight, self.bias, self.eps)
-        x_BGCT = rearrange(at_least_float32(x_BCT), "b (g c) t -> b g c t", g=self.num_groups)
-        padding_B11T = ~mask_B1T[:, :, None]
-        count = mask_B1T.sum(dim=2)[..., None, None] * x_BGCT.shape[2]
-        mean = x_BGCT.masked_fill(padding_B11T, 0).sum(dim=(2, 3), keepdim=True) / count
-        centred_BGCT = (x_BGCT - mean).masked_fill(padding_B11T, 0)
-        variance = centred_BGCT.square().sum(dim=(2, 3), keepdim=True) / count
-        normal_BCT = (centred_BGCT * (variance + self.eps).rsqrt()).flatten(1, 2)
-        normal_BCT = normal_BCT * self.weight[:, None] + self.bias[:, None]
-        return normal_BCT.masked_fill(~mask_B1T, 0).to(x_BCT.dtype)
 
 
 class Attention(nn.Module):

@@ -1,1 +1,1 @@
-"""Reading weights of the official GenAu code: names and layouts, no modules."""
+"""Weights of the official GenAu code: these files know its names and layouts, and hold no modules."""

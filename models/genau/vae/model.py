@@ -5,7 +5,7 @@ weights are those of latent diffusion's autoencoders, so weights of that family 
 
 A clip may have any number of frames that the VAE's stride (4) divides. Its group norms and the attention in its middle
 look at the whole clip, so what is behind the clip's end changes it throughout, silence too: in a batch of several
-lengths say with `mask_BN` (`models.genau.audio.latent_mask`) what is sound, and every clip is what it would be alone.
+lengths say with `mask_BN` (`latent_mask` of `genau/audio.py`) what is sound, and every clip is what it would be alone.
 
 Shape suffixes: B batch, M mel bands, T frames, N latent frames, C channels, G norm groups.
 """
@@ -23,7 +23,7 @@ from autorecap.models import files
 from autorecap.models.config import from_dict
 from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
 from autorecap.models.genau.audio import MEL, SILENCE
-from autorecap.models.genau.backbones.layers import GroupNorm, at_least_float32
+from autorecap.models.genau.norms import GroupNorm, at_least_float32
 
 FORMAT = "genau-vae/1"
 GENERATOR_FORMAT = "genau/1"  # of a GenAu, which has a VAE in it

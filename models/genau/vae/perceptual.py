@@ -38,7 +38,7 @@ class Lpips(nn.Module):
     """Learned perceptual distance (Zhang et al., 2018): weighted squared distance of VGG-16's unit feature vectors.
 
     Names of weights are those of taming-transformers. It starts without sense: load weights before use, from an
-    official VAE checkpoint, which carries them (`models.genau.official.vae`). Frozen, always in evaluation mode.
+    official VAE checkpoint, which carries them (`genau/official/vae.py`). Frozen, always in evaluation mode.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """HiFi-GAN's generator: a log-mel spectrogram to a waveform (Kong et al., 2020).
 
 Names of weights are HiFi-GAN's, so weights of that family load by name, weight norm folded in
-(`models.genau.official.vocoder`). Shape suffixes: B batch, M mel bands, T frames, S samples, C channels.
+(`genau/official/vocoder.py`). Shape suffixes: B batch, M mel bands, T frames, S samples, C channels.
 """
 
 import math
