@@ -44,6 +44,7 @@ def s3_bucket(_s3) -> str:
 
 @pytest.fixture
 def shared() -> Path:
+    """The folder of real recordings and published lists."""
     if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is not there")
+        pytest.skip(f"{SHARED}, which holds recordings and published lists, is not there")
     return SHARED

@@ -9,14 +9,13 @@ from autorecap.pipeline.build.config import BuildConfig
 from autorecap.pipeline.build.pools import stages_of
 from autorecap.stages.sources import read_folder
 from autorecap.stages.stage import run_stages
+from tests.support.places import SHARED
 
 
 @pytest.fixture(scope="module")
 def judged():
-    from tests.conftest import SHARED
-
     if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is not there")
+        pytest.skip(f"{SHARED}, which holds recordings, is not there")
     videos = read_folder(str(SHARED / "data" / "videos")).videos
     stages = [stage for pool in ("fetch", "media") for stage in stages_of(pool, BuildConfig())]
     truth = {entry["video_id"]: entry for entry in json.loads((SHARED / "data" / "videos-truth.json").read_text())}

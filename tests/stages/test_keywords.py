@@ -321,7 +321,7 @@ def test_normalising_twice_changes_nothing(caption):
 
 def test_the_labelled_captions_are_told_apart():
     if not LABELLED.exists():
-        pytest.skip(f"{LABELLED} is not here: the labelled captions are no part of the project")
+        pytest.skip(f"{LABELLED}, captions of AudioCaps, is not there: their terms keep them out of the project")
     rows = [json.loads(line) for line in LABELLED.read_text("utf-8").splitlines()]
     clear = [row for row in rows if not row["ambiguous"]]
     named = [row["caption"] for row in clear if row["speech_or_music"]]

@@ -23,9 +23,8 @@ from autorecap.stages.segments import (
 from autorecap.stages.stage import run_stages
 from autorecap.stages.transcripts import read_transcript
 from autorecap.stages.transcripts.cue_text import is_blank
-from tests.support.places import SHARED
+from tests.support.places import VECTORS
 
-DATA = SHARED / "data"
 CONFIG = SegmentsConfig()
 
 
@@ -263,17 +262,16 @@ def test_settings_out_of_range_are_refused_by_name(wrong, message):
         SegmentsConfig(**wrong)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the worked cases are not here")
 def test_the_worked_cases():
-    cases = json.loads((DATA / "gap-cases-dev.json").read_text())
-    for case in cases["gap_cases"]:
-        raw = case.get("raw_file")
-        data = (DATA / raw).read_bytes() if raw else json.dumps(case["cues"]).encode()
+    cases = json.loads((VECTORS / "gap-cases.json").read_text())
+    for case in cases["gaps"]:
+        name = case.get("file")
+        data = (VECTORS / "transcripts" / name).read_bytes() if name else json.dumps(case["cues"]).encode()
         seconds = case["video_duration"]
         found = segment(read_transcript(data, "v").cues, None if seconds is None else round(seconds * 1000), CONFIG)
-        expected = tuple((round(start * 1000), round(end * 1000)) for start, end in case["expected_gaps"])
+        expected = tuple((round(start * 1000), round(end * 1000)) for start, end in case["expected"])
         assert found.gaps_ms == expected, case["id"]
-    for case in cases["segmentation_cases"]:
+    for case in cases["clips"]:
         (start, end), expected = case["gap"], case["expected"]
         clips = cut_clips([(round(start * 1000), round(end * 1000))], max_clip_ms=case["max_clip"] * 1000)
         assert clips == [(round(a * 1000), round(b * 1000)) for a, b in expected], case["id"]

@@ -5,7 +5,7 @@ Every tensor is drawn from a generator that its official name seeds, so whoever 
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from autorecap.models.autocap import AutoCapConfig
 from autorecap.models.autocap.config import BartSize, QFormerConfig
 from autorecap.models.swin import SwinConfig
 
-FIXED = ("relative_position_index", "attn_mask", "num_batches_tracked", "position_ids", "_extractor.", "resampler")
+FIXED = ("relative_position_index", "attn_mask", "num_batches_tracked", "position_ids", "token_type_ids")
+FIXED += ("_extractor.", "resampler")
+"""Parts of the names of constants, which the recipe does not fill: kernels, masks, indices."""
 SHARED = "decoder.model.shared.weight"
 TIED = ("decoder.model.encoder.embed_tokens.weight", "decoder.model.decoder.embed_tokens.weight")
 TIED += ("decoder.lm_head.weight",)
@@ -24,12 +26,20 @@ ALIAS = "special_tokens_embed.model."
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
-def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """float32 values for one official tensor."""
+def is_fixed(key: str) -> bool:
+    return any(part in key for part in FIXED)
+
+
+def canonical(key: str) -> str:
+    """Return the one name of a tensor that has several."""
     if key.startswith(ALIAS):
         key = "decoder.model." + key.removeprefix(ALIAS)
-    if key in TIED:
-        key = SHARED
+    return SHARED if key in TIED else key
+
+
+def draw(key: str, shape: Sequence[int]) -> np.ndarray:
+    """Return the float32 values of one official tensor."""
+    key = canonical(key)
     seed = int.from_bytes(hashlib.sha256(f"autocap-parity-v1|{key}".encode()).digest()[:4], "little")
     u = (np.random.RandomState(seed).random_sample(math.prod(shape)) * 2 - 1).reshape(shape)
     match key.rsplit(".", 1)[-1]:
@@ -70,7 +80,7 @@ def stereo_clip() -> tuple[np.ndarray, int]:
 def weights(config: AutoCapConfig) -> dict[str, Tensor]:
     """A state dict as the official code saves it, but for CLAP's text branch: aliases, constants, classifiers."""
     return {
-        key: torch.zeros(shape) if any(part in key for part in FIXED) else torch.from_numpy(draw(key, shape))
+        key: torch.zeros(shape) if is_fixed(key) else torch.from_numpy(draw(key, shape))
         for key, shape in shapes(config)
     }
 

@@ -7,4 +7,4 @@ PROJECT = Path(__file__).parents[2]
 VECTORS = PROJECT / "tests" / "vectors"
 """Numbers, worked cases and old data that tests hold the code against; they are always there."""
 SHARED = PROJECT.parent / "shared"
-"""Recordings and lists that may lie beside a checkout; a test that wants them skips where they do not, and says why."""
+"""Real recordings and published lists that may lie beside a checkout. Tests that need them skip where they do not."""

@@ -17,7 +17,8 @@ from autorecap.models.autocap import AutoCap, ModelFilesError
 from autorecap.models.autocap.convert import convert, read_bart_tokenizer
 from autorecap.models.autocap.model import caption_loss
 from autorecap.models.clap import ClapText
-from tests.support.genau_vectors import _module
+from tests.support.autocap_official import canonical, draw, is_fixed, waveform
+from tests.support.places import VECTORS
 
 TOLERANCE = 1e-4
 FULL_LOSS = 11.452293
@@ -28,26 +29,20 @@ MASK = VOCAB - 1
 
 @pytest.fixture(scope="module")
 def official():
-    """The recipe that fills a tensor from its official name, the names and shapes, and the numbers."""
-    from tests.conftest import SHARED
-
-    if not (SHARED / "parity").is_dir():
-        pytest.skip(f"{SHARED / 'parity'} is not there")
-    entries = json.loads((SHARED / "facts" / "autocap-state-dict.json").read_text())["entries"]
-    with np.load(SHARED / "parity" / "autocap-tiny.npz") as numbers:
+    """The shapes and types of the released model's tensors by name, and the numbers of the small one."""
+    listed = json.loads((VECTORS / "parity" / "autocap-shapes.json").read_text())
+    integers = set(listed["int64"])
+    tensors = {name: (shape, "int64" if name in integers else "float32") for name, shape in listed["shapes"].items()}
+    with np.load(VECTORS / "parity" / "autocap-tiny.npz") as numbers:
         vectors = {name.removeprefix("tiny/"): torch.from_numpy(np.asarray(numbers[name])) for name in numbers.files}
-    return types.SimpleNamespace(
-        recipe=_module(SHARED / "parity" / "autocap_recipe.py"), entries=entries, vectors=vectors
-    )
+    return types.SimpleNamespace(tensors=tensors, vectors=vectors)
 
 
-def small_shapes(entries) -> dict[str, tuple[list[int], str]]:
+def small_shapes(tensors) -> dict[str, tuple[list[int], str]]:
     """The released model's tensors in the size of the vectors: BART and CLAP's text branch small, CLAP as HTSAT."""
-    full = {entry["key"]: entry["shape"] for entry in entries}
     bart = {768: 64, 3072: 128, 50_265: VOCAB}
     out = {}
-    for entry in entries:
-        name, shape = entry["key"], entry["shape"]
+    for name, (shape, dtype) in tensors.items():
         if name.startswith(("decoder.", "special_tokens_embed.", "clap_model.model.text_branch.")):
             if any(f".{part}.{i}." in name for part in ("layers", "layer") for i in range(2, 12)):
                 continue
@@ -56,9 +51,9 @@ def small_shapes(entries) -> dict[str, tuple[list[int], str]]:
             twin = name.replace("clap_model.model.audio_branch.", "encoder.audio_enc.")
             twin = twin.replace("spectrogram_extractor.", "audio_feats_extractor.mel_trans.")
             twin = twin.replace("logmel_extractor.", "audio_feats_extractor.log_trans.")
-            if twin not in full:
+            if twin not in tensors:
                 continue  # a block that the larger CLAP alone has
-            shape = full[twin]
+            shape = tensors[twin][0]
         elif name == "clap_model.model.audio_projection.0.weight":
             shape = [512, 768]
         elif name == "clap_model.model.text_projection.0.weight":
@@ -69,26 +64,21 @@ def small_shapes(entries) -> dict[str, tuple[list[int], str]]:
             shape = [*shape[:-1], 64]
         elif ".crossattention.self.key.weight" in name or ".crossattention.self.value.weight" in name:
             shape = [256, 64]
-        out[name] = shape, entry["dtype"]
+        out[name] = shape, dtype
     return out
 
 
-def full_shapes(entries) -> dict[str, tuple[list[int], str]]:
-    return {entry["key"]: (entry["shape"], entry["dtype"]) for entry in entries}
-
-
-def made(official, shapes) -> dict[str, Tensor]:
+def made(shapes) -> dict[str, Tensor]:
     """The state dict, with names of one tensor sharing its memory, as torch.save writes them."""
-    recipe, made = official.recipe, {}
-    state = {}
+    state, drawn = {}, {}
     for name, (shape, dtype) in shapes.items():
-        key = recipe.canonical(name)
-        if key not in made:
-            if recipe.is_fixed(name):
-                made[key] = torch.zeros(shape, dtype=getattr(torch, dtype))
+        key = canonical(name)
+        if key not in drawn:
+            if is_fixed(name):
+                drawn[key] = torch.zeros(shape, dtype=getattr(torch, dtype))
             else:
-                made[key] = torch.from_numpy(recipe.tensor(name, shape))
-        state[name] = made[key]
+                drawn[key] = torch.from_numpy(draw(name, shape))
+        state[name] = drawn[key]
     return state
 
 
@@ -136,7 +126,7 @@ def byte_tokenizer(path: Path, vocab: int = VOCAB) -> Path:
 
 @pytest.fixture(scope="module")
 def state(official) -> dict[str, Tensor]:
-    return made(official, small_shapes(official.entries))
+    return made(small_shapes(official.tensors))
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +149,7 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 @torch.inference_mode()
 def check(model: AutoCap, official, vectors: dict[str, Tensor], vocab_step: int) -> None:
-    heard = model.hear(
-        model.features(model.prepare([official.recipe.waveform(0), official.recipe.waveform(1)], 32_000))
-    )
+    heard = model.hear(model.features(model.prepare([waveform(0), waveform(1)], 32_000)))
     assert close(heard.vectors, vectors["htsat_32"])
     assert close(heard.clap, vectors["clap_emb"])
     ids_BT, mask_BT = model.tokenizer.metadata(["Rain on a roof", "Dog"], ["a tin roof in the rain", ""], 128)
@@ -342,12 +330,12 @@ def test_a_folder_without_a_usable_tokenizer_is_named(tmp_path, content):
 @pytest.mark.slow
 def test_the_released_size_converts_and_gives_the_official_loss(official, tmp_path):
     """All 1,297 tensors, 1.5 GB. A tokenizer of the right size stands in for BART's."""
-    checkpoint = lightning(tmp_path / "autocap.ckpt", made(official, full_shapes(official.entries)))
+    checkpoint = lightning(tmp_path / "autocap.ckpt", made(official.tensors))
     done = convert(checkpoint, tmp_path / "out", byte_tokenizer(tmp_path / "bytes.json", vocab=50_265))
     assert (done.config.size, done.num_tensors) == ("base", 1_297)
     assert done.has_clap_text and "" not in done.unused
     model = AutoCap.from_pretrained(tmp_path / "out")
-    waveforms = [official.recipe.waveform(i) for i in range(2)]
+    waveforms = [waveform(i) for i in range(2)]
     ids_BT, mask_BT = model.tokenizer.metadata(["Rain on a roof", "Dog"], ["a tin roof in the rain", ""], 128)
     labels_BL = model.tokenizer.labels(["a dog barks", "rain falls on a roof"], 30)
     with torch.inference_mode():

@@ -11,9 +11,7 @@ from autorecap.stages.stage import run_stages
 from autorecap.stages.transcripts import Transcripts, TranscriptsConfig
 from autorecap.stages.transcripts.choice import by_preference, tracks_of
 from autorecap.stages.transcripts.info import Info, parse_info
-from tests.support.places import SHARED
 
-DATA = SHARED / "data"
 WORDS = '[{{"text": "{}", "start": 1.0, "duration": 2.0}}]'
 ROLLING = '<timedtext format="3"><body><p t="0" d="2000"><s ac="9">a</s><s t="9"> b</s></p></body></timedtext>'
 
@@ -218,11 +216,11 @@ def test_languages_that_are_none_are_refused(languages):
         TranscriptsConfig(languages=languages)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the worked cases are not here")
-def test_the_videos_that_yt_dlp_left(read):
-    for truth in json.loads((DATA / "videos-truth.json").read_text()):
+def test_the_videos_that_yt_dlp_left(read, shared):
+    data = shared / "data"
+    for truth in json.loads((data / "videos-truth.json").read_text()):
         stem = truth["video_id"]
         names = [f"{stem}.info.json", Path(truth["transcript"] or "").name]
-        video = read({name: (DATA / "videos" / name).read_bytes() for name in names if name}, stem=stem)
+        video = read({name: (data / "videos" / name).read_bytes() for name in names if name}, stem=stem)
         assert video.reason == ("" if truth["transcript"] else "no_transcript")
         assert video.title == f"fixture {stem}"

@@ -68,7 +68,7 @@ def recordings(shared_esc10: Path) -> dict[str, list[Path]]:
 def shared_esc10() -> Path:
     folder = SHARED / "data" / "esc10"
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+        pytest.skip(f"{folder}, which holds recordings, is not there")
     return folder
 
 
