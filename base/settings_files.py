@@ -1,6 +1,6 @@
 """Settings of any command: YAML in, `--set section.field=value` on top, one frozen dataclass out.
 
-The dataclass declares its fields by `autorecap.base.settings.setting`; what is wrong is said in the words of the file.
+The dataclass declares its fields by `autorecap.base.settings.setting`; errors name the file and section.field.
 """
 
 import dataclasses
@@ -8,23 +8,41 @@ import difflib
 import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from autorecap.base.errors import ForeseenError
+from autorecap.base.settings import SettingError, allowed_values
+from autorecap.base.text import redacted
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 Settings = TypeVar("Settings")
+_BOOLEAN = "a boolean: YAML reads yes, no, on, off, true and false so, unless they are quoted"
+_EXPECTED = {  # in place of pydantic's words, by its name for the error
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "string_type": "expected text",
+    "tuple_type": "expected a list, such as [a, b]",
+    "dataclass_type": "expected a section, with a setting a line",
+}
 
 
 class SettingsError(ForeseenError):
-    """Settings that cannot be used. The message names the file and the field, and says what to write instead."""
+    """Settings cannot be used. The message names the file and the field, and says what to write instead."""
 
 
 def load(kind: type[Settings], path: str | Path | None, overrides: Sequence[str] = ()) -> Settings:
-    """The settings of a YAML file (none: the defaults) with `section.field=value` overrides. Raises SettingsError."""
+    """Return the settings of a YAML file (none: the defaults) with `section.field=value` overrides on top.
+
+    Raises SettingsError.
+    """
     content: Any = {}
     if path is not None:
         content = _read_yaml(Path(path)) or {}
@@ -73,17 +91,16 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def _check_names(kind: Any, content: dict[str, Any], where: str, prefix: str = "") -> None:
-    """Refuse options that are not there, and yes or no where a number is wanted: YAML reads it from many a word."""
+    """Refuse options that do not exist, and booleans in place of numbers, which pydantic would take for 0 and 1."""
     known = {field.name: field.type for field in dataclasses.fields(kind)}
     for name, value in list(content.items()):
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
             raise SettingsError(f"{where}: unknown option {prefix}{name}; {hint}")
-        if isinstance(value, bool) and known[name] is not bool:
-            raise SettingsError(
-                f"{where}: {prefix}{name} is {value}: yes, no, on, off, true and false are no values for it"
-            )
+        kinds = {known[name], *get_args(known[name])}
+        if kinds & {int, float} and any(isinstance(each, bool) for each in _elements(value)):
+            raise SettingsError(f"{where}: {prefix}{name}: expected a number, found {_BOOLEAN}")
         if dataclasses.is_dataclass(known[name]):
             if value is None:
                 content[name] = {}  # a section whose lines are all commented out
@@ -91,27 +108,38 @@ def _check_names(kind: Any, content: dict[str, Any], where: str, prefix: str = "
                 _check_names(known[name], value, where, f"{prefix}{name}.")
 
 
+def _elements(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _explain(problem: Any, path: str | Path | None, overridden: Collection[str]) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    is_set = any(each == name or (each.startswith(f"{name}.") and each in message) for each in overridden)
+    """Return an error of pydantic as one line that names the file, or --set, and the setting."""
+    place = [part for part in problem["loc"] if isinstance(part, str)]  # numbers are places in a list
+    error = problem.get("ctx", {}).get("error")
+    if isinstance(error, SettingError):
+        message = error.problem
+        place.append(error.name.rpartition(".")[2])  # a section that stands in several places does not know which
+    elif problem["type"] == "value_error":
+        message = str(error)
+    else:
+        expected = _EXPECTED.get(problem["type"], problem["msg"])
+        message = f"{expected}, found {_BOOLEAN if isinstance(problem['input'], bool) else repr(problem['input'])}"
+    name = ".".join(place)
+    is_set = any(f"{name}.".startswith(f"{each}.") or each in message for each in overridden)
     source = "--set: " if is_set else f"{path}: " if path else ""
-    if problem["type"] == "value_error":
-        return f"{source}{message}"
-    if problem["type"] == "tuple_type":
-        message = "expected a list, such as [a, b]"
-    return f"{source}{name}: {message}, found {problem['input']!r}"
+    return redacted(f"{source}{name}: {message}")
 
 
 def to_yaml(settings: Any) -> str:
-    """The settings as YAML, each with its meaning in a comment: a file to start from."""
+    """Return the settings as YAML, each with its meaning and its allowed values in a comment: a file to start from."""
     return "\n".join(_yaml_lines(settings, "")) + "\n"
 
 
 def _yaml_lines(settings: Any, indent: str) -> Iterator[str]:
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        yield f"{indent}# {field.metadata['doc']}"
+        allowed = allowed_values(field)
+        yield f"{indent}# {field.metadata['doc']}" + (f" [{allowed}]" if allowed else "")
         if dataclasses.is_dataclass(value):
             yield f"{indent}{field.name}:"
             yield from _yaml_lines(value, indent + "  ")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
+from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, INTERRUPTED
 from autorecap.cli.device import choose_device
-from autorecap.cli.errors import answered
+from autorecap.cli.errors import answered, settings_from_options
 from autorecap.cli.show import progress, say, silence_stdout
 
 if TYPE_CHECKING:
@@ -64,17 +64,14 @@ def caption(
 def _load(model: str, num_beams: int, device: str) -> "Captions":
     import torch
 
-    from autorecap.models.files import ModelFilesError
     from autorecap.stages.captions import Captions, CaptionsConfig, model_files
 
     device = choose_device(device)
-    try:
+    with settings_from_options():
         threads = torch.get_num_threads()
         config = CaptionsConfig(model=model, num_beams=num_beams, device=device, num_threads=threads)
         model_files(config)
         return Captions(config)
-    except (ModelFilesError, ValueError) as error:
-        raise ForeseenError(str(error).replace("captions.", "--", 1)) from error
 
 
 def _show(answer: "Window | Unread", as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autorecap.cli.device import choose_device
-from autorecap.cli.errors import answered
+from autorecap.cli.errors import answered, settings_from_options
 from autorecap.cli.place import check_lasts
 
 
@@ -44,16 +44,13 @@ def encode(
       autorecap encode --data s3://bucket/dataset --model vae/ --out s3://bucket/latents --where "clap_score >= 0.4"
     """
     with answered():
-        from autorecap.base.errors import ForeseenError
         from autorecap.pipeline.latents.encode import encode as run
         from autorecap.pipeline.latents.encoder import EncodeConfig
 
-        try:
+        with settings_from_options():
             config = EncodeConfig(
                 max_seconds=max_seconds, dtype=dtype, with_text=text, batch_size=batch_size, threads=threads
             )
-        except ValueError as error:
-            raise ForeseenError(str(error)) from error
         outcome = run(
             data,
             model,

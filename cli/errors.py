@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import typer
 
 from autorecap.base.errors import BAD_USAGE, INTERRUPTED, ForeseenError
+from autorecap.base.settings import SettingError
 
 _INTERRUPTED = "interrupted: everything committed so far stays, and the same command goes on from there"
 
@@ -23,6 +24,16 @@ def answered(interrupted: str = _INTERRUPTED) -> Iterator[None]:
         _end(f"{place}{error.strerror or error}", BAD_USAGE)
     except KeyboardInterrupt:
         _end(interrupted, INTERRUPTED)
+
+
+@contextmanager
+def settings_from_options() -> Iterator[None]:
+    """Turn the error of a setting into one of the option that gave it: --num-beams, not captions.num_beams."""
+    try:
+        yield
+    except SettingError as error:
+        option = error.name.rpartition(".")[2].replace("_", "-")
+        raise ForeseenError(f"--{option}: {error.problem}") from error
 
 
 def _end(error: object, code: int) -> None:

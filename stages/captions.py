@@ -3,14 +3,14 @@
 torch is imported where the model is made: workers of other pools read these settings too, and should not wait for it.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from autorecap.base.settings import MODEL, check, setting
+from autorecap.base.settings import MODEL, Section, setting
+from autorecap.stages.listeners import hub
 from autorecap.stages.listeners.batches import At, groups, with_clips
 from autorecap.stages.media import levels
 from autorecap.stages.records import Clip, Verdict, Video
@@ -22,45 +22,48 @@ _SHORTEST_MS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionsConfig:
+class CaptionsConfig(Section, name="captions"):
     """Which model captions, and how."""
 
     model: str = setting(
-        DEMO, "A folder or hub id for AutoCap.from_pretrained, or 'demo' for the bundled small model.", path=MODEL
+        DEMO,
+        "A folder or hub id for AutoCap.from_pretrained, or 'demo' for the bundled small model.",
+        path=MODEL,
+        filled=True,
     )
-    num_beams: int = setting(2, "Beams of the search; the paper's released code uses 2.", results=True)
-    max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True)
+    # Upper bounds are above what anybody needs: memory grows with beams x tokens x clips.
+    num_beams: int = setting(2, "Beams of the search; the paper's released code uses 2.", results=True, ge=1, le=32)
+    max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True, ge=1, le=256)
     use_title: bool = setting(True, "Give the model the video's title (paper, 3.1).", results=True)
     silence_dbfs: float = setting(
         -60.0,
         "A clip with a lower RMS level is silent and not captioned: a thousandth of full scale, below a quiet room.",
         results=True,
+        le=0,
     )
     batch_clips: int = setting(
-        16, "Clips captioned at once, halved where memory runs out. On a CPU batches stay within one video (see docs)."
+        16,
+        "Clips captioned at once, halved where memory runs out. On a CPU batches stay within one video (see docs).",
+        ge=1,
+        le=4096,
     )
-    device: str = setting("auto", "cpu, cuda, or auto: cuda where the worker has a GPU. All models of a worker use it.")
+    device: str = setting(
+        "auto",
+        "cpu, cuda, or auto: cuda where the worker has a GPU. All models of a worker use it.",
+        choices=("auto", "cpu", "cuda"),
+    )
     precision: str = setting(
         "auto",
         "float32, bfloat16, or auto: bfloat16 on a GPU that has it, float32 on a CPU, where builds are reproducible.",
         results=True,
+        choices=("auto", "float32", "bfloat16"),
     )
     compiled: bool = setting(
         False, "torch.compile the model: minutes at the start of every worker, worth it for days on a GPU."
     )
-    num_threads: int = setting(1, "CPU threads of a worker's models. The pool grows by more workers, not by threads.")
-
-    def __post_init__(self) -> None:
-        check(bool(self.model), "captions.model is empty: name a folder or hub id, or 'demo'")
-        # Bounds above what anybody needs: memory grows with beams x tokens x clips.
-        check(1 <= self.num_beams <= 32, f"captions.num_beams is {self.num_beams}: 1 to 32")
-        check(1 <= self.max_new_tokens <= 256, f"captions.max_new_tokens is {self.max_new_tokens}: 1 to 256")
-        check(self.silence_dbfs <= 0, f"captions.silence_dbfs is {self.silence_dbfs}: 0 or below, such as -50")
-        check(1 <= self.batch_clips <= 4096, f"captions.batch_clips is {self.batch_clips}: 1 to 4096")
-        check(self.device in ("auto", "cpu", "cuda"), f"captions.device is {self.device!r}: auto, cpu or cuda")
-        precisions = ("auto", "float32", "bfloat16")
-        check(self.precision in precisions, f"captions.precision is {self.precision!r}: one of {', '.join(precisions)}")
-        check(self.num_threads >= 1, f"captions.num_threads is {self.num_threads}: at least 1")
+    num_threads: int = setting(
+        1, "CPU threads of a worker's models. The pool grows by more workers, not by threads.", ge=1
+    )
 
     @property
     def model_path(self) -> str:
@@ -100,7 +103,8 @@ class Captions:
         dtype = getattr(torch, config.precision, torch.float32)
         if config.precision == "auto" and device.type != "cpu":
             dtype = dtype_for(device)
-        self.model = AutoCap.from_pretrained(config.model_path, dtype=dtype, compiled=config.compiled).to(device)
+        with hub.blamed_on("captions.model"):
+            self.model = AutoCap.from_pretrained(config.model_path, dtype=dtype, compiled=config.compiled).to(device)
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
         videos = [video.map_clips(self._without_silence) for video in videos]
@@ -152,33 +156,22 @@ def _to_caption(clip: Clip) -> bool:
 def model_files(config: CaptionsConfig) -> list[Path]:
     """The files of the model, checked without the memory that it takes, for the fingerprint of a dataset.
 
-    A model of the hub is downloaded. Raises ValueError that names the file where one is missing or damaged, and where
+    A model of the hub is downloaded. Raises SettingError that names the file where one is missing or damaged, and where
     there is neither a folder nor a model of the hub.
     """
     from autorecap.models.autocap import AutoCap, pretrained
 
-    with _named():
+    with hub.blamed_on("captions.model"):
         AutoCap.check_pretrained(config.model_path)
         folder = pretrained.find(config.model_path)
         return [folder / name for name in pretrained.FILES]
 
 
 def window_ms(config: CaptionsConfig) -> int:
-    """What the model hears at once: no clip may be longer. Raises ValueError as `model_files` does."""
+    """What the model hears at once: no clip may be longer. Raises SettingError as `model_files` does."""
     from autorecap.models import files
     from autorecap.models.autocap import pretrained
 
-    with _named():
+    with hub.blamed_on("captions.model"):
         folder = pretrained.find(config.model_path)
         return int(pretrained.read_config(folder / files.CONFIG).window_s * 1000)
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """What is wrong with the model's files is said of the setting that names them."""
-    from autorecap.models.files import ModelFilesError
-
-    try:
-        yield
-    except (ModelFilesError, OSError) as error:
-        raise ValueError(f"captions.model: {error}") from error

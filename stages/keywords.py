@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from autorecap.base.settings import FILE, setting
+from autorecap.base.settings import FILE, Section, setting
 from autorecap.stages.keyword_pattern import Compiler, NotationError, normalise
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
@@ -35,7 +35,7 @@ SECTIONS = ("keywords", "exceptions", "lists", "stops")
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeywordsConfig:
+class KeywordsConfig(Section, name="keywords"):
     """Settings of `Keywords`."""
 
     enabled: bool = setting(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autorecap.base.files import is_remote, local_file
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.base.text import printable
 from autorecap.stages.media_files.ffmpeg import MediaError, decode, frames
 from autorecap.stages.reasons import Reason
@@ -33,32 +33,32 @@ _LOWEST_DBFS = -120.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class MediaConfig:
+class MediaConfig(Section, name="media"):
     """How audio is read."""
 
-    sample_rate_hz: int = setting(32_000, "Stored sample rate. 32 kHz is what AutoCap hears.", results=True)
+    sample_rate_hz: int = setting(
+        32_000, "Stored sample rate. 32 kHz is what AutoCap hears.", results=True, ge=8_000, le=192_000
+    )
     min_clip_ms: int = setting(
-        1_000, "A clip that the end of the audio leaves no longer than this is dropped (paper, A.2).", results=True
+        1_000,
+        "A clip that the end of the audio leaves no longer than this is dropped (paper, A.2).",
+        results=True,
+        ge=0,
     )
     max_clip_s_per_video: int = setting(
         1_800,
         "Clips beyond this many seconds of one video are left out, so one stream of a day fits a row.",
         results=True,
+        gt=0,
     )
     join_reads_ms: int = setting(
         5_000,
         "Spans closer than this are read at once: decoding 5 s is cheaper than starting ffmpeg again. Part of the "
         "results, because AAC's noise bands are random from where a read begins.",
         results=True,
+        ge=0,
     )
-    timeout_s: int = setting(300, "Seconds for reading all clips of one video.")
-
-    def __post_init__(self) -> None:
-        check(8_000 <= self.sample_rate_hz <= 192_000, f"media.sample_rate_hz is {self.sample_rate_hz}: 8000 to 192000")
-        check(self.min_clip_ms >= 0, f"media.min_clip_ms is {self.min_clip_ms}: 0 or more")
-        check(self.max_clip_s_per_video > 0, f"media.max_clip_s_per_video is {self.max_clip_s_per_video}: more than 0")
-        check(self.join_reads_ms >= 0, f"media.join_reads_ms is {self.join_reads_ms}: 0 or more")
-        check(self.timeout_s > 0, f"media.timeout_s is {self.timeout_s}: more than 0 seconds")
+    timeout_s: int = setting(300, "Seconds for reading all clips of one video.", gt=0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autorecap.base.files import is_remote, local_file
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.stages.media_files.ffmpeg import MediaError, read_header
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Video
@@ -16,13 +16,10 @@ from autorecap.stages.youtube.ids import is_youtube
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
+class ProbeConfig(Section, name="probe"):
     """How media files are looked at before anything else."""
 
-    timeout_s: int = setting(60, "Seconds for reading one header.")
-
-    def __post_init__(self) -> None:
-        check(self.timeout_s > 0, f"probe.timeout_s is {self.timeout_s}: more than 0 seconds")
+    timeout_s: int = setting(60, "Seconds for reading one header.", gt=0)
 
 
 class Probe:

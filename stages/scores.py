@@ -4,16 +4,16 @@ The score is the cosine between CLAP's vectors of audio and caption. AutoCap has
 its vector of the audio is at hand and only the caption is new. The released sets of the paper are cut at 0.1, 0.4, 0.5.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from autorecap.base.settings import MODEL, check, setting
+from autorecap.base.settings import MODEL, Section, check, setting
 from autorecap.stages.captions import CaptionsConfig
 from autorecap.stages.keywords import tally
+from autorecap.stages.listeners import hub
 from autorecap.stages.listeners.batches import At, groups, with_clips
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
@@ -23,7 +23,7 @@ _BATCH_TEXTS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoresConfig:
+class ScoresConfig(Section, name="scores"):
     """Which text branch scores, and what is too low."""
 
     text_model: str = setting(
@@ -36,12 +36,16 @@ class ScoresConfig:
         None,
         "Kept clips with a lower score are dropped; null keeps all. The released sets are cut at 0.1, 0.4, 0.5.",
         results=True,
+        ge=-1,
+        le=1,
     )
 
-    def __post_init__(self) -> None:
-        if self.min_score is not None:
-            check(-1 <= self.min_score <= 1, f"scores.min_score is {self.min_score}: -1 to 1, such as 0.1, or null")
-            check(bool(self.text_model), "scores.min_score needs scores, but scores.text_model is empty: name one")
+    def validate(self) -> None:
+        check(
+            self.min_score is None or bool(self.text_model),
+            "scores.min_score",
+            "needs scores, but scores.text_model is empty: name one",
+        )
 
 
 class Scores:
@@ -101,7 +105,7 @@ def _ended_if_empty(video: Video) -> Video:
 def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
     """The folder of the text branch; None where clips get no scores.
 
-    A model of the hub is downloaded. Raises ValueError that names the setting and the file where one is missing or
+    A model of the hub is downloaded. Raises SettingError that names the file where one is missing or
     damaged, where the branch belongs to another CLAP than the captioner's, and where a minimum is set but nothing
     scores.
     """
@@ -110,7 +114,7 @@ def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
 
     if not config.text_model:
         return None
-    with _named():
+    with hub.blamed_on("scores.text_model"):
         captioner = pretrained.find(captions.model_path)
         if config.text_model in (AUTO, OWN):
             folder = _own_text_model(captions.model_path)
@@ -119,17 +123,19 @@ def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
         if folder is None:
             check(
                 config.text_model == AUTO and config.min_score is None,
-                f"scores.text_model is {config.text_model!r} and scores.min_score {config.min_score}, but the "
-                f"captioner {captioner} has no {clap.TEXT_FOLDER} to score with: name the text branch of its CLAP as "
-                "scores.text_model, or set min_score to null and text_model to ''",
+                "scores.text_model",
+                f"is {config.text_model!r} and scores.min_score {config.min_score}, but the captioner {captioner} "
+                f"has no {clap.TEXT_FOLDER} to score with: name the text branch of its CLAP, or set min_score to null "
+                "and text_model to ''",
             )
             return None
         wanted = pretrained.read_config(captioner / files.CONFIG).clap_width
         width = clap.read_text_config(folder / files.CONFIG).joint_width
         check(
             width == wanted,
-            f"scores.text_model: {folder} gives vectors of {width} numbers, the captioner's CLAP of {wanted}: "
-            "take the text branch of the same CLAP",
+            "scores.text_model",
+            f"{folder} gives vectors of {width} numbers, the captioner's CLAP of {wanted}: take the text branch of the "
+            "same CLAP",
         )
         clap.ClapText.check_pretrained(folder)
     return folder
@@ -159,14 +165,3 @@ def _own_text_model(captioner: str) -> Path | None:
         if (pretrained.find(captioner) / clap.TEXT_FOLDER).is_dir():  # there, but not whole
             raise
         return None
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """What is wrong with the model's files is said of the setting that names them."""
-    from autorecap.models.files import ModelFilesError
-
-    try:
-        yield
-    except (ModelFilesError, OSError) as error:
-        raise ValueError(f"scores.text_model: {error}") from error

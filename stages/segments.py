@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, check, setting
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import MAX_VIDEO_MS, TO_THE_END, Clip, Cue, Span, Video
 from autorecap.stages.transcripts.cue_text import is_blank, longest_ms, num_words
@@ -31,17 +31,20 @@ MIN_SHOWN_MS = 1_000  # of a cue without a duration
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentsConfig:
+class SegmentsConfig(Section, name="segments"):
     """What counts as a gap, and how gaps become clips."""
 
     min_gap_ms: int = setting(
-        1_000, "A gap is strictly longer than this, in milliseconds. One second, as in the paper (A.2).", results=True
+        1_000,
+        "A gap is strictly longer than this, in milliseconds. One second, as in the paper (A.2).",
+        results=True,
+        ge=0,
     )
     max_clip_ms: int = setting(
-        10_000, "Longer gaps are cut into clips of this length. Ten seconds, as in the paper (A.2).", results=True
+        10_000, "Longer gaps are cut into clips of this length. Ten seconds, as in the paper (A.2).", results=True, gt=0
     )
     min_clip_ms: int = setting(
-        1_000, "What a cut leaves over is kept if strictly longer than this, in milliseconds.", results=True
+        1_000, "What a cut leaves over is kept if strictly longer than this, in milliseconds.", results=True, ge=0
     )
     word_level_ends: bool = setting(
         False,
@@ -50,7 +53,10 @@ class SegmentsConfig:
         results=True,
     )
     word_pad_ms: int = setting(
-        700, "With word_level_ends: how long the last word may last, in milliseconds, at least 500.", results=True
+        700,
+        "With word_level_ends: how long the last word may last, in milliseconds, at least 500.",
+        results=True,
+        ge=500,
     )
     free_sound_descriptions: bool = setting(
         False,
@@ -63,20 +69,14 @@ class SegmentsConfig:
         "Leave out a gap at the start or the end of the video that is longer than this, in milliseconds: captions "
         "that people write often cover only a part of it. None: keep it, as the paper does.",
         results=True,
+        gt=0,
     )
 
-    def __post_init__(self) -> None:
-        check(self.min_gap_ms >= 0, f"segments.min_gap_ms is {self.min_gap_ms}; write 0 or more milliseconds")
-        check(self.max_clip_ms > 0, f"segments.max_clip_ms is {self.max_clip_ms}; write more than 0 milliseconds")
+    def validate(self) -> None:
         check(
-            0 <= self.min_clip_ms < self.max_clip_ms,
-            f"segments.min_clip_ms is {self.min_clip_ms}; write 0 or more, and less than max_clip_ms "
-            f"({self.max_clip_ms})",
-        )
-        check(self.word_pad_ms >= 500, f"segments.word_pad_ms is {self.word_pad_ms}; a word can last 500 ms or more")
-        check(
-            self.max_edge_gap_ms is None or self.max_edge_gap_ms > 0,
-            f"segments.max_edge_gap_ms is {self.max_edge_gap_ms}; write more than 0 milliseconds, or none",
+            self.min_clip_ms < self.max_clip_ms,
+            "segments.min_clip_ms",
+            f"expected less than max_clip_ms, {self.max_clip_ms}, found {self.min_clip_ms}",
         )
 
 

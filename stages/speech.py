@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from autorecap.base.settings import MODEL, check, setting
+from autorecap.base.settings import MODEL, Section, SettingError, check, setting
 from autorecap.stages.listeners import hub
 from autorecap.stages.records import Clip, Verdict, Video
 
@@ -19,7 +19,7 @@ WINDOW_MS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechConfig:
+class SpeechConfig(Section, name="speech"):
     """Which model listens for speech."""
 
     model: str = setting(
@@ -85,7 +85,7 @@ class Speech:
 def find_model(config: SpeechConfig) -> tuple[Path, int]:
     """The folder of the model, and which of its outputs means speech.
 
-    A model of the hub is downloaded. Raises ValueError that names what is wrong.
+    A model of the hub is downloaded. Raises SettingError that names what is wrong.
     """
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
@@ -94,10 +94,10 @@ def find_model(config: SpeechConfig) -> tuple[Path, int]:
     try:
         model = AutoConfig.from_pretrained(folder)
     except (ValueError, OSError) as error:
-        raise ValueError(f"speech.model: {folder}: {error}") from error
+        raise SettingError("speech.model", f"{folder}: {error}") from error
     known = type(model) in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
-    check(known, f"speech.model: {folder} is no audio classifier of transformers, such as an AST")
+    check(known, "speech.model", f"{folder} is no audio classifier of transformers, such as an AST")
     labels = {str(label): int(index) for index, label in model.id2label.items()}
     some = ", ".join(list(labels)[:8]) + (", ..." if len(labels) > 8 else "")
-    check(config.label in labels, f"speech.label is {config.label!r}, but the labels of {folder} are {some}")
+    check(config.label in labels, "speech.label", f"expected a label of {folder}, {some}, found {config.label!r}")
     return folder, labels[config.label]

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from autorecap.base.settings import MODEL, check, setting
+from autorecap.base.settings import MODEL, Section, SettingError, check, setting
 from autorecap.base.text import printable
 from autorecap.stages.listeners import hub
 from autorecap.stages.listeners.batches import At, groups, with_clips
@@ -21,7 +21,7 @@ MAX_CHARS = 500  # a captioner that never ends its sentence must not fill a data
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoCaptionsConfig:
+class VideoCaptionsConfig(Section, name="video_captions"):
     """Which model captions pictures, and how."""
 
     model: str = setting(
@@ -30,14 +30,11 @@ class VideoCaptionsConfig:
         "hub id. Empty: off. Needs Pillow: pip install 'autorecap[pictures]'.",
         path=MODEL,
     )
-    num_beams: int = setting(1, "Beams of the search.", results=True)
-    max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True)
-    batch_frames: int = setting(16, "Pictures captioned at once. On a CPU batches stay within one video.")
-
-    def __post_init__(self) -> None:
-        check(1 <= self.num_beams <= 32, f"video_captions.num_beams is {self.num_beams}: 1 to 32")
-        check(1 <= self.max_new_tokens <= 256, f"video_captions.max_new_tokens is {self.max_new_tokens}: 1 to 256")
-        check(1 <= self.batch_frames <= 4096, f"video_captions.batch_frames is {self.batch_frames}: 1 to 4096")
+    num_beams: int = setting(1, "Beams of the search.", results=True, ge=1, le=32)
+    max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True, ge=1, le=256)
+    batch_frames: int = setting(
+        16, "Pictures captioned at once. On a CPU batches stay within one video.", ge=1, le=4096
+    )
 
 
 class VideoCaptions:
@@ -96,18 +93,19 @@ def _to_caption(clip: Clip) -> bool:
 
 
 def find_model(config: VideoCaptionsConfig) -> Path:
-    """The folder of the model. A model of the hub is downloaded. Raises ValueError that names what is wrong."""
+    """The folder of the model. A model of the hub is downloaded. Raises SettingError that names what is wrong."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
     check(
         find_spec("PIL") is not None,
-        "video_captions.model reads pictures with Pillow, which is not installed: pip install 'autorecap[pictures]'",
+        "video_captions.model",
+        "pictures are read with Pillow, which is not installed: pip install 'autorecap[pictures]'",
     )
     folder = hub.find(config.model, "video_captions.model")
     try:
         known = type(AutoConfig.from_pretrained(folder)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     except (ValueError, OSError) as error:
-        raise ValueError(f"video_captions.model: {folder}: {error}") from error
-    check(known, f"video_captions.model: {folder} is no image-to-text model of transformers, such as a BLIP or a GIT")
+        raise SettingError("video_captions.model", f"{folder}: {error}") from error
+    check(known, "video_captions.model", f"{folder} is no image-to-text model of transformers, such as a BLIP or a GIT")
     return folder

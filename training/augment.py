@@ -12,24 +12,18 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.models.audio import PEAK
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpecAugmentConfig:
+class SpecAugmentConfig(Section, name="task.spec_augment"):
     """Stripes of the log-mel that the encoder does not hear. Park et al., SpecAugment, 2019; widths as released."""
 
-    time_stripes: int = setting(2, "Stripes over time; 0: none.", results=True)
-    time_width: int = setting(64, "Each is shorter than this many frames of 10 ms.", results=True)
-    mel_stripes: int = setting(2, "Stripes over the mel bands; 0: none.", results=True)
-    mel_width: int = setting(8, "Each is narrower than this many bands.", results=True)
-
-    def __post_init__(self) -> None:
-        for name in ("time_stripes", "mel_stripes"):
-            check(getattr(self, name) >= 0, f"spec_augment.{name} is {getattr(self, name)}: 0 or more")
-        for name in ("time_width", "mel_width"):
-            check(getattr(self, name) >= 1, f"spec_augment.{name} is {getattr(self, name)}: 1 or more")
+    time_stripes: int = setting(2, "Stripes over time; 0: none.", results=True, ge=0)
+    time_width: int = setting(64, "Each is shorter than this many frames of 10 ms.", results=True, ge=1)
+    mel_stripes: int = setting(2, "Stripes over the mel bands; 0: none.", results=True, ge=0)
+    mel_width: int = setting(8, "Each is narrower than this many bands.", results=True, ge=1)
 
 
 def draw_stripes(config: SpecAugmentConfig, num_frames: int, num_mels: int, rng: Generator) -> Tensor:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from autorecap.base.errors import BAD_USAGE, INTERRUPTED, ForeseenError
-from autorecap.base.settings import FILE, check, setting
+from autorecap.base.settings import FILE, Section, setting
 from autorecap.dataset.reading.manifest import DataConfig, Manifest, open_manifest
 from autorecap.models import files
 from autorecap.models.files import ModelFilesError
@@ -43,23 +43,22 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Section, name="run"):
     """What is done beside the steps."""
 
-    save_every: int = setting(1_000, "Steps from checkpoint to checkpoint; the last step is saved as well.")
-    keep: int = setting(2, "Checkpoints kept, the last ones; the one with the lowest validation loss stays as well.")
+    save_every: int = setting(1_000, "Steps from checkpoint to checkpoint; the last step is saved as well.", ge=1)
+    keep: int = setting(
+        2, "Checkpoints kept, the last ones; the one with the lowest validation loss stays as well.", ge=1
+    )
     checkpoints: str = setting("", "Where they are, such as s3://bucket/prefix; empty: in the run's folder.", path=FILE)
-    validate_every: int = setting(1_000, "Steps from validation to validation, where there is data for it.")
-    validation_clips: int = setting(256, "Clips looked at, the first of their list.")
-    validation_captions: int = setting(8, "Of these, how many captions are printed beside what people wrote: AutoCap.")
-    sample_every: int = setting(5_000, "Steps from samples to samples, of models that make sounds.")
-    num_samples: int = setting(4, "Sounds made then; of the prompts, the first ones.")
+    validate_every: int = setting(1_000, "Steps from validation to validation, where there is data for it.", ge=1)
+    validation_clips: int = setting(256, "Clips looked at, the first of their list.", ge=1)
+    validation_captions: int = setting(
+        8, "Of these, how many captions are printed beside what people wrote: AutoCap.", ge=0
+    )
+    sample_every: int = setting(5_000, "Steps from samples to samples, of models that make sounds.", ge=1)
+    num_samples: int = setting(4, "Sounds made then; of the prompts, the first ones.", ge=0)
     wandb: str = setting("", "The project in Weights & Biases that logs go to as well; empty: none.")
-
-    def __post_init__(self) -> None:
-        for name in ("save_every", "keep", "validate_every", "validation_clips", "sample_every"):
-            check(getattr(self, name) >= 1, f"run.{name} is {getattr(self, name)}: write 1 or more")
-        check(self.num_samples >= 0, f"run.num_samples is {self.num_samples}: write 0 or more")
 
     def checkpoints_of(self, out: str | Path) -> str:
         """Where the checkpoints of a run in the folder `out` are."""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.clips import Audio, Clip, Clips, Latent
 from autorecap.dataset.reading.manifest import Manifest, Positions
 from autorecap.training.augment import mixed_caption
@@ -42,16 +42,14 @@ class Examples(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExamplesConfig:
+class ExamplesConfig(Section, name="examples"):
     """How examples are drawn from clips."""
 
-    mix_p: float = setting(0.1, "Share of clips that get another one mixed in, captioned 'A and B'.", results=True)
-    drop_title_p: float = setting(0.1, "Share of clips whose title is withheld.", results=True)
-    drop_video_caption_p: float = setting(0.1, "The same for the caption of the picture.", results=True)
-
-    def __post_init__(self) -> None:
-        for name in ("mix_p", "drop_title_p", "drop_video_caption_p"):
-            check(0 <= getattr(self, name) <= 1, f"examples.{name} is {getattr(self, name)}: a share from 0 to 1")
+    mix_p: float = setting(
+        0.1, "Share of clips that get another one mixed in, captioned 'A and B'.", results=True, ge=0, le=1
+    )
+    drop_title_p: float = setting(0.1, "Share of clips whose title is withheld.", results=True, ge=0, le=1)
+    drop_video_caption_p: float = setting(0.1, "The same for the caption of the picture.", results=True, ge=0, le=1)
 
 
 class ClipExamples:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.log import DESCRIPTION
 from autorecap.dataset.reading.clips import Clip, Clips, DataError, ListedClips
 from autorecap.dataset.reading.dataset_clips import StoredClips
@@ -37,16 +37,16 @@ _LOOK_AHEAD_EVERY = 32  # positions
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Section, name="data"):
     """How the data is read."""
 
     window: int = setting(
-        32, "Shards open at once, whose clips are shuffled as one; more: better shuffled, more to hold.", results=True
+        32,
+        "Shards open at once, whose clips are shuffled as one; more: better shuffled, more to hold.",
+        results=True,
+        ge=1,
     )
     read: ReadConfig = setting(ReadConfig, "shards in S3")
-
-    def __post_init__(self) -> None:
-        check(self.window >= 1, f"data.window is {self.window}: 1 shard or more")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autorecap.base.errors import ForeseenError
-from autorecap.base.settings import FILE, check, setting
+from autorecap.base.settings import FILE, Section, setting
 
 if TYPE_CHECKING:
     from autorecap.dataset.store import Store
@@ -37,18 +37,16 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadConfig:
+class ReadConfig(Section, name="data.read"):
     """How shards in S3 are read. Local ones need none of this."""
 
-    read_mb: float = setting(8.0, "Neighbouring clips are read together up to this many MB; 0: each by itself.")
-    cache_gb: float = setting(50.0, "Room on this machine's disk for what was read; best for two windows of shards.")
+    read_mb: float = setting(8.0, "Neighbouring clips are read together up to this many MB; 0: each by itself.", ge=0)
+    cache_gb: float = setting(
+        50.0, "Room on this machine's disk for what was read; best for two windows of shards.", gt=0
+    )
     cache: str = setting(
         "", "Folder for it, shared by the processes of a machine; '': one in the temporary folder.", path=FILE
     )
-
-    def __post_init__(self) -> None:
-        check(self.read_mb >= 0, f"read.read_mb is {self.read_mb}: 0 or more")
-        check(self.cache_gb > 0, f"read.cache_gb is {self.cache_gb}: write a number above 0")
 
 
 class CacheError(ForeseenError):

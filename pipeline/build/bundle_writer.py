@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from autorecap.base.errors import FINISHED_WITH_FAILURES, ForeseenError
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.log import File, Retry
 from autorecap.dataset.parquet import parquet_bytes
 from autorecap.dataset.row_set import RowSet
@@ -91,19 +91,17 @@ _LONGEST_WAIT_S = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriterConfig:
+class WriterConfig(Section, name="writer"):
     """How shards are cut."""
 
-    videos_per_shard: int = setting(1024, "Videos behind one shard (about 0.8 kept clips each in a mixed list).")
-    max_shard_bytes: int = setting(1_000_000_000, "A shard is closed before it grows beyond this many bytes.")
-    max_attempts: int = setting(3, "After so many tries a video that still wants a retry counts as failed.")
-    retry_after_s: int = setting(600, "A transient failure is tried again after this long, doubled with each try.")
-
-    def __post_init__(self) -> None:
-        check(self.videos_per_shard >= 1, f"writer.videos_per_shard is {self.videos_per_shard}: at least 1")
-        check(self.max_shard_bytes >= 1_000_000, f"writer.max_shard_bytes is {self.max_shard_bytes}: at least 1000000")
-        check(self.max_attempts >= 1, f"writer.max_attempts is {self.max_attempts}: at least 1")
-        check(self.retry_after_s >= 0, f"writer.retry_after_s is {self.retry_after_s}: 0 or more")
+    videos_per_shard: int = setting(1024, "Videos behind one shard (about 0.8 kept clips each in a mixed list).", ge=1)
+    max_shard_bytes: int = setting(
+        1_000_000_000, "A shard is closed before it grows beyond this many bytes.", ge=1_000_000
+    )
+    max_attempts: int = setting(3, "After so many tries a video that still wants a retry counts as failed.", ge=1)
+    retry_after_s: int = setting(
+        600, "A transient failure is tried again after this long, doubled with each try.", ge=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autorecap.base import settings_files as settings
-from autorecap.base.settings import absolute_paths, check, setting
+from autorecap.base.settings import Section, absolute_paths, check, setting
 from autorecap.base.settings_files import SettingsError
 from autorecap.pipeline.build.bundle_writer import WriterConfig
 from autorecap.stages import scores, speech, video_captions
@@ -38,19 +38,19 @@ ConfigError = SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolConfig:
+class PoolConfig(Section, name="pools.*"):
     """One pool of workers."""
 
-    cpus: float = setting(0.25, "CPUs that one worker occupies.")
-    gpus: float = setting(0.0, "GPUs that one worker occupies.")
-    min_workers: int = setting(1, "Workers kept at all times.")
-    max_workers: int = setting(1, "Workers at most; Ray adds them while there is work and room.")
+    cpus: float = setting(0.25, "CPUs that one worker occupies.", ge=0, lt=1_000_000)
+    gpus: float = setting(0.0, "GPUs that one worker occupies.", ge=0, lt=1_000_000)
+    min_workers: int = setting(1, "Workers kept at all times.", ge=1)
+    max_workers: int = setting(1, "Workers at most; Ray adds them while there is work and room.", ge=1)
 
-    def __post_init__(self) -> None:
-        check(0 <= self.cpus < 1e6 and 0 <= self.gpus < 1e6, f"pools.*: cpus {self.cpus}, gpus {self.gpus}: 0 or more")
+    def validate(self) -> None:
         check(
-            1 <= self.min_workers <= self.max_workers,
-            f"pools.*: 1 <= min_workers <= max_workers, found {self.min_workers} and {self.max_workers}",
+            self.min_workers <= self.max_workers,
+            "pools.*.max_workers",
+            f"expected min_workers, {self.min_workers}, or more, found {self.max_workers}",
         )
 
 
@@ -59,23 +59,18 @@ def _pool(cpus: float) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolsConfig:
+class PoolsConfig(Section, name="pools"):
     """Where the stages run. The defaults fit two CPUs."""
 
     fetch: PoolConfig = setting(_pool(0.25), "probe, transcripts, segments: waits for disks and networks")
     media: PoolConfig = setting(_pool(0.5), "media: ffmpeg")
     judge: PoolConfig = setting(_pool(0.75), "all models, and what follows up to encode: the GPU pool")
     write: PoolConfig = setting(_pool(0.25), "writer: shards, index, ledger")
-    block_videos: int = setting(16, "Videos that travel together. More: less overhead; less: less memory.")
-    pass_videos: int = setting(262_144, "A build is a sequence of passes over at most so many videos.")
+    block_videos: int = setting(16, "Videos that travel together. More: less overhead; less: less memory.", ge=1)
+    pass_videos: int = setting(262_144, "A build is a sequence of passes over at most so many videos.", ge=1)
     wait_for_nodes_s: int = setting(
-        0, "Seconds to wait at most for nodes that min_workers need; 0: all must be there at the start."
+        0, "Seconds to wait at most for nodes that min_workers need; 0: all must be there at the start.", ge=0
     )
-
-    def __post_init__(self) -> None:
-        check(self.block_videos >= 1, f"pools.block_videos is {self.block_videos}: at least 1")
-        check(self.pass_videos >= 1, f"pools.pass_videos is {self.pass_videos}: at least 1")
-        check(self.wait_for_nodes_s >= 0, f"pools.wait_for_nodes_s is {self.wait_for_nodes_s}: 0 seconds or more")
 
     def used(self, *, until_segments: bool = False) -> list[PoolConfig]:
         """Those that a build has workers in."""
@@ -83,7 +78,7 @@ class PoolsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildConfig:
+class BuildConfig(Section, name=""):
     """Everything that a build can be told."""
 
     probe: ProbeConfig = setting(ProbeConfig, "media headers")
@@ -99,11 +94,11 @@ class BuildConfig:
     writer: WriterConfig = setting(WriterConfig, "shards")
     pools: PoolsConfig = setting(PoolsConfig, "workers")
     max_failed_share: float = setting(
-        0.5, "A build in which more than this share of videos failed or wants a retry ends with exit code 1."
+        0.5,
+        "A build in which more than this share of videos failed or wants a retry ends with exit code 1.",
+        ge=0,
+        le=1,
     )
-
-    def __post_init__(self) -> None:
-        check(0 <= self.max_failed_share <= 1, f"max_failed_share is {self.max_failed_share}: 0 to 1")
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> BuildConfig:
@@ -152,7 +147,9 @@ def _digests(config: BuildConfig) -> dict[str, str]:
         window = window_ms(config.captions)
         check(
             config.segments.max_clip_ms <= window,
-            f"segments.max_clip_ms is {config.segments.max_clip_ms}: the captioner hears {window} ms at once",
+            "segments.max_clip_ms",
+            f"expected {window} or less, which is what the captioner hears at once, "
+            f"found {config.segments.max_clip_ms}",
         )
         text_model = scores.text_model(config.scores, config.captions)
         return {

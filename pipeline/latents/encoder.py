@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.latent_samples import DTYPES
 from autorecap.dataset.reading.clips import Clip, DataError, Latent, UnreadableClipError
 from autorecap.dataset.store import StoreError
@@ -42,21 +42,20 @@ SHORTEST_S = 1.0  # of the last piece of a long clip; a shorter rest is left out
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeConfig:
+class EncodeConfig(Section, name="encode"):
     """How clips become latents."""
 
     max_seconds: float = setting(
-        10.24, "Longer clips are encoded in pieces of this length, as the generator will hear them.", results=True
+        10.24,
+        "Longer clips are encoded in pieces of this length, as the generator will hear them.",
+        results=True,
+        ge=1,
+        le=600,
     )
-    dtype: str = setting("fp16", "Of the stored numbers: fp16 or fp32.", results=True)
+    dtype: str = setting("fp16", "Of the stored numbers: fp16 or fp32.", results=True, choices=DTYPES)
     with_text: bool = setting(True, "Captions as well, where the model has text encoders.", results=True)
-    batch_size: int = setting(16, "Pieces at a time.")
-    threads: int = setting(2, "Threads that decode.")
-
-    def __post_init__(self) -> None:
-        check(1 <= self.max_seconds <= 600, f"--max-seconds {self.max_seconds}: 1 to 600")
-        check(self.dtype in DTYPES, f"--dtype {self.dtype!r}: {' or '.join(DTYPES)}")
-        check(self.batch_size >= 1 and self.threads >= 1, "--batch-size and --threads: 1 or more")
+    batch_size: int = setting(16, "Pieces at a time.", ge=1)
+    threads: int = setting(2, "Threads that decode.", ge=1)
 
     @property
     def piece_frames(self) -> int:

@@ -3,21 +3,25 @@
 Weights are read from safetensors alone and no code out of a repository is run, so a name can do no harm.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from autorecap.base.settings import SettingError
 
 _PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Config, tokenizer, weights."""
 
 
 def find(name: str, setting: str) -> Path:
-    """The folder of a model, downloaded where `name` is a hub id (owner/name).
+    """Return the folder of a model, downloaded where `name` is a hub id (owner/name).
 
-    Raises ValueError that names the setting, where there is no such model or its files are missing or damaged.
+    Raises SettingError where there is no such model or its files are missing or damaged.
     """
     from autorecap.models import files
 
     folder = Path(name)
-    try:
+    with blamed_on(setting):
         if not folder.is_dir():
             folder = files.download(name, _PATTERNS, "a folder of a model of transformers")
         weights = sorted(folder.glob("*.safetensors"))
@@ -27,9 +31,18 @@ def find(name: str, setting: str) -> Path:
             )
         for path in weights:
             files.check_weights(path)
-    except (files.ModelFilesError, OSError) as error:
-        raise ValueError(f"{setting}: {error}") from error
     return folder
+
+
+@contextmanager
+def blamed_on(setting: str) -> Iterator[None]:
+    """Turn an error of a model's files into a SettingError of the setting that names the model."""
+    from autorecap.models.files import ModelFilesError
+
+    try:
+        yield
+    except (ModelFilesError, OSError) as error:
+        raise SettingError(setting, str(error)) from error
 
 
 def model_files(folder: Path) -> list[Path]:

@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranscriptsConfig:
+class TranscriptsConfig(Section, name="transcripts"):
     """Which transcripts count."""
 
     languages: tuple[str, ...] = setting(
         ("en",),
         "Accepted languages, the preferred first; 'en' also accepts 'en-US'. English, as in the paper (A.2).",
         results=True,
+        filled=True,
     )
     allow_machine_translated: bool = setting(
         False,
@@ -20,10 +21,3 @@ class TranscriptsConfig:
         "recognition of a rarer language misses more speech.",
         results=True,
     )
-
-    def __post_init__(self) -> None:
-        is_tuple = isinstance(self.languages, tuple) and all(isinstance(name, str) and name for name in self.languages)
-        check(
-            is_tuple and bool(self.languages),
-            f"transcripts.languages is {self.languages!r}; name at least one language, as in [en]",
-        )

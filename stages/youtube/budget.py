@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, check, setting
 
 Clock = Callable[[], float]
 """Unix time in seconds."""
@@ -73,31 +73,34 @@ class Budget(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetConfig:
+class BudgetConfig(Section, name="youtube.budget"):
     """How fast each egress may go."""
 
     requests_per_s: float = setting(
         2.0,
         "Requests per second and egress. A transcript takes two, the audio of a video three to six. Nobody outside "
         "knows what the service bears: begin low.",
+        gt=0,
+        le=10_000,
     )
-    burst: int = setting(4, "Requests that may go out at once after a pause.")
+    burst: int = setting(4, "Requests that may go out at once after a pause.", ge=1)
     recovery_answers: int = setting(
-        100, "A rate that was halved is back at its setting after about so many answers: transcripts, audio of videos."
+        100,
+        "A rate that was halved is back at its setting after about so many answers: transcripts, audio of videos.",
+        ge=1,
     )
-    park_s: int = setting(900, "Seconds for which an egress is parked when it is refused; doubled each time in a row.")
-    max_park_s: int = setting(21_600, "Seconds for which it is parked at most. Blocks of addresses last for hours.")
+    park_s: int = setting(
+        900, "Seconds for which an egress is parked when it is refused; doubled each time in a row.", ge=1
+    )
+    max_park_s: int = setting(
+        21_600, "Seconds for which it is parked at most. Blocks of addresses last for hours.", ge=1
+    )
 
-    def __post_init__(self) -> None:
-        check(
-            0 < self.requests_per_s <= 10_000,
-            f"youtube.budget.requests_per_s is {self.requests_per_s}: more than 0, up to 10000",
-        )
-        for name in ("burst", "recovery_answers", "park_s"):
-            check(getattr(self, name) >= 1, f"youtube.budget.{name} is {getattr(self, name)}: at least 1")
+    def validate(self) -> None:
         check(
             self.max_park_s >= self.park_s,
-            f"youtube.budget.max_park_s is {self.max_park_s}: at least park_s, which is {self.park_s}",
+            "youtube.budget.max_park_s",
+            f"expected park_s, {self.park_s}, or more, found {self.max_park_s}",
         )
 
 

@@ -6,8 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from autorecap.base.settings import FILE, check, setting
-from autorecap.base.text import redacted
+from autorecap.base.settings import FILE, Section, check, setting
 from autorecap.stages.youtube.budget import BudgetConfig, Egress
 
 DIRECT = "direct"
@@ -18,7 +17,7 @@ _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 @dataclass(frozen=True, kw_only=True)
-class YoutubeConfig:
+class YoutubeConfig(Section, name="youtube"):
     """How YouTube is asked: from where, how fast, and by which clients."""
 
     budget: BudgetConfig = setting(BudgetConfig, "requests per second, and what happens when there are too many")
@@ -27,6 +26,7 @@ class YoutubeConfig:
         "Ways out: direct (this machine's address), or proxies, such as socks5h://host:1080 or "
         "http://user:password@host:8080. Each has a budget of its own over the whole cluster. Passwords go nowhere "
         "else.",
+        filled=True,
     )
     cookies: tuple[str, ...] = setting(
         (),
@@ -34,26 +34,31 @@ class YoutubeConfig:
         path=FILE,
     )
     in_flight: int = setting(
-        64, "Videos whose transcripts one worker of the fetch pool asks for at the same time; it waits, mostly."
+        64, "Videos whose transcripts one worker of the fetch pool asks for at the same time; it waits, mostly.", ge=1
     )
-    media_in_flight: int = setting(4, "Videos whose audio one worker of the media pool fetches at the same time.")
-    connect_timeout_s: float = setting(10.0, "Seconds for a connection, and between two pieces of an answer.")
-    request_timeout_s: float = setting(60.0, "Seconds for one request and its whole answer.")
+    media_in_flight: int = setting(4, "Videos whose audio one worker of the media pool fetches at the same time.", ge=1)
+    connect_timeout_s: float = setting(10.0, "Seconds for a connection, and between two pieces of an answer.", gt=0)
+    request_timeout_s: float = setting(60.0, "Seconds for one request and its whole answer.", gt=0)
     try_other_egresses_s: float = setting(
-        60.0, "Seconds for which one video tries other egresses; then it waits for a later pass."
+        60.0, "Seconds for which one video tries other egresses; then it waits for a later pass.", gt=0
     )
     routes: tuple[str, ...] = setting(
-        (API, YTDLP), "Ways to a transcript, the preferred first: api (youtube-transcript-api), ytdlp (yt-dlp)."
+        (API, YTDLP),
+        "Ways to a transcript, the preferred first: api (youtube-transcript-api), ytdlp (yt-dlp).",
+        choices=(API, YTDLP),
+        filled=True,
     )
     watch_page_s: float = setting(
         600.0,
         "For how many seconds one watch page serves all videos of an egress: it is a megabyte, of which only a key "
         "counts. 0: a page for every video.",
+        ge=0,
     )
     player_clients: tuple[str, ...] = setting(
         ("android_vr",),
         "As whom yt-dlp asks, see its documentation. android_vr is given audio formats in one request, without "
         "JavaScript.",
+        filled=True,
     )
     extractor_args: tuple[str, ...] = setting(
         (),
@@ -65,44 +70,47 @@ class YoutubeConfig:
         "The cheapest audio with at least this many kbit/s, and the stored sample rate, is fetched; if there is none, "
         "the best. That is Opus at about 70, which holds all frequencies, in half the bytes of the best.",
         results=True,
+        ge=1,
     )
     base_url: str = setting("https://www.youtube.com", "Where YouTube is; another one for tests.")
 
-    def __post_init__(self) -> None:
-        check(bool(self.egresses), "youtube.egresses is empty: write [direct], or proxies")
+    def validate(self) -> None:
         for egress in self.egresses:
             check(
                 egress == DIRECT or (urlsplit(egress).scheme in _SCHEMES and bool(urlsplit(egress).hostname)),
-                f"youtube.egresses holds {redacted(egress)!r}: write direct, or scheme://host:port with one of "
-                f"{', '.join(_SCHEMES)}",
+                "youtube.egresses",
+                f"expected direct, or scheme://host:port with one of {', '.join(_SCHEMES)}, found {egress!r}",
             )
-        if any(egress.startswith("socks") for egress in self.egresses):
-            check(find_spec("socks") is not None, "youtube.egresses names a SOCKS proxy: pip install pysocks")
+        uses_socks = any(egress.startswith("socks") for egress in self.egresses)
+        check(
+            not uses_socks or find_spec("socks") is not None,
+            "youtube.egresses",
+            "a SOCKS proxy needs a package: pip install pysocks",
+        )
         check(
             len(self.cookies) in (0, len(self.egresses)),
-            f"youtube.cookies has {len(self.cookies)} files for {len(self.egresses)} egresses: one each, '' for none",
+            "youtube.cookies",
+            f"expected one file for each of {len(self.egresses)} egresses, '' for none, found {len(self.cookies)}",
         )
-        ways = set(zip(self.egresses, self.cookies or ("",) * len(self.egresses), strict=True))
-        check(len(ways) == len(self.egresses), "youtube.egresses names one of them twice with the same cookies")
+        accounts = set(zip(self.egresses, self.cookies or ("",) * len(self.egresses), strict=True))
+        check(
+            len(accounts) == len(self.egresses),
+            "youtube.egresses",
+            "names one of them twice with the same cookies: leave one out",
+        )
         for path in self.cookies:
-            check(not path or Path(path).is_file(), f"youtube.cookies names {path}: there is no such file")
-        for name in ("in_flight", "media_in_flight", "min_audio_kbps"):
-            check(getattr(self, name) >= 1, f"youtube.{name} is {getattr(self, name)}: at least 1")
-        for name in ("connect_timeout_s", "request_timeout_s", "try_other_egresses_s"):
-            check(getattr(self, name) > 0, f"youtube.{name} is {getattr(self, name)}: more than 0 seconds")
-        check(self.watch_page_s >= 0, f"youtube.watch_page_s is {self.watch_page_s}: 0 or more seconds")
-        unknown = [route for route in self.routes if route not in (API, YTDLP)]
-        check(bool(self.routes) and not unknown, f"youtube.routes is {list(self.routes)}: of {API} and {YTDLP}")
-        check(bool(self.player_clients), "youtube.player_clients is empty: write [android_vr]")
+            check(not path or Path(path).is_file(), "youtube.cookies", f"{path}: there is no such file")
         for text in self.extractor_args:
             check(
                 bool(re.fullmatch(r"[\w-]+:[\w-]+=.*", text)),
-                f"youtube.extractor_args holds {text[:60]!r}: write it as KEY:NAME=VALUE, as for yt-dlp",
+                "youtube.extractor_args",
+                f"expected KEY:NAME=VALUE, as for yt-dlp, found {text[:60]!r}",
             )
         url = urlsplit(self.base_url)
         check(
             url.scheme in ("http", "https") and bool(url.hostname) and not url.path.strip("/"),
-            f"youtube.base_url is {redacted(self.base_url)!r}: write scheme://host[:port]",
+            "youtube.base_url",
+            f"expected scheme://host[:port], found {self.base_url!r}",
         )
 
     def ways_out(self) -> dict[str, Egress]:

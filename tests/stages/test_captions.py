@@ -129,5 +129,5 @@ def test_captions_may_be_made_in_bfloat16(clips):
     assert sum(names(clip.caption, kind) for (kind, _), clip in zip(SOUNDS, video.clips, strict=True)) >= 3
     for clip in video.clips:
         assert np.linalg.norm(np.frombuffer(clip.clap_audio, "<f4")) == pytest.approx(1, abs=0.01)
-    with pytest.raises(ValueError, match=r"captions\.precision is 'half': one of auto, float32, bfloat16"):
+    with pytest.raises(ValueError, match=r"captions\.precision: expected auto, float32 or bfloat16, found 'half'"):
         CaptionsConfig(precision="half")

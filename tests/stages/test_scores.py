@@ -156,11 +156,11 @@ def test_a_captioner_without_a_text_branch_gives_no_scores_unless_they_are_neede
     assert resolved(ScoresConfig(), CaptionsConfig(model=str(bare))).text_model == ""
     with pytest.raises(ValueError, match=r"'auto' and scores\.min_score 0\.1, but the captioner .* has no clap_text"):
         branch(bare, min_score=0.1)
-    with pytest.raises(ValueError, match=r"scores\.text_model is 'own' .* has no clap_text"):
+    with pytest.raises(ValueError, match=r"scores\.text_model: is 'own' .* has no clap_text"):
         branch(bare, text_model="own")
-    with pytest.raises(ValueError, match=r"scores\.min_score needs scores"):
+    with pytest.raises(ValueError, match=r"scores\.min_score: needs scores"):
         ScoresConfig(text_model="", min_score=0.1)
-    with pytest.raises(ValueError, match=r"scores\.min_score is 10: -1 to 1"):
+    with pytest.raises(ValueError, match=r"scores\.min_score: expected -1 to 1, found 10"):
         ScoresConfig(min_score=10)
 
 

@@ -250,11 +250,11 @@ def test_the_stage_ends_a_video_without_gaps_and_keeps_the_order():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"min_gap_ms": -1}, "min_gap_ms is -1"),
-        ({"max_clip_ms": 0}, "max_clip_ms is 0"),
-        ({"min_clip_ms": 10_000}, "min_clip_ms is 10000"),
-        ({"word_pad_ms": 499}, "word_pad_ms is 499"),
-        ({"max_edge_gap_ms": 0}, "max_edge_gap_ms is 0"),
+        ({"min_gap_ms": -1}, "min_gap_ms: expected 0 or more, found -1"),
+        ({"max_clip_ms": 0}, "max_clip_ms: expected more than 0, found 0"),
+        ({"min_clip_ms": 10_000}, "min_clip_ms: expected less than max_clip_ms, 10000, found 10000"),
+        ({"word_pad_ms": 499}, "word_pad_ms: expected 500 or more, found 499"),
+        ({"max_edge_gap_ms": 0}, "max_edge_gap_ms: expected more than 0, found 0"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(wrong, message):

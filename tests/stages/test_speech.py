@@ -90,7 +90,7 @@ def test_the_fingerprint_follows_the_model_and_the_label(model):
 
 
 def test_a_label_that_the_model_does_not_have_is_refused_with_those_it_has(model):
-    with pytest.raises(ValueError, match=r"speech\.label is 'Talk', but the labels of .* are Rain, Speech, Dog"):
+    with pytest.raises(ValueError, match=r"speech\.label: expected a label of .*, Rain, Speech, Dog, found 'Talk'"):
         find_model(SpeechConfig(model=str(model), label="Talk"))
 
 

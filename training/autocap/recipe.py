@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from autorecap.base.settings import setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest, check_audio
 from autorecap.models.autocap import AutoCap
@@ -24,7 +24,7 @@ DEMO = "demo"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoCapTraining:
+class AutoCapTraining(Section, name=""):
     """Everything that a training of AutoCap can be told."""
 
     task: AutoCapTaskConfig = setting(AutoCapTaskConfig, "what learns, and from which loss")

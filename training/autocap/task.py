@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.clips import Latent, UnreadableClipError
 from autorecap.dataset.reading.examples import Example, Examples
 from autorecap.models.audio import prepare_waveform
@@ -32,7 +32,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoCapTaskConfig:
+class AutoCapTaskConfig(Section, name="task"):
     """What is minimised, and what learns."""
 
     frozen: tuple[str, ...] = setting(
@@ -40,14 +40,10 @@ class AutoCapTaskConfig:
         "What does not learn: of encoders, bart, embeddings (BART's). Stage 1: encoders, bart. Stage 2: encoders, "
         "embeddings.",
         results=True,
+        choices=PARTS,
     )
-    label_smoothing: float = setting(0.1, "Of the caption's cross entropy; as released.", results=True)
+    label_smoothing: float = setting(0.1, "Of the caption's cross entropy; as released.", results=True, ge=0, lt=1)
     spec_augment: SpecAugmentConfig = setting(SpecAugmentConfig, "masks on HTSAT's log-mel")
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.frozen) - set(PARTS))
-        check(not unknown, f"task.frozen names {', '.join(unknown)}: choose among {', '.join(PARTS)}")
-        check(0 <= self.label_smoothing < 1, f"task.label_smoothing is {self.label_smoothing}: 0 or more, below 1")
 
 
 class CaptionBatch(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autorecap.base.settings import setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import (
     DataConfig,
@@ -33,7 +33,7 @@ FIXED_SEED = 0  # of the noise in validation, whatever the run's
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenAuTraining:
+class GenAuTraining(Section, name=""):
     """Everything that a training of GenAu can be told."""
 
     task: GenAuTaskConfig = setting(GenAuTaskConfig, "what is learned, from what")

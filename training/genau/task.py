@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from autorecap.base.settings import MODEL, check, setting
+from autorecap.base.settings import MODEL, Section, setting
 from autorecap.dataset.reading.clips import Latent
 from autorecap.dataset.reading.examples import Examples
 from autorecap.dataset.reading.random_draws import DROP, NOISE, POSTERIOR, TIMESTEP, generator
@@ -31,13 +31,15 @@ from autorecap.training.loop.task import Scored
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenAuTaskConfig:
+class GenAuTaskConfig(Section, name="task"):
     """What is learned, from what, and what is listened to on the way."""
 
-    drop_condition_p: float = setting(0.1, "Share of clips that lose all their conditions, for guidance.", results=True)
+    drop_condition_p: float = setting(
+        0.1, "Share of clips that lose all their conditions, for guidance.", results=True, ge=0, le=1
+    )
     dataset: str = setting("autocap", "The style of clips whose set has no name that the model knows.", results=True)
     scale_clips: int = setting(
-        1_024, "Clips of audio that say how large latents are; latents: all say it.", results=True
+        1_024, "Clips of audio that say how large latents are; latents: all say it.", results=True, ge=1
     )
     checkpoint_activations: bool = setting(
         False, "Compute blocks again in the backward pass: less memory, 4/3 the work."
@@ -45,16 +47,9 @@ class GenAuTaskConfig:
     t5: str = setting("", "FLAN-T5, a folder or hub id, where it is not in the model's own folder.", path=MODEL)
     clap: str = setting("", "The text branch of CLAP, likewise.", path=MODEL)
     prompts: tuple[str, ...] = setting((), "What samples are made of; none: the first captions of the data.")
-    sample_seconds: float = setting(10.0, "How long samples are.")
-    sample_steps: int = setting(100, "Steps of the sampler.")
-    guidance_scale: float = setting(4.0, "How much a prompt counts in samples.")
-
-    def __post_init__(self) -> None:
-        check(0 <= self.drop_condition_p <= 1, f"task.drop_condition_p is {self.drop_condition_p}: 0 to 1")
-        for name in ("scale_clips", "sample_steps"):
-            check(getattr(self, name) >= 1, f"task.{name} is {getattr(self, name)}: write 1 or more")
-        check(self.sample_seconds > 0, f"task.sample_seconds is {self.sample_seconds}: write seconds above 0")
-        check(self.guidance_scale >= 0, f"task.guidance_scale is {self.guidance_scale}: 0 or more")
+    sample_seconds: float = setting(10.0, "How long samples are.", gt=0)
+    sample_steps: int = setting(100, "Steps of the sampler.", ge=1)
+    guidance_scale: float = setting(4.0, "How much a prompt counts in samples.", ge=0)
 
 
 class ClipBatch(NamedTuple):

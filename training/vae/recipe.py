@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autorecap.base.settings import setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest, check_audio, check_rates
 from autorecap.models.checkpoint import read_checkpoint
@@ -28,7 +28,7 @@ FIXED_SEED = 0  # of the noise in validation, whatever the run's
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAETraining:
+class VAETraining(Section, name=""):
     """Everything that a training of the VAE can be told."""
 
     task: VAETaskConfig = setting(VAETaskConfig, "what is minimised")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from autorecap.base.settings import FILE, check, setting
+from autorecap.base.settings import FILE, Section, check, setting
 from autorecap.dataset.reading.examples import Examples
 from autorecap.dataset.reading.random_draws import POSTERIOR, generator
 from autorecap.models.genau.audio import SAMPLES_PER_LATENT, latent_frames, log_mel
@@ -28,14 +28,17 @@ DISCRIMINATOR, VAE_PLAYER = "discriminator", "vae"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAETaskConfig:
+class VAETaskConfig(Section, name="task"):
     """What is minimised. The defaults are the released VAE's, but for a perceptual term that needs no weights."""
 
     seconds: float = setting(
-        10.24, "Length of clips: longer ones are cut to a part, shorter ones end in silence.", results=True
+        10.24, "Length of clips: longer ones are cut to a part, shorter ones end in silence.", results=True, gt=0
     )
     perceptual: str = setting(
-        "multiscale", "multiscale, none, or lpips, as released, which needs trained weights.", results=True
+        "multiscale",
+        "multiscale, none, or lpips, as released, which needs trained weights.",
+        results=True,
+        choices=tuple(PERCEPTUAL),
     )
     lpips: tuple[str, ...] = setting(
         (),
@@ -43,26 +46,22 @@ class VAETaskConfig:
         "channel of the lpips package.",
         path=FILE,
     )
-    perceptual_weight: float = setting(1.0, "Added to the L1 of every value.", results=True)
-    kl_weight: float = setting(1_000.0, "Of the KL per latent value.", results=True)
-    disc_weight: float = setting(0.5, "Of the discriminator's say.", results=True)
+    perceptual_weight: float = setting(1.0, "Added to the L1 of every value.", results=True, ge=0)
+    kl_weight: float = setting(1_000.0, "Of the KL per latent value.", results=True, ge=0)
+    disc_weight: float = setting(0.5, "Of the discriminator's say.", results=True, ge=0)
     disc_start: int = setting(
-        10_000, "Steps without a discriminator. Official: 20,001, which count each batch twice.", results=True
+        10_000, "Steps without a discriminator. Official: 20,001, which count each batch twice.", results=True, ge=0
     )
-    disc_width: int = setting(64, "Of the discriminator's first layer.", results=True)
-    disc_layers: int = setting(3, "How often it halves the image.", results=True)
+    disc_width: int = setting(64, "Width of the discriminator's first layer.", results=True, ge=1)
+    disc_layers: int = setting(3, "How often it halves the image.", results=True, ge=1)
 
-    def __post_init__(self) -> None:
-        known = ", ".join(PERCEPTUAL)
-        check(self.perceptual in PERCEPTUAL, f"task.perceptual is {self.perceptual!r}: write one of {known}")
+    def validate(self) -> None:
         check(
             bool(self.lpips) == (self.perceptual == "lpips"),
-            f"task.perceptual is {self.perceptual!r} and task.lpips names {len(self.lpips)} files: lpips needs the "
-            "files with its weights, and nothing else does",
+            "task.lpips",
+            f"expected {'files' if self.perceptual == 'lpips' else 'no file'} with task.perceptual={self.perceptual}, "
+            f"found {len(self.lpips)}: lpips needs the files with its weights, and nothing else does",
         )
-        check(self.seconds > 0, f"task.seconds is {self.seconds}: write seconds above 0")
-        for name in ("perceptual_weight", "kl_weight", "disc_weight", "disc_start"):
-            check(getattr(self, name) >= 0, f"task.{name} is {getattr(self, name)}: write 0 or more")
 
     @property
     def loss(self) -> VAELossConfig:

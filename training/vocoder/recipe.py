@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autorecap.base.settings import setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.genau.audio import log_mel
 from autorecap.training import recipe as run
@@ -20,7 +20,7 @@ from autorecap.training.vocoder.task import VocoderTask, VocoderTaskConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocoderTraining:
+class VocoderTraining(Section, name=""):
     """Everything that a training of the vocoder can be told."""
 
     task: VocoderTaskConfig = setting(VocoderTaskConfig, "what is minimised")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from autorecap.base.settings import check, setting
+from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.examples import Examples
 from autorecap.dataset.reading.random_draws import SEGMENT, generator
 from autorecap.models.genau.audio import MEL, SAMPLES_PER_LATENT, crop, latent_frames, log_mel
@@ -31,25 +31,19 @@ DISCRIMINATORS, VOCODER = "discriminators", "vocoder"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocoderTaskConfig:
+class VocoderTaskConfig(Section, name="task"):
     """What is minimised. The defaults are HiFi-GAN's."""
 
-    seconds: float = setting(10.24, "Length of the clips that pieces are taken of.", results=True)
+    seconds: float = setting(10.24, "Length of the clips that pieces are taken of.", results=True, gt=0)
     segment_frames: int = setting(
-        52, "Length of a piece in frames of 10 ms; HiFi-GAN's 8,192 samples are 51.2.", results=True
+        52, "Length of a piece in frames of 10 ms; HiFi-GAN's 8,192 samples are 51.2.", results=True, ge=8
     )
-    mel_weight: float = setting(45.0, "Of the log-mel's L1.", results=True)
-    feature_weight: float = setting(2.0, "Of the discriminators' features.", results=True)
-    disc_start: int = setting(0, "Steps without discriminators.", results=True)
-    disc_periods: tuple[int, ...] = setting((2, 3, 5, 7, 11), "Of the period discriminators.", results=True)
-    disc_scales: int = setting(3, "How many discriminators look at the waveform itself.", results=True)
-    disc_width: int = setting(128, "Of their first layer.", results=True)
-
-    def __post_init__(self) -> None:
-        check(self.seconds > 0, f"task.seconds is {self.seconds}: write seconds above 0")
-        check(self.segment_frames >= 8, f"task.segment_frames is {self.segment_frames}: write 8 or more")
-        for name in ("mel_weight", "feature_weight", "disc_start"):
-            check(getattr(self, name) >= 0, f"task.{name} is {getattr(self, name)}: write 0 or more")
+    mel_weight: float = setting(45.0, "Of the log-mel's L1.", results=True, ge=0)
+    feature_weight: float = setting(2.0, "Of the discriminators' features.", results=True, ge=0)
+    disc_start: int = setting(0, "Steps without discriminators.", results=True, ge=0)
+    disc_periods: tuple[int, ...] = setting((2, 3, 5, 7, 11), "Of the period discriminators.", results=True, ge=2)
+    disc_scales: int = setting(3, "How many discriminators look at the waveform itself.", results=True, ge=1)
+    disc_width: int = setting(128, "Width of their first layer, a multiple of 16.", results=True, ge=16)
 
     @property
     def discriminators(self) -> DiscriminatorsConfig:

@@ -190,16 +190,16 @@ def test_the_reason_for_which_egresses_are_parked_is_that_of_the_videos_that_wai
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"egresses": ()}, "write [direct]"),
+        ({"egresses": ()}, "expected a value, such as [direct], found []"),
         ({"egresses": ("ftp://host",)}, "scheme://host:port"),
         ({"egresses": ("http://me:secret@",)}, "scheme://host:port"),
         ({"egresses": ("direct", "direct")}, "twice"),
-        ({"cookies": ("a", "b")}, "one each"),
+        ({"cookies": ("a", "b")}, "one file for each of 1 egresses"),
         ({"cookies": ("/nowhere/cookies.txt",)}, "no such file"),
-        ({"routes": ("api", "web")}, "of api and ytdlp"),
+        ({"routes": ("api", "web")}, "expected api or ytdlp for each, found 'web'"),
         ({"extractor_args": ("po_token=x",)}, "KEY:NAME=VALUE"),
         ({"base_url": "file:///etc"}, "scheme://host"),
-        ({"request_timeout_s": 0}, "more than 0 seconds"),
+        ({"request_timeout_s": 0}, "expected more than 0, found 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_what_to_write(settings, words):
