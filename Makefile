@@ -1,14 +1,14 @@
 # make demo    a small dataset from synthesised videos, and a small generator trained on it, end to end
 # make test    the tests, in about six minutes; make test-all adds the long ones
 # make setup   the virtual environment alone; the others call it by themselves
-# make check   lint, format and types
+# make check   lint, format, types, and which room may import which
 # make bench   the benchmarks
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-captioner test test-long test-all check format bench clean
+.PHONY: setup demo demo-captioner test test-long test-all check rooms format bench clean
 
 setup: $(VENV)/.installed
 
@@ -43,6 +43,12 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/rooms.py --check
+
+# the map of rooms in docs/architecture.md
+rooms: setup
+	$(BIN)/python docs/rooms.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,1 +1,1 @@
-"""Where it runs: Ray start-up and the cluster files."""
+"""Ray: its start, the shared budget of requests, the flow of a build over a cluster, training in its workers."""

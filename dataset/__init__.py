@@ -1,1 +1,1 @@
-"""The dataset directory: store, transaction log, shards. Format: docs/dataset-format.md."""
+"""The dataset directory, known by builders, trainers and readers alike: store, transaction log, shards, views."""

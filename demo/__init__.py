@@ -1,1 +1,1 @@
-"""A demo without a network: synthesised sounds, and the captioner that knows them."""
+"""A demo without a network: synthesised sounds and videos, and the training of the small models that know them."""

@@ -1,1 +1,1 @@
-"""The models, in pure torch. Nothing here knows Ray, datasets or videos."""
+"""The models, in pure torch: AutoCap, CLAP, GenAu. Nothing here knows Ray, datasets or videos."""

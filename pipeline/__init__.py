@@ -1,1 +1,1 @@
-"""How data moves: plan, graph, dataset, training and the command line."""
+"""How a dataset is built: what to build (plan), how (build), and the latents of its clips (latents)."""

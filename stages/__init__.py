@@ -1,1 +1,1 @@
-"""What happens to a video: one file per stage. Nothing here knows Ray."""
+"""What happens to a video: one file per stage, and the record that travels through them."""

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from tests.support.places import SHARED
 
 # Ray starts its workers at a low priority, at which other tests on a busy machine leave them a thirtieth of its time.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Ray asks for a token wherever one is known, which is what people meet once they have started a Ray of their own.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 _numbers = itertools.count()
 

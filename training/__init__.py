@@ -1,1 +1,1 @@
-"""Training: one plain loop, and the tasks on it."""
+"""How models learn: one loop, and a recipe and a task for each model."""

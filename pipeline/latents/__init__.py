@@ -1,0 +1,1 @@
+"""Clips encoded once, so that training does not decode them at every step: `autorecap encode`."""

@@ -1,0 +1,1 @@
+"""What stages that listen to clips share: models from the hub, and batches across videos."""

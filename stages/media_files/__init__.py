@@ -1,0 +1,1 @@
+"""Media files: what ffmpeg says of them and decodes from them."""

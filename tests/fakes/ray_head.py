@@ -29,9 +29,8 @@ def ray_head(*options: str, num_cpus: int = 2) -> Iterator[str]:
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--num-cpus={num_cpus}"]
     command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", f"--temp-dir={folder}"]
     command += ["--disable-usage-stats", *(options or ("--include-dashboard=false",))]
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     with open(f"{folder}.log", "w") as log:  # noqa: PTH123
-        head = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        head = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait_for(address, head, Path(f"{folder}.log"))
         yield address

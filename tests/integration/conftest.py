@@ -1,6 +1,5 @@
 """One Ray cluster and one synthesised corpus for all integration tests of a process."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,8 +40,7 @@ def start_build(ray_address) -> Iterator[Start]:
         command = [sys.executable, "-m", "autorecap", "build", "--videos", str(videos), "--out", str(out)]
         command += ["--config", str(CONFIGS / "demo.yaml"), *arguments]
         command += ["--address", "local" if own_ray else ray_address]
-        environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         running.append(process)
         return process
 

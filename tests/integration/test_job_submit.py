@@ -19,10 +19,10 @@ from autorecap.dataset.log import read_state
 from autorecap.dataset.store import open_store
 from autorecap.demo.corpus import CORPUS, synthesise_corpus
 from tests.fakes.ray_head import free_port, ray_head
+from tests.support.places import PROJECT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-PROJECT = CONFIGS.parent
 VIDEOS = CORPUS[:6]
 LONG = tuple(replace(video, name=f"{video.name[:-2]}{i:02d}") for i in range(5) for video in VIDEOS)
 """Enough that a job is far from its end when its first shard is there, however fast the machine."""
@@ -81,10 +81,9 @@ def submit(dashboard, working_dir) -> Submit:
     def run(*arguments: object, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         command = [RAY, "job", "submit", "--address", dashboard, "--working-dir", str(working_dir), *options]
         command += ["--", "python", "build_autorecap_xl.py", *map(str, arguments)]
-        environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
         deadline = time.monotonic() + 60
         while True:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             if NOT_READY not in done.stderr or time.monotonic() > deadline:
                 return done
 
@@ -139,10 +138,7 @@ def test_bad_usage_fails_the_job_and_its_log_has_the_reason(submit, videos, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stopped_job_leaves_a_dataset_that_the_next_job_completes(
-    submit, dashboard, many_videos, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+def test_a_stopped_job_leaves_a_dataset_that_the_next_job_completes(submit, dashboard, many_videos, tmp_path):
     out = tmp_path / "out"
     arguments = ("--videos", many_videos, "--out", out, "--config", "configs/mine.yaml")
 

@@ -15,10 +15,8 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def cluster(ray_address) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        with connected(ray_address):
-            yield
+    with connected(ray_address):
+        yield
 
 
 @ray.remote(num_cpus=0)

@@ -35,7 +35,6 @@ TWO = Workers(least=2, most=2, cpus=0.5)
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("OMP_NUM_THREADS", "1")
         with ray_head() as found:
             yield found
@@ -134,7 +133,6 @@ def test_a_machine_that_is_about_to_go_costs_no_step_that_was_done_when_it_was_k
 ) -> None:
     """Two machines with a worker each. One is to be taken away: a checkpoint is written at once, which none was due.
     Gone, it leaves one worker, which goes on from there to the end: one to two workers were asked for."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
     out = tmp_path / "run"

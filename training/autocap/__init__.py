@@ -1,0 +1,1 @@
+"""AutoCap's training: the recipe, and the task that the loop runs."""

@@ -1,0 +1,1 @@
+"""Checkpoints: their files, and the tensors in them, written piece by piece by all processes."""

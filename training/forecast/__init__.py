@@ -1,0 +1,1 @@
+"""Forecasts: the memory, time and data that a training will take, before it is begun."""

@@ -1,0 +1,1 @@
+"""GenAu's training: the recipe, and the task that the loop runs."""

@@ -1,0 +1,1 @@
+"""The training loop: steps, optimisers, processes, sharding. It knows no model."""

@@ -1,0 +1,1 @@
+"""What a run shows of itself: logs, and a page with charts, spectrograms and sounds."""

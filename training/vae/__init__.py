@@ -1,0 +1,1 @@
+"""The VAE's training: the recipe, and the task that the loop runs."""
