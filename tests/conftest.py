@@ -9,13 +9,16 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from tests.fakes.s3 import make_bucket, s3_server
-from tests.support.places import SHARED
+from tests.support.places import PROJECT, SHARED
 
 # Ray starts its workers at a low priority, at which other tests on a busy machine leave them a thirtieth of its time.
 os.environ.setdefault("RAY_worker_niceness", "0")
 # Ray asks for a token wherever one is known, which is what people meet once they have started a Ray of their own.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+# Processes that tests start run the code of this checkout, in whichever folder they work.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
 
 _numbers = itertools.count()
 

@@ -20,8 +20,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def ray_head(*options: str, num_cpus: int = 2) -> Iterator[str]:
-    """`ray start --head` in the foreground, ended by its pid. Yields the address of the cluster."""
+def ray_head(*options: str, num_cpus: int = 2, environment: dict[str, str] | None = None) -> Iterator[str]:
+    """`ray start --head` in the foreground, ended by its pid. Yields the address of the cluster.
+
+    `environment`: of the head and so of its workers; None: this process's own.
+    """
     address = f"127.0.0.1:{free_port()}"
     folder = tempfile.mkdtemp(
         prefix="ray", dir=tempfile.gettempdir()
@@ -30,7 +33,7 @@ def ray_head(*options: str, num_cpus: int = 2) -> Iterator[str]:
     command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", f"--temp-dir={folder}"]
     command += ["--disable-usage-stats", *(options or ("--include-dashboard=false",))]
     with open(f"{folder}.log", "w") as log:  # noqa: PTH123
-        head = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        head = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
         _wait_for(address, head, Path(f"{folder}.log"))
         yield address

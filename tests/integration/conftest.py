@@ -10,6 +10,7 @@ import pytest
 from autorecap.base.settings_files import CONFIGS
 from autorecap.demo.corpus import synthesise_corpus
 from tests.fakes.ray_head import ray_head
+from tests.support.hostile import make_hostile
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +29,17 @@ def corpus(tmp_path_factory) -> Path:
 Start = Callable[..., subprocess.Popen]
 
 
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory) -> Path:
+    """A folder with packages that bear our rooms' names, as nearly every audio project has them."""
+    return make_hostile(tmp_path_factory.mktemp("mine"))
+
+
 @pytest.fixture
-def start_build(ray_address) -> Iterator[Start]:
+def start_build(ray_address, hostile) -> Iterator[Start]:
     """Start `autorecap build` with the demo's settings as a process of its own, connected to the cluster.
+
+    It runs in a folder full of packages with our rooms' names.
 
     With `own_ray` it starts a Ray of its own, whose workers have the environment of this moment.
     """
@@ -40,7 +49,7 @@ def start_build(ray_address) -> Iterator[Start]:
         command = [sys.executable, "-m", "autorecap", "build", "--videos", str(videos), "--out", str(out)]
         command += ["--config", str(CONFIGS / "demo.yaml"), *arguments]
         command += ["--address", "local" if own_ray else ray_address]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, cwd=hostile, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         running.append(process)
         return process
 
