@@ -40,11 +40,12 @@ def installed(wheel, tmp_path_factory) -> Path:
     """The programs of an environment that has the wheel; what it depends on is taken from where the tests run."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
+    install = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+    elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([*install, "--no-deps", str(wheel)], check=True, capture_output=True, env=elsewhere)
     packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     # a path in a .pth file: the .pth files that lie there, an editable installation's among them, are not read
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
-    subprocess.run([*install, "--no-deps", str(wheel)], check=True, capture_output=True)
     (folder / "bin" / "ray").write_text(
         f"#!{folder / 'bin' / 'python'}\nimport sys\nfrom ray.scripts.scripts import main\nsys.exit(main())\n"
     )
