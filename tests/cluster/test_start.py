@@ -10,8 +10,7 @@ from autorecap.base.settings_files import CONFIGS
 from autorecap.cluster import start
 from autorecap.cluster.ray_flow import check_room
 from autorecap.pipeline.build.config import ConfigError, load_config
-
-PROJECT = CONFIGS.parent
+from tests.support.places import PROJECT
 
 
 @pytest.fixture

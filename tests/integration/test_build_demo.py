@@ -17,6 +17,7 @@ from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import CORPUS
 from autorecap.demo.sentences import names
+from tests.support.places import PROJECT
 
 pytestmark = pytest.mark.ray
 
@@ -38,7 +39,7 @@ def dataset(ray_address, corpus, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "dataset"
     command = [sys.executable, "build_autorecap_xl.py", "--videos", corpus, "--out", out]
     command += ["--config", CONFIGS / "demo.yaml", "--address", ray_address, "--json"]
-    done = subprocess.run(command, cwd=CONFIGS.parent, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert outcome["videos"] == len(CORPUS) and outcome["exit_code"] == 0
