@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autorecap.dataset.reading.order import sample_at
 from autorecap.demo import scenes
 from autorecap.demo.heard_task import HeardScenes
 from autorecap.models.bpe import BpeTokenizer
@@ -58,7 +57,7 @@ class PairTask:
         self.module: nn.Module = ContrastiveLoss(text)
 
     def batch(self, positions: range) -> PairBatch:
-        chosen = [sample_at(self.seed, position, len(self.scenes)) for position in positions]
+        chosen = [scenes.scene_at(self.seed, position, len(self.scenes)) for position in positions]
         about = [(self.scenes.kinds[index], self.scenes.compositions[index]) for index in chosen]
         texts = [
             scenes.draw_texts(self.seed, position, kinds, composition)[2]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 
 from autorecap.dataset.reading.examples import Example
-from autorecap.dataset.reading.order import sample_at
 from autorecap.demo import scenes
 from autorecap.demo.sound_bank import SoundBank
 from autorecap.models.autocap.model import AudioFeatures, AutoCap, Heard
@@ -58,7 +57,7 @@ class HeardTask(AutoCapTask):
         self.scenes = scenes_
 
     def batch(self, positions: range) -> CaptionBatch:
-        chosen = [sample_at(self.seed, position, len(self.scenes)) for position in positions]
+        chosen = [scenes.scene_at(self.seed, position, len(self.scenes)) for position in positions]
         texts = [
             scenes.draw_texts(self.seed, position, self.scenes.kinds[index], self.scenes.compositions[index])
             for position, index in zip(positions, chosen, strict=True)

@@ -1,16 +1,18 @@
 """Clips to learn from and to be tested on: synthesised sounds, alone or two together, as recordings mistreat them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
+from autorecap.dataset.reading.random_draws import DemoDraw, generator_without_purpose, numpy_generator
 from autorecap.demo import sentences
 from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, Wave, follow, mix, peak_normalise, synthesise
 
 MIN_S, MAX_S = 1.0, 10.0  # of a clip
 LEAD_S = 0.5  # a clip may begin anywhere in the first half second of a sound
-SOUND, TEXT = 1, 2  # purposes of random draws: a scene sounds the same whatever is written about it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Scene:
 
 def plan_scene(seed: int, index: int) -> tuple[tuple[str, ...], str, Generator]:
     """What the scene will be, before it is synthesised: kinds, composition, and the generator to go on with."""
-    rng = np.random.default_rng([seed, SOUND, index])
+    rng = numpy_generator(seed, DemoDraw.SCENE, index)
     return *choose_kinds(index, rng), rng
 
 
@@ -86,9 +88,22 @@ def low_pass(x: Wave, cutoff_hz: float) -> Wave:
 
 def draw_texts(seed: int, position: int, kinds: tuple[str, ...], composition: str) -> tuple[str, str, str]:
     """Title, video caption and caption of a scene, other ones at every position."""
-    rng = np.random.default_rng([seed, TEXT, position])
+    rng = numpy_generator(seed, DemoDraw.TEXTS, position)
     return (
         sentences.title(kinds, rng),
         sentences.video_caption(rng),
         sentences.caption(kinds, composition, rng),
     )
+
+
+def scene_at(seed: int, position: int, num_scenes: int) -> int:
+    """Returns the index of the scene at a position of the endless list: each once an epoch, in an order of its own."""
+    epoch, place = divmod(position, num_scenes)
+    return int(_permutation(seed, epoch, num_scenes)[place])
+
+
+@lru_cache(maxsize=3)  # around the border of two epochs both are at work
+def _permutation(seed: int, epoch: int, num_scenes: int) -> NDArray[np.int32]:
+    order = np.arange(num_scenes, dtype=np.int32)
+    generator_without_purpose(seed, epoch).shuffle(order)
+    return order

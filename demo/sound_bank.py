@@ -13,12 +13,12 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from autorecap.dataset.reading.random_draws import DemoDraw, numpy_generator
 from autorecap.demo import scenes
 from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, loudness, synthesise
 from autorecap.models.autocap.model import AudioFeatures, AutoCap
 from autorecap.training.augment import disturb
 
-SOUND, SCENE = 5, 6  # purposes of random draws
 SHARES = (0.3, 0.4, 0.3)  # of single, mix, sequence: two sounds are harder than one
 FRAMES_PER_S = 100
 _DB = 10 / np.log(10)
@@ -48,7 +48,7 @@ class SoundBank:
 
     def _sound(self, model: AutoCap, index: int) -> tuple[tuple[Tensor, ...], float]:
         """Log-mels in half precision, each of shape (T, M), and how loud the sound is that they show."""
-        rng = np.random.default_rng([self.seed, SOUND, index])
+        rng = numpy_generator(self.seed, DemoDraw.BANK_SOUND, index)
         lead = round(rng.uniform(0, scenes.LEAD_S) * SAMPLE_RATE_HZ)
         sound = synthesise(KINDS[index % len(KINDS)], self.window_s + scenes.LEAD_S, rng)
         with torch.no_grad():
@@ -58,7 +58,7 @@ class SoundBank:
 
     def draw(self, position: int) -> BankScene:
         """The scene at a position of an endless list: as `scenes.draw_scene`, but two sounds are likelier."""
-        rng = np.random.default_rng([self.seed, SCENE, position])
+        rng = numpy_generator(self.seed, DemoDraw.BANK_SCENE, position)
         kinds, composition = scenes.choose_kinds(position, rng, SHARES)
         sounds = [KINDS.index(kind) + len(KINDS) * int(rng.integers(self._per_kind)) for kind in kinds]
         if composition == "sequence":

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from autorecap.dataset.reading.random_draws import generator_without_purpose
 from autorecap.demo import scenes, sentences
 from autorecap.demo.clap_text import PairTask, new_text_tower
 from autorecap.demo.heard_task import HeardScenes, HeardTask
@@ -83,7 +84,7 @@ def evaluate(model: AutoCap, clips_per_kind: int = 12, seed: int = FRESH_SEED) -
     for condition in ("clean", "recorded", "misled", "mix", "sequence"):
         results[condition] = {}
         for kind_index, kind in enumerate(KINDS):
-            rng = np.random.default_rng([seed, kind_index])
+            rng = generator_without_purpose(seed, kind_index)
             clips = [_fresh_clip(kind, condition, seed, rng) for _ in range(clips_per_kind)]
             titles = [sentences.misleading_title([kind], rng) if condition == "misled" else "" for _ in clips]
             captions = model.caption([waveform for waveform, _ in clips], SAMPLE_RATE_HZ, titles)

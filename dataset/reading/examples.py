@@ -13,9 +13,9 @@ import numpy as np
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.clips import Audio, Clip, Clips, Latent
 from autorecap.dataset.reading.manifest import Manifest, Positions
+from autorecap.dataset.reading.random_draws import TrainingDraw, numpy_generator
 from autorecap.training.augment import mixed_caption
 
-DRAW = 1  # purpose of random draws
 MIX_REACH, MIX_TRIES = 4_096, 64  # positions in which a clip to mix in is looked for, and how often
 
 
@@ -64,7 +64,7 @@ class ClipExamples:
 
     def __call__(self, position: int) -> Example:
         """Raises UnreadableClipError where the caption of its picture cannot be read."""
-        rng = np.random.default_rng([self.seed, DRAW, position])
+        rng = numpy_generator(self.seed, TrainingDraw.EXAMPLE, position)
         clip = self.positions(position)
         example = self._example(clip, rng, self.config.drop_title_p, self.config.drop_video_caption_p)
         if rng.random() >= self.config.mix_p or len(self.clips) < 2:

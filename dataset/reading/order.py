@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-ORDER = 4  # purpose of random draws
+from autorecap.dataset.reading.random_draws import TrainingDraw, numpy_generator
+
 _EPOCHS, _WINDOWS = 3, 6  # kept per set: around a border two of each are at work
 
 
@@ -91,7 +92,7 @@ class Shuffle:
 
     def _rng(self, epoch: int, number: int) -> np.random.Generator:
         seed, of_set = self.seed
-        return np.random.default_rng([seed, ORDER, of_set, epoch, number])
+        return numpy_generator(seed, TrainingDraw.ORDER, of_set, epoch, number)
 
 
 class Turns:
@@ -136,16 +137,3 @@ class Turns:
     def _left(self, first: int, middle: int, end: int, turns: int) -> int:
         left, both = sum(self.shares[first:middle]), sum(self.shares[first:end])
         return (turns * left + both // 2) // both
-
-
-def sample_at(seed: int, position: int, num_samples: int) -> int:
-    """The index of the sample at a position, for samples in memory. Every epoch holds each once, in its own order."""
-    epoch, place = divmod(position, num_samples)
-    return int(_permutation(seed, epoch, num_samples)[place])
-
-
-@lru_cache(maxsize=3)  # two epochs are at work around their border, and the validation's order beside them
-def _permutation(seed: int, epoch: int, num_samples: int) -> NDArray:
-    order = np.arange(num_samples, dtype=np.int32 if num_samples <= np.iinfo(np.int32).max else np.int64)
-    np.random.default_rng([seed, epoch]).shuffle(order)
-    return order

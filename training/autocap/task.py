@@ -8,20 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.clips import Latent, UnreadableClipError
 from autorecap.dataset.reading.examples import Example, Examples
+from autorecap.dataset.reading.random_draws import TrainingDraw, numpy_generator
 from autorecap.models.audio import prepare_waveform
 from autorecap.models.autocap.model import AudioFeatures, AutoCap, Heard, caption_loss
 from autorecap.models.autocap.tokens import IGNORE
 from autorecap.training.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
 from autorecap.training.loop.trainer import Scored
-
-AUGMENT = 3  # purpose of random draws
 
 PARTS: dict[str, tuple[str, ...]] = {
     "encoders": ("htsat.", "clap."),
@@ -175,7 +173,7 @@ class AutoCapTask:
 
     def _stripes(self, position: int) -> Tensor:
         mel = self.model.config.htsat.mel
-        rng = np.random.default_rng([self.seed, AUGMENT, position])
+        rng = numpy_generator(self.seed, TrainingDraw.SPEC_AUGMENT, position)
         num_frames = self.model.config.num_samples // mel.hop + 1
         return draw_stripes(self.config.spec_augment, num_frames, mel.num_mels, rng)
 

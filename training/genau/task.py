@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from autorecap.base.settings import MODEL, Section, setting
 from autorecap.dataset.reading.clips import Latent
 from autorecap.dataset.reading.examples import Examples
-from autorecap.dataset.reading.random_draws import DROP, NOISE, POSTERIOR, TIMESTEP, generator
+from autorecap.dataset.reading.random_draws import TrainingDraw, torch_generator
 from autorecap.models.genau.audio import SAMPLES_PER_LATENT, latent_mask
 from autorecap.models.genau.backbones.backbone import Text
 from autorecap.models.genau.backbones.fit import Fit
@@ -130,15 +130,17 @@ class GenAuTask:
         clips, unreadable = read(examples, positions, config.backbone.max_frames)
         channels = config.backbone.channels
 
-        def noise(purpose: int) -> tuple[Tensor, ...]:
+        def noise(purpose: TrainingDraw) -> tuple[Tensor, ...]:
+            generators = [torch_generator(seed, purpose, clip.position) for clip in clips]
             return tuple(
-                torch.randn(channels, clip.frames, generator=generator(seed, purpose, clip.position)) for clip in clips
+                torch.randn(channels, clip.frames, generator=generator)
+                for clip, generator in zip(clips, generators, strict=True)
             )
 
-        timesteps = [self.model.diffusion.draw_timesteps(1, generator(seed, TIMESTEP, c.position)) for c in clips]
-        dropped = [
-            torch.rand(1, generator=generator(seed, DROP, c.position)) < self.config.drop_condition_p for c in clips
-        ]
+        timestep_generators = [torch_generator(seed, TrainingDraw.TIMESTEP, clip.position) for clip in clips]
+        timesteps = [self.model.diffusion.draw_timesteps(1, generator) for generator in timestep_generators]
+        drop_generators = [torch_generator(seed, TrainingDraw.DROPPED_CONDITION, clip.position) for clip in clips]
+        dropped = [torch.rand(1, generator=each) < self.config.drop_condition_p for each in drop_generators]
         ids = [self.dataset_id(clip.example.dataset) for clip in clips]
         sounds = [clip.sound for clip in clips]
         latents = tuple(sound for sound in sounds if isinstance(sound, Latent))
@@ -150,8 +152,8 @@ class GenAuTask:
             dataset_ids_B=torch.tensor(ids, dtype=torch.int64),
             frames=tuple(clip.frames for clip in clips),
             sound=latents or padded(waves, max((len(wave) for wave in waves), default=0)),
-            posterior_noise=noise(POSTERIOR),
-            noise=noise(NOISE),
+            posterior_noise=noise(TrainingDraw.POSTERIOR),
+            noise=noise(TrainingDraw.NOISE),
             timesteps_B=torch.cat(timesteps) if timesteps else torch.zeros(0, dtype=torch.int64),
             dropped_B=torch.cat(dropped) if dropped else torch.zeros(0, dtype=torch.bool),
         )

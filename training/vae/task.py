@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from autorecap.base.settings import FILE, Section, check, setting
 from autorecap.dataset.reading.examples import Examples
-from autorecap.dataset.reading.random_draws import POSTERIOR, generator
+from autorecap.dataset.reading.random_draws import TrainingDraw, torch_generator
 from autorecap.models.genau.audio import SAMPLES_PER_LATENT, latent_frames, log_mel
 from autorecap.models.genau.vae.loss import PERCEPTUAL, VAELoss, VAELossConfig
 from autorecap.models.genau.vae.model import VAE
@@ -130,7 +130,10 @@ class VAETask:
         clips, unreadable = read(examples, positions, frames)
         x_BS = padded([clip.sound for clip in clips if isinstance(clip.sound, Tensor)], frames * SAMPLES_PER_LATENT)
         channels = self.vae.config.channels
-        noise = [torch.randn(channels, frames, generator=generator(seed, POSTERIOR, c.position)) for c in clips]
+        noise = [
+            torch.randn(channels, frames, generator=torch_generator(seed, TrainingDraw.POSTERIOR, c.position))
+            for c in clips
+        ]
         noise_BCN = torch.stack(noise) if noise else torch.zeros(0, channels, frames)
         return SoundBatch(tuple(clip.example.name for clip in clips), unreadable, x_BS, noise_BCN)
 

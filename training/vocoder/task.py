@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.examples import Examples
-from autorecap.dataset.reading.random_draws import SEGMENT, generator
+from autorecap.dataset.reading.random_draws import TrainingDraw, torch_generator
 from autorecap.models.genau.audio import MEL, SAMPLES_PER_LATENT, crop, latent_frames, log_mel
 from autorecap.models.genau.vocoder.discriminators import (
     DiscriminatorsConfig,
@@ -111,7 +111,7 @@ class VocoderTask:
         longest = latent_frames(self.config.seconds)
         clips, unreadable = read(examples, positions, longest)
         pieces = [
-            crop(clip.sound, samples, generator(seed, SEGMENT, clip.position))
+            crop(clip.sound, samples, torch_generator(seed, TrainingDraw.PIECE, clip.position))
             for clip in clips
             if isinstance(clip.sound, Tensor)
         ]
