@@ -25,8 +25,9 @@ import pyarrow as pa
 import soundfile
 import webdataset
 
-from autorecap.dataset.latent_samples import EXTENSION, LATENT_INDEX, LATENTS, decode_latent, sample_of_latent
-from autorecap.dataset.log import Log
+from autorecap.dataset.latent_samples import EXTENSION, LATENT_INDEX, decode_latent, sample_of_latent
+from autorecap.dataset.log import LATENTS, Log
+from autorecap.dataset.publish import publish_shard, publish_table
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
 from autorecap.dataset.reading.manifest import Positions, open_manifest
 from autorecap.dataset.store import open_store
@@ -182,13 +183,13 @@ def write_latents(url: str, audio: str) -> None:
     """Latents of the sizes that GenAu-L is trained on; their numbers are random."""
     store = open_store(url)
     settings = {"piece_frames": 256, "vae": "", "text": ""}
-    log, writer = Log.begin(store, kind=LATENTS, fingerprint="", settings=settings), Writer(WriterConfig(), store)
+    log = Log.begin(store, kind=LATENTS, fingerprint="", settings=settings)
     clips = open_manifest([audio]).sets[0]
     rng = np.random.default_rng(0)
     for number in range(len(clips.shards)):
         samples = [sample_of_latent(row, dict(_arrays(rng))) for row in clips.index_rows(number)]
-        add, index = writer.publish_shard(samples, EXTENSION, decode_latent)
-        add.append(writer.publish_table("index", pa.Table.from_pylist(index, LATENT_INDEX), {"clips": len(index)}))
+        add, index = publish_shard(store, samples, EXTENSION, decode_latent)
+        add.append(publish_table(store, "index", pa.Table.from_pylist(index, LATENT_INDEX), {"clips": len(index)}))
         log.commit(add=add)
 
 

@@ -76,8 +76,9 @@ def build(
       autorecap build --lists ids.txt --out raw/ --until segments; autorecap build --videos raw/ --out dataset/
     """
     with answered():
+        from autorecap.dataset.log import CLIPS, SEGMENTS
         from autorecap.pipeline.build.config import ConfigError, load_config
-        from autorecap.pipeline.build.driver import CLIPS, SEGMENTS, prepare
+        from autorecap.pipeline.build.driver import prepare
         from autorecap.pipeline.plan.sources import Thresholds, of_build
         from autorecap.stages.sources import SourceError
 
@@ -111,7 +112,8 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
     from autorecap.cluster.budget import SharedBudget
     from autorecap.cluster.ray_flow import Graph
     from autorecap.cluster.start import cluster_address, connected, wait_for_room
-    from autorecap.pipeline.build.driver import SEGMENTS, run
+    from autorecap.dataset.log import SEGMENTS
+    from autorecap.pipeline.build.driver import run
 
     signal.signal(signal.SIGTERM, _interrupt)  # what `ray job stop` and schedulers send
     cluster = cluster_address(address)

@@ -81,8 +81,8 @@ def plan(
       autorecap plan sb_final.json@SoundBible_flac --out soundbible/
     """
     with answered():
+        from autorecap.dataset.log import CLIPS, SEGMENTS
         from autorecap.pipeline.build.config import ConfigError, load_config
-        from autorecap.pipeline.build.driver import CLIPS, SEGMENTS
         from autorecap.pipeline.build.estimate import Prices
 
         if until not in (None, SEGMENTS):

@@ -23,8 +23,9 @@ import ray.data
 import ray.exceptions
 
 from autorecap.base.errors import FINISHED_WITH_FAILURES, ForeseenError
+from autorecap.dataset.publish import WriteFailed
 from autorecap.dataset.store import Store
-from autorecap.pipeline.build.bundle_writer import Proposal, WriteFailed, Writer
+from autorecap.pipeline.build.bundle_writer import Proposal, Writer
 from autorecap.pipeline.build.config import BuildConfig, ConfigError, PoolConfig
 from autorecap.pipeline.build.pools import POOLS, stages_of
 from autorecap.pipeline.build.segments_writer import SegmentsWriter

@@ -17,7 +17,6 @@ from safetensors.numpy import load, save
 
 from autorecap.dataset.shard import INDEX_SCHEMA, Sample
 
-LATENTS = "latents"
 EXTENSION = "safetensors"
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 

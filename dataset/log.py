@@ -19,6 +19,8 @@ from autorecap.dataset.store import NameTaken, Store
 
 FORMAT = "autorecap/1"
 DESCRIPTION = "dataset.json"
+CLIPS, SEGMENTS, LATENTS = "clips", "segments", "latents"
+"""Kinds of datasets: captioned clips; spans that were found before any audio was fetched; latents of such clips."""
 _COMMIT = re.compile(r"commits/\d{10}\.json")
 _READERS = 16  # commits are small, and in S3 each costs a round trip
 
@@ -200,7 +202,7 @@ def state_to_extend(store: Store, kind: str) -> State:
         )
     there = describe(store)["kind"]
     if there != kind:
-        hint = "add --until segments, or " if (there, kind) == ("segments", "clips") else ""
+        hint = "add --until segments, or " if (there, kind) == (SEGMENTS, CLIPS) else ""
         raise Refused(f"{store.url} is a dataset of {there}, and this is about {kind}: {hint}name another --out")
     return read_state(store)
 

@@ -5,7 +5,6 @@ alone: no time, host or run stands in them.
 """
 
 import io
-import json
 import struct
 import tarfile
 from collections.abc import Callable, Iterable
@@ -15,8 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import soundfile
-
-from autorecap.stages.records import Clip, Video
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -63,44 +60,6 @@ class Sample:
     meta: bytes
     index: dict[str, Any]  # the columns of INDEX_SCHEMA that are known before writing
     extension: str = "flac"  # of the payload's name in the tar
-
-
-def clip_key(video_id: str, clip: Clip) -> str:
-    return f"{video_id}_{clip.start_ms}_{clip.end_ms}"
-
-
-def sample_of(video: Video, clip: Clip) -> Sample:
-    """The sample of a kept clip whose audio is FLAC."""
-    assert clip.audio is not None, f"clip {clip_key(video.video_id, clip)} has no audio"
-    meta = {
-        "key": clip_key(video.video_id, clip),
-        "video_id": video.video_id,
-        "original_name": video.original_name,
-        "title": video.title,
-        "start_ms": clip.start_ms,
-        "end_ms": clip.end_ms,
-        "caption": clip.caption,
-        "original_caption": clip.original_caption,
-        "description": video.description,
-        "tags": list(clip.tags),
-        "video_caption": clip.video_caption,
-        "sample_rate_hz": clip.sample_rate_hz,
-        "num_samples": clip.num_samples,
-        "rms_dbfs": clip.rms_dbfs,
-        "peak_dbfs": clip.peak_dbfs,
-        "clap_score": clip.clap_score,
-        "speech_probability": clip.speech_probability,
-        "transcript_kind": video.transcript_kind,
-        "transcript_language": video.transcript_language,
-    }
-    index = {
-        "row": video.row,
-        "source": video.source,
-        "duration_ms": clip.duration_ms,
-        **{name: meta[name] for name in INDEX_SCHEMA.names if name in meta},
-    }
-    text = json.dumps(meta, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return Sample(clip_key(video.video_id, clip), clip.audio, text.encode("utf-8", "replace"), index)
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[list[dict[str, Any]], bytes]:

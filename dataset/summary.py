@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autorecap.dataset.log import SEGMENTS
 from autorecap.dataset.view import DatasetView
 from autorecap.stages.reasons import Reason
 
@@ -63,7 +64,7 @@ def funnel(view: DatasetView) -> list[dict[str, Any]]:
     v = {name: int(value) for name, value in v.items()}
     unnamed = v["low_score"] + v["kept"]  # by no keyword
     failed = v["clips"] - v["left_out"] - v["silent"] - v["joined"] - v["keyword"] - unnamed
-    if view.description["kind"] == "segments":
+    if view.description["kind"] == SEGMENTS:
         unheard = [("videos handled", v["videos"]), ("with a transcript", v["transcribed"])]
         unheard += [("with gaps in it", v["with_gaps"]), ("clips cut from gaps", v["clips"])]
         return [{"step": step, "count": count, "lost": ""} for step, count in unheard]

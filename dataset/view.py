@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from autorecap.base.errors import ForeseenError
-from autorecap.dataset.latent_samples import LATENT_INDEX, LATENT_LEDGER, LATENTS
-from autorecap.dataset.log import DatasetError, State, describe, read_state
+from autorecap.dataset.latent_samples import LATENT_INDEX, LATENT_LEDGER
+from autorecap.dataset.log import LATENTS, SEGMENTS, DatasetError, State, describe, read_state
 from autorecap.dataset.parquet import read_parquet
 from autorecap.dataset.shard import INDEX_SCHEMA
 from autorecap.dataset.store import Store, open_store
@@ -61,7 +61,7 @@ class DatasetView:
         is_latents = kind == LATENTS
         index, ledger = (LATENT_INDEX, LATENT_LEDGER) if is_latents else (INDEX_SCHEMA, LEDGER_SCHEMA)
         if self.with_clips:
-            rows = self._segments() if kind == "segments" else self._table("index", index)
+            rows = self._segments() if kind == SEGMENTS else self._table("index", index)
             connection.register("index_rows", rows)
             connection.execute("create view clips as select * exclude (commit_order) from index_rows")
         connection.register("ledger_rows", self._table("ledger", ledger))
@@ -110,7 +110,7 @@ class DatasetView:
         """The spans of a dataset of segments as rows of an index."""
         known = ("row", "video_id", "title", "source")
         rows = [_numbered(INDEX_SCHEMA.empty_table(), 0)]
-        for order, name in enumerate(self.state.names("segments")):
+        for order, name in enumerate(self.state.names(SEGMENTS)):
             videos = read_parquet(self.store, name)
             clips = videos["clips"].combine_chunks()
             of_video, spans = pc.list_parent_indices(clips), pc.list_flatten(clips)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from autorecap.dataset.log import CLIPS, LATENTS
 from autorecap.dataset.reading.clips import Audio, Clip, DataError, Latent, named, piece
 from autorecap.dataset.reading.shard_reader import ReadConfig, ShardReader, patiently, runs
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from autorecap.dataset.log import State
     from autorecap.dataset.store import Store
 
-KINDS = ("clips", "latents")
 _SELECTED = ("shard", "offset", "size", "duration_ms", "sample_rate_hz")
 _COLUMNS = (
     *("key", "offset", "size", "json_offset", "json_size", "caption", "title"),
@@ -60,7 +60,7 @@ class StoredClips:
         self.store = open_store(url)
         self.description = describe(self.store)
         self.kind: str = self.description["kind"]
-        if self.kind not in KINDS:
+        if self.kind not in (CLIPS, LATENTS):
             raise DataError(f"{url} holds {self.kind}: training needs a dataset of captioned clips, or its latents")
         self.name = name or "autocap"  # captions of this project are AutoCap's
         self.state = read_state(self.store) if seq is None else _state_after(self.store, seq)
@@ -78,7 +78,7 @@ class StoredClips:
 
     def __getitem__(self, index: int) -> Clip:
         row = self._row(index)
-        decode = self._latent if self.kind == "latents" else _audio
+        decode = self._latent if self.kind == LATENTS else _audio
 
         def load(window_s: float, share: float) -> Audio | Latent:
             with named(row["key"]):

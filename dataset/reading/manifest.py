@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from autorecap.base.settings import Section, setting
-from autorecap.dataset.log import DESCRIPTION
+from autorecap.dataset.log import CLIPS, DESCRIPTION, LATENTS
 from autorecap.dataset.reading.clips import Clip, Clips, DataError, ListedClips
 from autorecap.dataset.reading.dataset_clips import StoredClips
 from autorecap.dataset.reading.order import Order
@@ -203,7 +203,7 @@ class Positions:
 def check_rates(manifest: Manifest, rate_hz: int) -> None:
     """Refuse datasets whose clips hold less than a model hears. Raises DataError."""
     for clips in manifest.sets:
-        if isinstance(clips, StoredClips) and clips.kind == "clips" and clips.rates_hz[0] < rate_hz:
+        if isinstance(clips, StoredClips) and clips.kind == CLIPS and clips.rates_hz[0] < rate_hz:
             raise DataError(
                 f"{clips.url} has clips at {clips.rates_hz[0]:,} Hz, and the model hears {rate_hz:,} Hz: build it with "
                 f"media.sample_rate_hz={rate_hz} or more, or leave them out by --where 'sample_rate_hz >= {rate_hz}'"
@@ -218,7 +218,7 @@ def check_audio(manifest: Manifest) -> None:
 
 def latent_sets(manifest: Manifest) -> list[StoredClips]:
     """The sets that hold latents, where all do; [] where none does. Raises DataError for both at once."""
-    found = [clips for clips in manifest.sets if isinstance(clips, StoredClips) and clips.kind == "latents"]
+    found = [clips for clips in manifest.sets if isinstance(clips, StoredClips) and clips.kind == LATENTS]
     if found and len(found) < len(manifest.sets):
         raise DataError("some of the data are latents and some is audio: encode all of it, or name the audio of all")
     return found

@@ -1,40 +1,25 @@
-"""From finished videos to published files, and the commit that would make them count.
+"""The writer of a build: publishes the files of one bundle of finished videos, and proposes the commit that names them.
 
-A writer publishes shards, index and ledger under names made of their content; only the driver commits. What a writer
-that died has published is named by no commit and counts for nothing.
+Only the driver commits. What a writer that died has published is named by no commit and counts for nothing.
 """
 
-import errno
-import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from autorecap.base.errors import FINISHED_WITH_FAILURES, ForeseenError
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.log import File, Retry
-from autorecap.dataset.parquet import parquet_bytes
+from autorecap.dataset.publish import publish_shard, publish_table, writing
 from autorecap.dataset.row_set import RowSet
-from autorecap.dataset.shard import (
-    INDEX_SCHEMA,
-    Decode,
-    Sample,
-    ShardError,
-    decode_flac,
-    sample_of,
-    verify_shard,
-    write_shard,
-)
-from autorecap.dataset.store import NameTaken, Store, StoreError
+from autorecap.dataset.shard import INDEX_SCHEMA, Sample
+from autorecap.dataset.store import Store
 from autorecap.stages.reasons import Reason, Status
-from autorecap.stages.records import Verdict, Video
+from autorecap.stages.records import Clip, Verdict, Video
 
 LEDGER_SCHEMA = pa.schema(
     [
@@ -154,7 +139,7 @@ class Writer:
         retry = tuple(self._retry(video) for video in videos if video.status is Status.RETRY)
         if videos:
             ledger = pa.Table.from_pylist([ledger_row(video) for video in videos], LEDGER_SCHEMA)
-            add.append(self.publish_table("ledger", ledger, {"videos": len(videos)}))
+            add.append(publish_table(self.store, "ledger", ledger, {"videos": len(videos)}))
         again = {entry.row for entry in retry}
         done = tuple((video.row, video.row + 1) for video in videos if video.row not in again)
         summary = Counter(str(video.status) for video in videos if video.row not in again)
@@ -174,42 +159,13 @@ class Writer:
         add: list[File] = []
         index: list[dict[str, Any]] = []
         for samples in _shards(videos, self.config.max_shard_bytes):
-            files, rows = self.publish_shard(samples)
+            files, rows = publish_shard(self.store, samples)
             add += files
             index += rows
         if index:
-            add.append(self.publish_table("index", pa.Table.from_pylist(index, INDEX_SCHEMA), {"clips": len(index)}))
+            table = pa.Table.from_pylist(index, INDEX_SCHEMA)
+            add.append(publish_table(self.store, "index", table, {"clips": len(index)}))
         return add, len(index)
-
-    def publish_shard(
-        self, samples: Iterable[Sample], extension: str = "flac", decode: Decode = decode_flac
-    ) -> tuple[list[File], list[dict[str, Any]]]:
-        """Write, check and publish a shard. Returns its files, and the rows of the index with its name in them."""
-        with self.store.scratch() as path:
-            rows, idx = write_shard(path, samples)
-            verify_shard(path, rows, extension, decode)
-            digest, size = _digest(path), path.stat().st_size
-            name = f"shards/{digest[:32]}.tar"
-            self._put_content(name, path)
-        self._put_content(name + ".idx", idx)
-        for row in rows:
-            row["shard"] = name
-        return [
-            File(name=name, sha256=digest, bytes=size, counts={"clips": len(rows)}),
-            File(name=name + ".idx", sha256=hashlib.sha256(idx).hexdigest(), bytes=len(idx)),
-        ], rows
-
-    def publish_table(self, folder: str, table: pa.Table, counts: dict[str, int]) -> File:
-        """Publish a table of the index or the ledger under the digest of its content."""
-        data = parquet_bytes(table)
-        digest = hashlib.sha256(data).hexdigest()
-        name = f"{folder}/{digest[:32]}.parquet"
-        self._put_content(name, data)
-        return File(name=name, sha256=digest, bytes=len(data), counts=counts)
-
-    def _put_content(self, name: str, data: bytes | Path) -> None:
-        with suppress(NameTaken):  # the name is the content: an earlier run that died published the same bytes
-            self.store.put_new(name, data)
 
     def _given_up(self, video: Video) -> Video:
         """The video as failed, if it was tried often enough. What is merely not there is waited for without end."""
@@ -232,30 +188,6 @@ def _is_parked(video: Video) -> bool:
     return video.status is Status.RETRY and video.reason in _PARKING
 
 
-class WriteFailed(ForeseenError):
-    """The store cannot take a shard."""
-
-    exit_code = FINISHED_WITH_FAILURES
-
-
-@contextmanager
-def writing(store: Store) -> Iterator[None]:
-    """What goes wrong in writing, in words. Raises WriteFailed."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise WriteFailed(
-                f"no space for a shard in {store.url} ({error.strerror}): free some space and run the same "
-                "command again; everything committed so far stays"
-            ) from error
-        raise WriteFailed(f"cannot write to {store.url}: {error}") from error
-    except StoreError as error:
-        raise WriteFailed(str(error)) from error
-    except ShardError as error:
-        raise WriteFailed(f"{error}: what was written is not what is read back; check the disk") from error
-
-
 def _shards(videos: Sequence[Video], max_bytes: int) -> Iterator[Iterator[Sample]]:
     """The samples of the videos, cut into shards by size."""
     samples: list[Sample] = []
@@ -272,6 +204,41 @@ def _shards(videos: Sequence[Video], max_bytes: int) -> Iterator[Iterator[Sample
                 size += weight
     if samples:
         yield iter(samples)
+
+
+def sample_of(video: Video, clip: Clip) -> Sample:
+    """The sample of a kept clip whose audio is FLAC."""
+    key = f"{video.video_id}_{clip.start_ms}_{clip.end_ms}"
+    assert clip.audio is not None, f"clip {key} has no audio"
+    meta = {
+        "key": key,
+        "video_id": video.video_id,
+        "original_name": video.original_name,
+        "title": video.title,
+        "start_ms": clip.start_ms,
+        "end_ms": clip.end_ms,
+        "caption": clip.caption,
+        "original_caption": clip.original_caption,
+        "description": video.description,
+        "tags": list(clip.tags),
+        "video_caption": clip.video_caption,
+        "sample_rate_hz": clip.sample_rate_hz,
+        "num_samples": clip.num_samples,
+        "rms_dbfs": clip.rms_dbfs,
+        "peak_dbfs": clip.peak_dbfs,
+        "clap_score": clip.clap_score,
+        "speech_probability": clip.speech_probability,
+        "transcript_kind": video.transcript_kind,
+        "transcript_language": video.transcript_language,
+    }
+    index = {
+        "row": video.row,
+        "source": video.source,
+        "duration_ms": clip.duration_ms,
+        **{name: meta[name] for name in INDEX_SCHEMA.names if name in meta},
+    }
+    text = json.dumps(meta, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return Sample(key, clip.audio, text.encode("utf-8", "replace"), index)
 
 
 def ledger_row(video: Video) -> dict[str, Any]:
@@ -300,8 +267,3 @@ def ledger_row(video: Video) -> dict[str, Any]:
             for clip in dropped
         ],
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ says which of them make up the fingerprint of a dataset.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,16 +119,6 @@ def identity(config: BuildConfig, *, until_segments: bool = False) -> dict[str, 
         settings = {name: value for name, value in settings.items() if name.startswith(UP_TO_SEGMENTS)}
         return {**settings, "code_version": CODE_VERSION}
     return {**settings, **_digests(config), "code_version": CODE_VERSION}
-
-
-def fingerprint(identity: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def explain_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """One line per setting that differs, for people."""
-    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return "\n".join(f"  {name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}" for name in names)
 
 
 def _results(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

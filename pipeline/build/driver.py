@@ -13,19 +13,19 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from autorecap.base.errors import BAD_USAGE, DONE, FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError, Refused
-from autorecap.dataset.log import Log, State, state_to_extend
+from autorecap.dataset.fingerprint import explain_difference, fingerprint
+from autorecap.dataset.log import CLIPS, SEGMENTS, Log, State, state_to_extend
+from autorecap.dataset.publish import WriteFailed
 from autorecap.dataset.row_set import RowSet
 from autorecap.dataset.store import Store, open_store
-from autorecap.pipeline.build.bundle_writer import Proposal, WriteFailed
-from autorecap.pipeline.build.config import BuildConfig, ConfigError, explain_difference, fingerprint, identity
+from autorecap.pipeline.build.bundle_writer import Proposal
+from autorecap.pipeline.build.config import BuildConfig, ConfigError, identity
 from autorecap.pipeline.build.run_events import RunEvents, library_versions
-from autorecap.pipeline.build.segments_writer import KIND as SEGMENTS
 from autorecap.pipeline.plan.plan import Found, Source, append_found, read_rows
 from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
 from autorecap.stages.reasons import Status
 from autorecap.stages.sources import SourceError
 
-CLIPS = "clips"
 _LEAST_FREE_BYTES = 16_000_000
 _REFUSED_ALONE_S = 30.0
 """Until a video is tried again whose egress refused it while another one was open."""

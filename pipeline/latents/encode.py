@@ -16,24 +16,23 @@ import pyarrow as pa
 
 from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, Refused
 from autorecap.base.text import printable
+from autorecap.dataset.fingerprint import explain_difference, fingerprint
 from autorecap.dataset.latent_samples import (
     DTYPES,
     EXTENSION,
     LATENT_INDEX,
     LATENT_LEDGER,
-    LATENTS,
     decode_latent,
     sample_of_latent,
 )
-from autorecap.dataset.log import File, Log, State, state_to_extend
+from autorecap.dataset.log import CLIPS, LATENTS, File, Log, State, state_to_extend
 from autorecap.dataset.parquet import read_parquet
+from autorecap.dataset.publish import publish_shard, publish_table, writing
 from autorecap.dataset.reading.clips import DataError, UnreadableClipError
 from autorecap.dataset.reading.dataset_clips import StoredClips
 from autorecap.dataset.reading.manifest import Source
 from autorecap.dataset.shard import Sample
 from autorecap.dataset.store import Store, open_store
-from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig, writing
-from autorecap.pipeline.build.config import explain_difference, fingerprint
 from autorecap.pipeline.latents.encoder import EncodeConfig, Encoder
 
 CODE_VERSION = 1
@@ -81,7 +80,7 @@ def encode(
             "`autorecap build --lists LIST@FOLDER` makes of it, with captions of its own"
         )
     clips = StoredClips(data, where=where)
-    if clips.kind != "clips":
+    if clips.kind != CLIPS:
         raise DataError(f"{data} holds {clips.kind}: name the dataset of clips that they were made from")
     encoder = Encoder.load(model, config, device, t5, clap)
     settings = {
@@ -111,10 +110,9 @@ def encode(
     log = Log.begin(
         store, kind=LATENTS, fingerprint=hashed, settings={**settings, "data": clips.store.url}, check=matches
     )
-    writer = Writer(WriterConfig(), store)
     started = time.monotonic()
     for count, number in enumerate(todo, 1):
-        log.commit(add=_encode_shard(encoder, clips, number, writer, config, outcome, say))
+        log.commit(add=_encode_shard(encoder, clips, number, store, config, outcome, say))
         outcome.seconds = time.monotonic() - started
         left_s = (len(todo) - count) * outcome.seconds / count
         say(
@@ -128,7 +126,7 @@ def _encode_shard(
     encoder: "Encoder",
     clips: StoredClips,
     number: int,
-    writer: Writer,
+    store: Store,
     config: EncodeConfig,
     outcome: Outcome,
     say: Callable[[str], None],
@@ -173,10 +171,11 @@ def _encode_shard(
         "sum_of_squares": squares,
         "seconds": time.monotonic() - began,
     }
-    with writing(writer.store):
-        add, index = writer.publish_shard(samples, EXTENSION, decode_latent)
-        add.append(writer.publish_table("index", pa.Table.from_pylist(index, LATENT_INDEX), {"clips": len(index)}))
-        add.append(writer.publish_table("ledger", pa.Table.from_pylist([ledger], LATENT_LEDGER), {"shards": 1}))
+    with writing(store):
+        add, rows_written = publish_shard(store, samples, EXTENSION, decode_latent)
+        index = pa.Table.from_pylist(rows_written, LATENT_INDEX)
+        add.append(publish_table(store, "index", index, {"clips": len(index)}))
+        add.append(publish_table(store, "ledger", pa.Table.from_pylist([ledger], LATENT_LEDGER), {"shards": 1}))
     return add
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -11,10 +10,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autorecap.dataset.log import File, Log, State, state_to_extend
+from autorecap.dataset.log import CLIPS, File, Log, State, state_to_extend
 from autorecap.dataset.parquet import parquet_bytes, read_parquet
+from autorecap.dataset.publish import put_content
 from autorecap.dataset.row_set import RowSet
-from autorecap.dataset.store import NameTaken, Store, open_store
+from autorecap.dataset.store import Store, open_store
 from autorecap.stages.records import CLIP_TYPE, VIDEO_SCHEMA, Video, to_table
 
 PLAN_CLIP_TYPE = pa.struct(
@@ -125,7 +125,7 @@ def append_found(log: Log, found: Found, committed: Callable[[int], None] = lamb
 
 
 def plan_from(
-    source: Source, out: str, *, kind: str = "clips", committed: Callable[[int], None] = lambda rows: None
+    source: Source, out: str, *, kind: str = CLIPS, committed: Callable[[int], None] = lambda rows: None
 ) -> Found:
     """Put what a source holds into the plan of the dataset at `out`, which is made, of this kind, if there is none.
 
@@ -164,8 +164,7 @@ def _append(log: Log, table: pa.Table) -> None:
     digest = hashlib.sha256(data).hexdigest()
     # The digest in the name: what a driver that died has left under the same rows is then another file.
     name = f"plan/{row:012d}-{len(table)}-{digest[:8]}.parquet"
-    with suppress(NameTaken):
-        log.store.put_new(name, data)
+    put_content(log.store, name, data)
     log.commit(add=[File(name=name, sha256=digest, bytes=len(data), counts={"rows": len(table)})])
 
 

@@ -15,9 +15,9 @@ from autorecap.base.files import portable
 from autorecap.base.text import printable
 from autorecap.dataset.log import State
 from autorecap.dataset.store import Store
-from autorecap.pipeline.build.segments_writer import SegmentsSource, is_segments
 from autorecap.pipeline.plan.lists import Gathered, explained, found
 from autorecap.pipeline.plan.plan import Found, Source, new_videos, plan_table
+from autorecap.pipeline.plan.segments_source import SegmentsSource, is_segments
 from autorecap.stages.records import TO_THE_END, Clip, Video, safe_video_id
 from autorecap.stages.sources import CaptionedAudio, SourceError, locate, read_audio_list, read_folder
 from autorecap.stages.sources.lists import Thresholds, VideoList, freesound_ids, open_list

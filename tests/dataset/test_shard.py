@@ -14,9 +14,9 @@ import soundfile
 import webdataset
 
 from autorecap.dataset.log import Log, read_state
-from autorecap.dataset.shard import ShardError, sample_of, verify_shard, write_shard
+from autorecap.dataset.shard import ShardError, verify_shard, write_shard
 from autorecap.dataset.store import open_store
-from autorecap.pipeline.build.bundle_writer import Proposal, Writer, WriterConfig
+from autorecap.pipeline.build.bundle_writer import Proposal, Writer, WriterConfig, sample_of
 from autorecap.stages.flac import Encode
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video

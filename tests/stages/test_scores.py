@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from autorecap.cli.build import _announce as announce
+from autorecap.dataset.fingerprint import fingerprint
 from autorecap.dataset.log import read_state
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
@@ -18,7 +19,7 @@ from autorecap.demo.sounds import SAMPLE_RATE_HZ, synthesise
 from autorecap.models.autocap import AutoCap, CaptionTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.pipeline.build.bundle_writer import ledger_row
-from autorecap.pipeline.build.config import ConfigError, fingerprint, identity, load_config
+from autorecap.pipeline.build.config import ConfigError, identity, load_config
 from autorecap.pipeline.build.driver import prepare, run
 from autorecap.pipeline.build.local_flow import PlainFlow
 from autorecap.pipeline.plan.sources import FolderSource

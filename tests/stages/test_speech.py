@@ -14,7 +14,8 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
-from autorecap.pipeline.build.config import ConfigError, fingerprint, identity, load_config
+from autorecap.dataset.fingerprint import fingerprint
+from autorecap.pipeline.build.config import ConfigError, identity, load_config
 from autorecap.stages.records import Clip, Verdict, Video
 from autorecap.stages.speech import Speech, SpeechConfig, find_model
 

@@ -21,10 +21,11 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from autorecap.dataset.fingerprint import fingerprint
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import CORPUS, encode, synthesise_corpus
 from autorecap.models.autocap import AutoCap
-from autorecap.pipeline.build.config import ConfigError, fingerprint, identity, load_config
+from autorecap.pipeline.build.config import ConfigError, identity, load_config
 from autorecap.pipeline.build.driver import prepare, run
 from autorecap.pipeline.build.local_flow import PlainFlow
 from autorecap.pipeline.plan.sources import FolderSource

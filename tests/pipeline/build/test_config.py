@@ -8,12 +8,11 @@ import yaml
 from autorecap.base.settings import absolute_paths
 from autorecap.base.settings_files import CONFIGS, load, to_yaml
 from autorecap.cluster.train import absolute_given
+from autorecap.dataset.fingerprint import explain_difference, fingerprint
 from autorecap.models.autocap import AutoCap
 from autorecap.pipeline.build.config import (
     BuildConfig,
     ConfigError,
-    explain_difference,
-    fingerprint,
     identity,
     load_config,
 )

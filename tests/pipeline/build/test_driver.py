@@ -9,8 +9,8 @@ import pytest
 
 from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, Refused
 from autorecap.dataset.log import DatasetError, Fenced, Log, read_state
+from autorecap.dataset.publish import WriteFailed
 from autorecap.dataset.store import StoreError, open_store
-from autorecap.pipeline.build.bundle_writer import WriteFailed
 from autorecap.pipeline.build.config import ConfigError, load_config
 from autorecap.pipeline.build.driver import prepare, run
 from autorecap.pipeline.build.local_flow import PlainFlow

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from autorecap.dataset.log import read_state
+from autorecap.dataset.log import SEGMENTS, read_state
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.pipeline.build.config import BuildConfig, load_config
-from autorecap.pipeline.build.driver import SEGMENTS, Outcome, prepare, run
+from autorecap.pipeline.build.driver import Outcome, prepare, run
 from autorecap.pipeline.build.local_flow import PlainFlow
 from autorecap.pipeline.build.segments_writer import SegmentsWriter
 from autorecap.pipeline.plan.sources import ListSource, of_build

@@ -1,0 +1,61 @@
+"""Datasets of segments as something to plan from: videos whose clips were found, and whose audio is not fetched yet.
+
+Such a dataset is written by `autorecap build --until segments`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from autorecap.dataset.log import DESCRIPTION, SEGMENTS, State, describe, read_state
+from autorecap.dataset.parquet import read_parquet
+from autorecap.dataset.store import Store, is_store, open_store
+from autorecap.pipeline.plan.plan import PLAN_SCHEMA, Found, planned_ids
+
+_ROWS_AT_ONCE = 200_000
+
+
+@dataclass(frozen=True)
+class SegmentsSource:
+    """A dataset of segments, whose videos a build goes on with."""
+
+    url: str
+
+    def find(self, store: Store, state: State) -> Found:
+        """See `autorecap.pipeline.plan.plan.Source`. Sees the dataset as it is committed now."""
+        stored = open_store(self.url)
+        names = read_state(stored).names(SEGMENTS)
+        planned = pa.chunked_array(
+            [chunk for table in planned_ids(store, state.names("plan")) for chunk in table["video_id"].chunks],
+            pa.string(),
+        ).combine_chunks()
+
+        def tables() -> Iterator[pa.Table]:
+            for table in _joined(read_parquet(stored, name).select(PLAN_SCHEMA.names) for name in names):
+                yield table.filter(pc.invert(pc.is_in(table["video_id"], value_set=planned)))
+
+        num_new = sum(len(table) for table in tables())
+        line = f"{stored.url}: {num_new} videos with segments that are new to {store.url}"
+        return Found(state, num_new, tables, [line], {"kind": SEGMENTS, "new": num_new})
+
+
+def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in fewer tables: each comparison with a plan hashes all of the plan."""
+    several: list[pa.Table] = []
+    for table in tables:
+        several.append(table)
+        if sum(map(len, several)) >= _ROWS_AT_ONCE:
+            yield pa.concat_tables(several)
+            several = []
+    if several:
+        yield pa.concat_tables(several)
+
+
+def is_segments(url: str) -> bool:
+    """Whether a dataset of segments lies at a URL. A folder of videos may lie where no dataset can."""
+    if not is_store(url):
+        return False
+    store = open_store(url)
+    return store.exists(DESCRIPTION) and describe(store)["kind"] == SEGMENTS
