@@ -2,8 +2,9 @@
 
     python -m benchmarks.genau_step [--parts forward,train,sample] [--device cuda] [--size l] [--batch 64]
 
-Needs torch and transformers alone. Without options: on a GPU a training step of FIT-L in bf16 and its sampler; on a CPU
-the forward pass of two sizes, and the rest with the demo size, which shows that it runs and not how fast it could.
+It needs torch, transformers and einops alone. Without options: on a GPU a training step of FIT-L in bf16 and its
+sampler; on a CPU the forward pass of two sizes, and the rest with the demo size, which shows that it runs and not how
+fast it could.
 
     forward   our attention (`scaled_dot_product_attention`) and the same model with attention written out, in turns
     train     forward, backward, clipping and LAMB's step: milliseconds each, and the share of the GPU's peak

@@ -1,6 +1,6 @@
 """From waveforms to what the audio encoders read: resampling, waveform preparation, log-mel spectrograms.
 
-Pure torch: batched, on any device, differentiable. Shape suffixes: B batch, S samples, T frames, M mel bands.
+All of it is torch: batched, on any device, differentiable. Shape suffixes: B batch, S samples, T frames, M mel bands.
 """
 
 import math

@@ -1,9 +1,9 @@
 """From waveforms to the log-mel spectrogram that VAE and vocoder work on, and back without a network.
 
 16,000 Hz mono, a frame every 10 ms, 64 bands from 0 to 8,000 Hz, magnitudes (not powers) on a natural logarithm: the
-front-end of HiFi-GAN, which fixes it for VAE and generator too. Pure torch, batched, on any device, in fp32 whatever
-the precision around it. Shape suffixes: B batch, S samples, T frames, M mel bands, F frequencies, W window, N latent
-frames.
+front-end of HiFi-GAN, which fixes it for VAE and generator too. All of it is torch: batched, on any device, in fp32
+whatever the precision around it. Shape suffixes: B batch, S samples, T frames, M mel bands, F frequencies, W window,
+N latent frames.
 """
 
 import math
