@@ -1,4 +1,4 @@
-"""The sizes of GenAu's two backbones, as frozen dataclasses. `SIZES` names the recipes of FIT.
+"""The sizes of GenAu's two backbones and its noise schedule, as frozen dataclasses. `SIZES` names the recipes of FIT.
 
 Table 10 of the paper varies `patch_size`, `num_latents` and the text encoders (`context.summary_width`: 1,536 for
 CLAP and T5, 1,024 for T5 alone, 512 for CLAP alone); Table 11 varies `channels`; Table 3 compares `s` and `l`.
@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autorecap.models.config import check_positive, check_share, from_dict
+
+PREDICTIONS = ("eps", "v", "x0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,26 @@ class UNetConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "UNetConfig":
         """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
         return from_dict(cls, values, "unet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """The noise schedule, and what the backbone predicts. The defaults are the paper's and the released code's."""
+
+    num_timesteps: int = 1_000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0195
+    prediction: str = "eps"  # the noise; or "v" (Salimans and Ho, 2022), alpha * noise - sigma * x_0; or "x0"
+
+    def __post_init__(self) -> None:
+        if self.num_timesteps < 1:
+            raise ValueError(f"diffusion: num_timesteps is {self.num_timesteps}: write 1 or more")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(
+                f"diffusion: beta from {self.beta_start} to {self.beta_end}: write rising values between 0 and 1"
+            )
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"diffusion: prediction is {self.prediction!r}: write one of {', '.join(PREDICTIONS)}")
 
 
 SIZES: dict[str, FitConfig] = {

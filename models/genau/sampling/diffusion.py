@@ -8,35 +8,13 @@ Shape suffixes: B batch, C channels, T latent frames.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autorecap.models.genau.audio import latent_mask
-
-PREDICTIONS = ("eps", "v", "x0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiffusionConfig:
-    """The noise schedule, and what the backbone predicts. The defaults are the paper's and the released code's."""
-
-    num_timesteps: int = 1_000
-    beta_start: float = 0.0015
-    beta_end: float = 0.0195
-    prediction: str = "eps"  # the noise; or "v" (Salimans and Ho, 2022), alpha * noise - sigma * x_0; or "x0"
-
-    def __post_init__(self) -> None:
-        if self.num_timesteps < 1:
-            raise ValueError(f"diffusion: num_timesteps is {self.num_timesteps}: write 1 or more")
-        if not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(
-                f"diffusion: beta from {self.beta_start} to {self.beta_end}: write rising values between 0 and 1"
-            )
-        if self.prediction not in PREDICTIONS:
-            raise ValueError(f"diffusion: prediction is {self.prediction!r}: write one of {', '.join(PREDICTIONS)}")
+from autorecap.models.genau.config import DiffusionConfig
 
 
 class Diffusion:

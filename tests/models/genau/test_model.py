@@ -18,10 +18,10 @@ from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError, read_weights
 from autorecap.models.genau.backbones.backbone import Backbone
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import ContextConfig, FitConfig, UNetConfig
+from autorecap.models.genau.config import ContextConfig, DiffusionConfig, FitConfig, UNetConfig
 from autorecap.models.genau.model import SAMPLE_RATE_HZ, GenAu, small_encoders
 from autorecap.models.genau.recipe import SIZES, GenAuConfig
-from autorecap.models.genau.sampling.diffusion import DiffusionConfig, pad_latents
+from autorecap.models.genau.sampling.diffusion import pad_latents
 from autorecap.models.genau.sampling.generation import SILENT_PEAK
 from autorecap.models.genau.sampling.ranking import ClapScorer
 from autorecap.models.genau.text.conditioning import TextConfig, drop

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from autorecap.models.genau.backbones.backbone import Prediction, Text
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import ContextConfig, FitConfig
+from autorecap.models.genau.config import PREDICTIONS, ContextConfig, DiffusionConfig, FitConfig
 from autorecap.models.genau.official.fit import from_official
 from autorecap.models.genau.sampling import samplers
-from autorecap.models.genau.sampling.diffusion import PREDICTIONS, Diffusion, DiffusionConfig, pad_latents
+from autorecap.models.genau.sampling.diffusion import Diffusion, pad_latents
 from autorecap.models.genau.sampling.guidance import Guided, Noise, Take
 from autorecap.models.genau.sampling.samplers import (
     SAMPLERS,
