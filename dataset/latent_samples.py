@@ -11,28 +11,15 @@ import json
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from autorecap.dataset.shard import INDEX_SCHEMA, Sample
+from autorecap.dataset.schemas import INDEX_SCHEMA
+from autorecap.dataset.shard import Sample
 
 EXTENSION = "safetensors"
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 
-LATENT_INDEX = pa.schema([*INDEX_SCHEMA, ("num_frames", pa.int32()), ("source_shard", pa.string())])
-LATENT_LEDGER = pa.schema(
-    [
-        ("source_shard", pa.string()),
-        ("num_clips", pa.int64()),
-        ("num_encoded", pa.int64()),
-        ("unreadable", pa.list_(pa.struct([("key", pa.string()), ("reason", pa.string())]))),
-        ("num_values", pa.int64()),  # of the latents; the next two are sums over samples of the posterior
-        ("sum", pa.float64()),
-        ("sum_of_squares", pa.float64()),
-        ("seconds", pa.float64()),
-    ]
-)
 _PLACES = ("shard", "offset", "size", "json_offset", "json_size")
 
 

@@ -12,36 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import soundfile
-
-INDEX_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("shard", pa.string()),
-        ("offset", pa.int64()),  # of the FLAC payload in the tar
-        ("size", pa.int64()),
-        ("json_offset", pa.int64()),
-        ("json_size", pa.int64()),
-        ("row", pa.int64()),
-        ("video_id", pa.string()),
-        ("start_ms", pa.int64()),
-        ("end_ms", pa.int64()),
-        ("duration_ms", pa.int64()),
-        ("caption", pa.string()),
-        ("original_caption", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        ("title", pa.string()),
-        ("source", pa.string()),
-        ("sample_rate_hz", pa.int32()),
-        ("num_samples", pa.int64()),
-        ("rms_dbfs", pa.float64()),
-        ("peak_dbfs", pa.float64()),
-        ("clap_score", pa.float64()),
-        ("speech_probability", pa.float64()),
-    ]
-)
-
 
 Decode = Callable[[bytes, dict[str, Any]], None]
 """Called with a payload and its row of the index; raises ValueError where they do not fit."""

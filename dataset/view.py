@@ -11,12 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from autorecap.base.errors import ForeseenError
-from autorecap.dataset.latent_samples import LATENT_INDEX, LATENT_LEDGER
 from autorecap.dataset.log import LATENTS, SEGMENTS, DatasetError, State, describe, read_state
 from autorecap.dataset.parquet import read_parquet
-from autorecap.dataset.shard import INDEX_SCHEMA
+from autorecap.dataset.schemas import INDEX_SCHEMA, LATENT_INDEX, LATENT_LEDGER, LEDGER_SCHEMA
 from autorecap.dataset.store import Store, open_store
-from autorecap.pipeline.build.bundle_writer import LEDGER_SCHEMA
 
 _READERS = 16  # files at once: in S3 each costs a round trip
 

@@ -285,7 +285,7 @@ def _tables(
     import pyarrow as pa
 
     from autorecap.dataset.parquet import read_parquet
-    from autorecap.dataset.shard import INDEX_SCHEMA
+    from autorecap.dataset.schemas import INDEX_SCHEMA
 
     empty = [INDEX_SCHEMA.empty_table()] if columns is None else []  # files may be older than a column
     with ThreadPoolExecutor(_READERS) as pool:

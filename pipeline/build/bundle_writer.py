@@ -16,56 +16,11 @@ from autorecap.base.settings import Section, setting
 from autorecap.dataset.log import File, Retry
 from autorecap.dataset.publish import publish_shard, publish_table, writing
 from autorecap.dataset.row_set import RowSet
-from autorecap.dataset.shard import INDEX_SCHEMA, Sample
+from autorecap.dataset.schemas import INDEX_SCHEMA, LEDGER_SCHEMA
+from autorecap.dataset.shard import Sample
 from autorecap.dataset.store import Store
 from autorecap.stages.reasons import Reason, Status
 from autorecap.stages.records import Clip, Verdict, Video
-
-LEDGER_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("video_id", pa.string()),
-        ("original_name", pa.string()),
-        ("source", pa.string()),
-        ("title", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("attempt", pa.int32()),
-        ("duration_ms", pa.int64()),
-        ("transcript_kind", pa.string()),
-        ("transcript_language", pa.string()),
-        ("num_cues", pa.int64()),
-        ("num_gaps", pa.int64()),
-        ("gap_ms", pa.int64()),
-        ("num_clips", pa.int64()),  # cut from the gaps
-        ("num_left_out", pa.int64()),  # beyond max_clip_s_per_video, or past the end of the audio
-        ("num_silent", pa.int64()),
-        ("num_joined", pa.int64()),  # became part of their neighbour, which has the same caption
-        ("num_keyword", pa.int64()),
-        ("num_low_score", pa.int64()),
-        ("num_kept", pa.int64()),  # in the shards
-        ("kept_ms", pa.int64()),
-        (
-            "dropped",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("start_ms", pa.int64()),
-                        ("end_ms", pa.int64()),
-                        ("caption", pa.string()),
-                        ("verdict", pa.string()),
-                        ("keyword", pa.string()),
-                    ]
-                )
-            ),
-        ),
-        ("bytes_read", pa.int64()),
-        ("bytes_saved", pa.int64()),  # of media of which parts were enough
-        ("seconds", pa.map_(pa.string(), pa.float64())),
-    ]
-)
-
 
 _WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code, Reason.UPCOMING.code}
 """A folder that is not mounted must not use up the tries of its videos."""

@@ -20,8 +20,6 @@ from autorecap.dataset.fingerprint import explain_difference, fingerprint
 from autorecap.dataset.latent_samples import (
     DTYPES,
     EXTENSION,
-    LATENT_INDEX,
-    LATENT_LEDGER,
     decode_latent,
     sample_of_latent,
 )
@@ -31,6 +29,7 @@ from autorecap.dataset.publish import publish_shard, publish_table, writing
 from autorecap.dataset.reading.clips import DataError, UnreadableClipError
 from autorecap.dataset.reading.dataset_clips import StoredClips
 from autorecap.dataset.reading.manifest import Source
+from autorecap.dataset.schemas import LATENT_INDEX, LATENT_LEDGER
 from autorecap.dataset.shard import Sample
 from autorecap.dataset.store import Store, open_store
 from autorecap.pipeline.latents.encoder import EncodeConfig, Encoder

@@ -179,8 +179,10 @@ def read_rows(
         if here:
             table = _with_all_columns(read_parquet(store, name)).take([row - first for row in here])
             attempts = [state.retry[row].attempt if row in state.retry else 0 for row in here]
-            table = table.append_column("attempt", pa.array(attempts, pa.int32()))
-            yield table.append_column("refusals", pa.array([refusals.get(row, 0) for row in here], pa.int32()))
+            for name, counts in (("attempt", attempts), ("refusals", [refusals.get(row, 0) for row in here])):
+                column = VIDEO_SCHEMA.field(name)
+                table = table.append_column(column, pa.array(counts, column.type))
+            yield table
         first = end
 
 

@@ -4,19 +4,19 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from autorecap.stages.records import CLIP_TYPE
+
+MENTIONS = pa.schema([("id", pa.string()), ("place", pa.int64())])
+"""The videos that a list names; `place` says which row of the list does."""
 CLIPS = pa.schema(
     [
-        ("id", pa.string()),
-        ("place", pa.int64()),  # which row of its list
-        ("start_ms", pa.int64()),
-        ("end_ms", pa.int64()),
-        ("caption", pa.string()),  # made by listening: it stays
-        ("clap_score", pa.float64()),
-        ("original_caption", pa.string()),
-        ("tags", pa.list_(pa.string())),
+        *MENTIONS,
+        *(CLIP_TYPE.field(name) for name in ("start_ms", "end_ms")),
+        *(CLIP_TYPE.field(name) for name in ("caption", "clap_score")),  # of captions made by listening, which stay
+        *(CLIP_TYPE.field(name) for name in ("original_caption", "tags")),
     ]
 )
-MENTIONS = pa.schema([("id", pa.string()), ("place", pa.int64())])
+"""The clips that a list states of its videos."""
 
 
 @dataclass(frozen=True)
