@@ -184,7 +184,7 @@ def _add(model: Trained) -> None:
             given = [*(data or []), *(more_data or [])]
             if plan:
                 from autorecap.training.forecast.forecast import cluster_of
-                from autorecap.training.forecast.planning import plan_run
+                from autorecap.training.forecast.run_forecast import plan_run
 
                 cluster = cluster_of(hardware, Workers.parse(workers or "1").most, mfu, usd_per_hour)
                 print(plan_run(told, given, init=init, where=where, cluster=cluster))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autorecap.demo import scenes
-from autorecap.demo.heard_task import HeardScenes
+from autorecap.demo.caption_task import HeardScenes
 from autorecap.models.bpe import BpeTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.training.loop.trainer import Scored

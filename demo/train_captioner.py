@@ -17,8 +17,8 @@ import torch
 
 from autorecap.dataset.reading.random_draws import generator_without_purpose
 from autorecap.demo import scenes, sentences
+from autorecap.demo.caption_task import HeardScenes, HeardTask
 from autorecap.demo.clap_text import PairTask, new_text_tower
-from autorecap.demo.heard_task import HeardScenes, HeardTask
 from autorecap.demo.sound_bank import SoundBank
 from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, synthesise
 from autorecap.demo.tag_task import TagTask

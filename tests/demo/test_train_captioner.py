@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from autorecap.demo import scenes, train_captioner
+from autorecap.demo.caption_task import HeardScenes, HeardTask
 from autorecap.demo.clap_text import PairTask
-from autorecap.demo.heard_task import HeardScenes, HeardTask
 from autorecap.demo.sound_bank import SoundBank, _sum
 from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, synthesise
 from autorecap.demo.tag_task import TagTask

@@ -11,11 +11,11 @@ from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest, check_audio
 from autorecap.models.autocap import AutoCap
-from autorecap.training import recipe as run
+from autorecap.training import run
 from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig, validate
 from autorecap.training.loop.processes import Ranks
 from autorecap.training.loop.trainer import LoopConfig, Trainer
-from autorecap.training.recipe import Interrupted, Outcome, Recipe, RunConfig, RunError, Say
+from autorecap.training.run import Interrupted, Outcome, Recipe, RunConfig, RunError, Say
 
 __all__ = ["AutoCapTraining", "Interrupted", "Outcome", "RunConfig", "RunError", "train_autocap"]
 

@@ -20,12 +20,12 @@ from autorecap.dataset.reading.manifest import (
 )
 from autorecap.models.genau.audio import MEL
 from autorecap.models.genau.model import GenAu
-from autorecap.training import recipe as run
+from autorecap.training import run
 from autorecap.training.genau.task import GenAuTask, GenAuTaskConfig
 from autorecap.training.generator_inputs import open_generator
 from autorecap.training.loop.processes import Ranks
 from autorecap.training.loop.trainer import LoopConfig, Trainer
-from autorecap.training.recipe import Outcome, Recipe, RunConfig, RunError, Say
+from autorecap.training.run import Outcome, Recipe, RunConfig, RunError, Say
 
 _PLAIN = ExamplesConfig(mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0)  # titles are not asked for, nor read
 NUM_BINS = 10  # of timesteps, in validation

@@ -27,7 +27,7 @@ from autorecap.training.loop.ema import Average
 from autorecap.training.loop.optim import fill_state, learning_rate, make_optimizer
 from autorecap.training.loop.processes import ALONE, Ranks
 from autorecap.training.loop.sharding import local, shard
-from autorecap.training.loop.step_numbers import Means, StepNumbers, memory_gb
+from autorecap.training.loop.step_statistics import Means, StepNumbers, memory_gb
 from autorecap.training.loop.stop_requests import ASKED
 from autorecap.training.loop.task import Batch, Player, Scored, Task
 

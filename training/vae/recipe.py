@@ -17,11 +17,11 @@ from autorecap.models.genau.audio import MEL, griffin_lim, log_mel
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.official.vae import lpips_from_official
 from autorecap.models.genau.vae.perceptual import Lpips
-from autorecap.training import recipe as run
+from autorecap.training import run
 from autorecap.training.generator_inputs import open_generator
 from autorecap.training.loop.processes import Ranks
 from autorecap.training.loop.trainer import LoopConfig, Trainer
-from autorecap.training.recipe import Outcome, Recipe, RunConfig, Say
+from autorecap.training.run import Outcome, Recipe, RunConfig, Say
 from autorecap.training.vae.task import VAE_PLAYER, VAETask, VAETaskConfig
 
 FIXED_SEED = 0  # of the noise in validation, whatever the run's

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.genau.audio import log_mel
-from autorecap.training import recipe as run
+from autorecap.training import run
 from autorecap.training.loop.processes import Ranks
 from autorecap.training.loop.trainer import LoopConfig, Trainer
-from autorecap.training.recipe import Outcome, RunConfig, Say
+from autorecap.training.run import Outcome, RunConfig, Say
 from autorecap.training.vae.recipe import SoundRecipe
 from autorecap.training.vocoder.task import VocoderTask, VocoderTaskConfig
 

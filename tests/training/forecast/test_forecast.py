@@ -19,7 +19,7 @@ from autorecap.models.genau.recipe import SIZES as GENAU_SIZES
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig
 from autorecap.training.forecast.forecast import Cluster, Load, PlanError, Reading, cluster_of, count, fake, make_plan
-from autorecap.training.forecast.loads import autocap_load, genau_load, vae_load, vocoder_load
+from autorecap.training.forecast.model_loads import autocap_load, genau_load, vae_load, vocoder_load
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.hardware import GPUS, Hardware
 from autorecap.training.vae.task import VAETaskConfig

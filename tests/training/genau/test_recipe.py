@@ -31,7 +31,7 @@ from autorecap.training.checkpoint import checkpoint
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
 from autorecap.training.genau.task import GenAuTask, GenAuTaskConfig
 from autorecap.training.loop.trainer import LoopConfig, Trainer
-from autorecap.training.recipe import RunError
+from autorecap.training.run import RunError
 from autorecap.training.vae.recipe import VAETraining, train_vae
 from autorecap.training.vae.task import VAETask, VAETaskConfig
 from autorecap.training.vocoder.recipe import VocoderTraining, train_vocoder

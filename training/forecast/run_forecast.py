@@ -13,7 +13,7 @@ from autorecap.models.genau import pretrained
 from autorecap.models.genau.recipe import SIZES, GenAuConfig
 from autorecap.training.autocap.recipe import DEMO, AutoCapTraining
 from autorecap.training.forecast.forecast import Cluster, Load, Plan, PlanError, Reading, make_plan
-from autorecap.training.forecast.loads import autocap_load, genau_load, vae_load, vocoder_load
+from autorecap.training.forecast.model_loads import autocap_load, genau_load, vae_load, vocoder_load
 from autorecap.training.genau.recipe import GenAuTraining
 from autorecap.training.vae.recipe import VAETraining
 from autorecap.training.vocoder.recipe import VocoderTraining
