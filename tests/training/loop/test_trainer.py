@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from autorecap.dataset.reading.order import sample_at
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.checkpoint.tensor_files import INDEX
 from autorecap.training.loop.lamb import Lamb
@@ -88,14 +87,6 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 
 # --- order
-
-
-def test_every_epoch_holds_each_sample_once_in_an_order_of_its_own() -> None:
-    epochs = [[sample_at(5, epoch * 50 + place, 50) for place in range(50)] for epoch in range(3)]
-    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert [sample_at(5, position, 50) for position in (149, 3, 77)] == [epochs[2][49], epochs[0][3], epochs[1][27]]
-    assert epochs[0] != [sample_at(6, place, 50) for place in range(50)]
 
 
 def test_batches_are_used_in_order_whatever_the_threads() -> None:
