@@ -53,14 +53,6 @@ def mix_prepared(x_S: Tensor, other_S: Tensor, share: float) -> Tensor:
     return mixed_S / (mixed_S.abs().max() + 1e-8) * PEAK
 
 
-def mixed_caption(caption: str, other: str, share: float) -> str:
-    """ "A and B", or "A and B in the background" where B is the fainter (as released: share .5, or .2 to .4)."""
-    first, second = caption.rstrip(" .!?"), other.rstrip(" .!?")
-    if second[1:2].islower():  # not an acronym or a name in capitals
-        second = second[:1].lower() + second[1:]
-    return f"{first} and {second}" + (" in the background" if share < 0.5 else "")
-
-
 def disturb(mels: Sequence[Tensor], floor_db: float, rng: Generator) -> list[Tensor]:
     """The same disturbances on every log-mel (shape (1, T, M), equal frames and bands): level, a noise floor, a
     low-pass, a masked band, masked stretches of time.

@@ -14,7 +14,6 @@ from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.clips import Audio, Clip, Clips, Latent
 from autorecap.dataset.reading.manifest import Manifest, Positions
 from autorecap.dataset.reading.random_draws import TrainingDraw, numpy_generator
-from autorecap.training.augment import mixed_caption
 
 MIX_REACH, MIX_TRIES = 4_096, 64  # positions in which a clip to mix in is looked for, and how often
 
@@ -118,3 +117,14 @@ class PlainExamples:
             dataset=clip.dataset,
             seconds=clip.seconds,
         )
+
+
+def mixed_caption(caption: str, other: str, share: float) -> str:
+    """Returns the caption of two clips at once: "A and B", or "A and B in the background" where B is the fainter.
+
+    share: of the mix that is the other clip; as released .5, or .2 to .4
+    """
+    first, second = caption.rstrip(" .!?"), other.rstrip(" .!?")
+    if second[1:2].islower():  # not an acronym or a name in capitals
+        second = second[:1].lower() + second[1:]
+    return f"{first} and {second}" + (" in the background" if share < 0.5 else "")
