@@ -29,7 +29,8 @@ from autorecap.dataset.latent_samples import EXTENSION, decode_latent, sample_of
 from autorecap.dataset.log import LATENTS, Log
 from autorecap.dataset.publish import publish_shard, publish_table
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
-from autorecap.dataset.reading.manifest import Positions, open_manifest
+from autorecap.dataset.reading.manifest import open_manifest
+from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.schemas import LATENT_INDEX
 from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig

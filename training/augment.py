@@ -1,4 +1,4 @@
-"""What is done to sounds and texts so that a captioner relies on no single detail.
+"""What is done to sounds so that a captioner relies on no single detail.
 
 Every draw takes a generator, which the task makes from (seed, purpose, position): the same sample at the same position
 is disturbed in the same way in every run. Shape suffixes: B batch, T frames, M mel bands, S samples.

@@ -12,7 +12,8 @@ import numpy as np
 
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.clips import Audio, Clip, Clips, Latent
-from autorecap.dataset.reading.manifest import Manifest, Positions
+from autorecap.dataset.reading.manifest import Manifest
+from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.reading.random_draws import TrainingDraw, numpy_generator
 
 MIX_REACH, MIX_TRIES = 4_096, 64  # positions in which a clip to mix in is looked for, and how often

@@ -18,22 +18,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autorecap.base.settings import Section, setting
-from autorecap.dataset.log import CLIPS, DESCRIPTION, LATENTS
+from autorecap.dataset.log import DESCRIPTION
 from autorecap.dataset.reading.clips import Clip, Clips, DataError, ListedClips
 from autorecap.dataset.reading.dataset_clips import StoredClips
-from autorecap.dataset.reading.order import Order
-from autorecap.dataset.reading.shard_reader import Ahead, ReadConfig
+from autorecap.dataset.reading.shard_reader import ReadConfig
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9_-]*)(?::(?P<share>[^=/]*))?=(?P<data>.+)")
 _LIST = re.compile(r"(?P<list>.+?\.(?:csv|json))(?:@(?P<folder>.+))?", re.IGNORECASE)
-_LOOK_AHEAD_EVERY = 32  # positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +47,15 @@ class DataConfig(Section, name="data"):
 
 
 @dataclass(frozen=True)
-class Source:
-    """One description, taken apart."""
+class DataSource:
+    """One description of a set of clips, taken apart."""
 
     data: str
     name: str = ""
     share: Fraction | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Source":
+    def parse(cls, text: str) -> "DataSource":
         """Raises DataError."""
         found = _NAMED.fullmatch(text)
         if not found:
@@ -72,7 +69,7 @@ class Source:
 
     @property
     def is_dataset(self) -> bool:
-        """Whether it is one of this project's, and not a list of files."""
+        """Whether it names a dataset of this project, and not a list of files."""
         return not _LIST.fullmatch(self.data)
 
     def open(self, where: str = "", seq: int | None = None, read: ReadConfig | None = None) -> Clips:
@@ -94,7 +91,7 @@ def open_clips(data: str, where: str = "", seq: int | None = None) -> Clips:
 
     `seq`: the dataset as it was after so many commits; None: as it is now. Raises DataError and other ForeseenErrors.
     """
-    return Source.parse(data).open(where, seq)
+    return DataSource.parse(data).open(where, seq)
 
 
 def open_manifest(
@@ -105,7 +102,7 @@ def open_manifest(
 ) -> "Manifest":
     """The manifest of these descriptions. `seqs`: as an earlier one of the same data had them; None: as it is now."""
     config = config or DataConfig()
-    sources = [Source.parse(text) for text in data]
+    sources = [DataSource.parse(text) for text in data]
     if not sources:
         raise DataError("no data: name a dataset, or LIST@FOLDER")
     if seqs is not None and len(seqs) != len(sources):
@@ -167,92 +164,3 @@ class Manifest:
     def num_bytes(self) -> int:
         """Of the clips in datasets, as stored; those of lists are not counted."""
         return sum(clips.num_bytes for clips in self.sets if isinstance(clips, StoredClips))
-
-
-class Positions:
-    """The endless list of clips in the order of a run. What will be wanted soon is fetched meanwhile."""
-
-    def __init__(self, clips: "Clips | Manifest", seed: int, window: int) -> None:
-        manifest = clips if isinstance(clips, Manifest) else Manifest([clips])
-        self.sets, self.window = manifest.sets, window
-        self.order = Order([each.shard_sizes for each in self.sets], manifest.shares, seed, window)
-        self._ahead = Ahead()
-        self._seen: set[tuple[int, ...]] = set()
-
-    def __call__(self, position: int) -> Clip:
-        if position % _LOOK_AHEAD_EVERY == 0:
-            self._look_ahead(position)
-        place = self.order(position)
-        return self.sets[place.number][place.clip]
-
-    def _look_ahead(self, position: int) -> None:
-        for number, (now, after) in enumerate(self.order.windows(position)):
-            for shards in (now, after):
-                what = (number, *shards)
-                if what not in self._seen:
-                    self._seen.add(what)
-                    for shard in shards:
-                        self._ahead.add(partial(self.sets[number].prepare, shard, self.window))
-        if len(self._seen) > 64:
-            self._seen.clear()
-
-
-# --- what is refused before a step is made
-
-
-def check_rates(manifest: Manifest, rate_hz: int) -> None:
-    """Refuse datasets whose clips hold less than a model hears. Raises DataError."""
-    for clips in manifest.sets:
-        if isinstance(clips, StoredClips) and clips.kind == CLIPS and clips.rates_hz[0] < rate_hz:
-            raise DataError(
-                f"{clips.url} has clips at {clips.rates_hz[0]:,} Hz, and the model hears {rate_hz:,} Hz: build it with "
-                f"media.sample_rate_hz={rate_hz} or more, or leave them out by --where 'sample_rate_hz >= {rate_hz}'"
-            )
-
-
-def check_audio(manifest: Manifest) -> None:
-    """Refuse latents. Raises DataError."""
-    for clips in latent_sets(manifest)[:1]:
-        raise DataError(f"{clips.url} holds latents, and this model learns from audio: name the dataset of the clips")
-
-
-def latent_sets(manifest: Manifest) -> list[StoredClips]:
-    """The sets that hold latents, where all do; [] where none does. Raises DataError for both at once."""
-    found = [clips for clips in manifest.sets if isinstance(clips, StoredClips) and clips.kind == LATENTS]
-    if found and len(found) < len(manifest.sets):
-        raise DataError("some of the data are latents and some is audio: encode all of it, or name the audio of all")
-    return found
-
-
-def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: int = 0) -> list[StoredClips]:
-    """The sets of latents, made by this VAE and these text encoders (digests, see `models.files.digest`; text "": any).
-
-    `max_frames`: of the model. Raises DataError for others, whose numbers mean something else.
-    """
-    sets = latent_sets(manifest)
-    for clips in sets:
-        made = clips.settings
-        again = f"encode it again: autorecap encode --data {made.get('data', 'DATASET')} --model MODEL --out DIR"
-        if made["vae"] != vae:
-            raise DataError(
-                f"{clips.url} holds latents of another VAE ({made['vae'][:12]}, the model's is {vae[:12]}): {again}"
-            )
-        if text and made["text"] and made["text"] != text:
-            raise DataError(
-                f"{clips.url} holds texts of other encoders ({made['text'][:12]}, the model's are {text[:12]}): {again}"
-            )
-        if max_frames and made["piece_frames"] > max_frames:
-            raise DataError(
-                f"{clips.url} holds pieces of {made['piece_frames']} latent frames, more than the {max_frames} that "
-                f"the model can make: {again} --max-seconds {max_frames / 25:g}"
-            )
-    return sets
-
-
-def scale_factor(sets: Sequence[StoredClips]) -> float:
-    """What brings the latents of these sets to unit variance, taken together. Raises DataError where there is none."""
-    count, total, squares = np.sum([clips.sums for clips in sets], axis=0).tolist()
-    variance = squares / count - (total / count) ** 2
-    if not 0 < variance < np.inf:
-        raise DataError(f"{sets[0].url}: its latents have a variance of {variance}: the VAE that made them is broken")
-    return float(variance**-0.5)

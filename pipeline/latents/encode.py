@@ -28,7 +28,7 @@ from autorecap.dataset.parquet import read_parquet
 from autorecap.dataset.publish import publish_shard, publish_table, writing
 from autorecap.dataset.reading.clips import DataError, UnreadableClipError
 from autorecap.dataset.reading.dataset_clips import StoredClips
-from autorecap.dataset.reading.manifest import Source
+from autorecap.dataset.reading.manifest import DataSource
 from autorecap.dataset.schemas import LATENT_INDEX, LATENT_LEDGER
 from autorecap.dataset.shard import Sample
 from autorecap.dataset.store import Store, open_store
@@ -73,7 +73,7 @@ def encode(
     Raises ForeseenError: no such data or model, `out` holds something else, it cannot be written.
     """
     config = config or EncodeConfig()
-    if not Source.parse(data).is_dataset:
+    if not DataSource.parse(data).is_dataset:
         raise DataError(
             f"{data} is a list, and datasets are encoded: train on the list as it is, or name what "
             "`autorecap build --lists LIST@FOLDER` makes of it, with captions of its own"

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from autorecap.base.settings import Section, setting
+from autorecap.dataset.reading.checks import check_audio
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
-from autorecap.dataset.reading.manifest import DataConfig, Manifest, check_audio
+from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.autocap import AutoCap
 from autorecap.training import run
 from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig, validate

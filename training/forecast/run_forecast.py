@@ -5,8 +5,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from autorecap.dataset.reading.checks import latent_sets
 from autorecap.dataset.reading.clips import ListedClips
-from autorecap.dataset.reading.manifest import Manifest, latent_sets, open_manifest
+from autorecap.dataset.reading.manifest import Manifest, open_manifest
 from autorecap.models.autocap import AutoCap
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau import pretrained

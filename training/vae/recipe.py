@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from autorecap.base.settings import Section, setting
+from autorecap.dataset.reading.checks import check_audio, check_rates
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
-from autorecap.dataset.reading.manifest import DataConfig, Manifest, check_audio, check_rates
+from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.checkpoint import read_checkpoint
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau.audio import MEL, griffin_lim, log_mel

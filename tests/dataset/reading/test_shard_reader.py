@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autorecap.dataset.reading import shard_reader as reader
+from autorecap.dataset.reading.checks import check_rates
 from autorecap.dataset.reading.clips import DataError, UnreadableClipError
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
-from autorecap.dataset.reading.manifest import DataConfig, Positions, Source, check_rates, open_clips, open_manifest
+from autorecap.dataset.reading.manifest import DataConfig, DataSource, open_clips, open_manifest
+from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.reading.shard_reader import Cache, ReadConfig, runs
 from autorecap.dataset.store import S3Store, StoreError, open_store
 from autorecap.dataset.view import BadQuery
@@ -120,20 +122,20 @@ def test_a_mix_gives_each_set_its_share_and_each_of_its_clips_once_an_epoch(shar
 
 def test_descriptions_are_taken_apart(tmp_path, monkeypatch):
     for text, expected in (
-        ("dataset/", Source("dataset/")),
-        ("s3://bucket/a=b", Source("s3://bucket/a=b")),
-        ("clotho=list.csv@folder", Source("list.csv@folder", "clotho")),
-        ("clotho:0.25=dataset/", Source("dataset/", "clotho", Fraction(1, 4))),
-        ("x:3=s3://bucket/prefix", Source("s3://bucket/prefix", "x", Fraction(3))),
-        ("./run=3/dataset", Source("./run=3/dataset")),
+        ("dataset/", DataSource("dataset/")),
+        ("s3://bucket/a=b", DataSource("s3://bucket/a=b")),
+        ("clotho=list.csv@folder", DataSource("list.csv@folder", "clotho")),
+        ("clotho:0.25=dataset/", DataSource("dataset/", "clotho", Fraction(1, 4))),
+        ("x:3=s3://bucket/prefix", DataSource("s3://bucket/prefix", "x", Fraction(3))),
+        ("./run=3/dataset", DataSource("./run=3/dataset")),
     ):
-        assert Source.parse(text) == expected
+        assert DataSource.parse(text) == expected
     monkeypatch.setenv("HOME", str(tmp_path))
     Growing(str(tmp_path / "dataset")).add(range(2))
-    assert len(Source.parse("clotho=~/dataset").open()) == 2, "a shell leaves this one as it is"
+    assert len(DataSource.parse("clotho=~/dataset").open()) == 2, "a shell leaves this one as it is"
     for text in ("x:0=dataset/", "x:-1=dataset/", "x:much=dataset/", "x:=dataset/", "x:1e999=dataset/"):
         with pytest.raises(DataError, match="is no number above 0"):
-            Source.parse(text)
+            DataSource.parse(text)
 
 
 def test_data_that_cannot_be_meant_is_refused_with_a_sentence(shards, tmp_path):

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from autorecap.base.errors import REFUSED, Refused
 from autorecap.cli import app
 from autorecap.dataset.log import read_state
+from autorecap.dataset.reading.checks import check_latents, latent_sets, scale_factor
 from autorecap.dataset.reading.clips import DataError, Latent
-from autorecap.dataset.reading.manifest import check_latents, latent_sets, open_clips, open_manifest, scale_factor
+from autorecap.dataset.reading.manifest import open_clips, open_manifest
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import BadQuery, DatasetView, NoSuchClip
 from autorecap.models.files import ModelFilesError

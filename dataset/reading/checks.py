@@ -1,0 +1,68 @@
+"""What is refused before the first step is made: clips that hold less than a model hears, latents of another model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autorecap.dataset.log import CLIPS, LATENTS
+from autorecap.dataset.reading.clips import DataError
+from autorecap.dataset.reading.dataset_clips import StoredClips
+from autorecap.dataset.reading.manifest import Manifest
+
+
+def check_rates(manifest: Manifest, rate_hz: int) -> None:
+    """Refuse datasets whose clips hold less than a model hears. Raises DataError."""
+    for clips in manifest.sets:
+        if isinstance(clips, StoredClips) and clips.kind == CLIPS and clips.rates_hz[0] < rate_hz:
+            raise DataError(
+                f"{clips.url} has clips at {clips.rates_hz[0]:,} Hz, and the model hears {rate_hz:,} Hz: build it with "
+                f"media.sample_rate_hz={rate_hz} or more, or leave them out by --where 'sample_rate_hz >= {rate_hz}'"
+            )
+
+
+def check_audio(manifest: Manifest) -> None:
+    """Refuse latents. Raises DataError."""
+    for clips in latent_sets(manifest)[:1]:
+        raise DataError(f"{clips.url} holds latents, and this model learns from audio: name the dataset of the clips")
+
+
+def latent_sets(manifest: Manifest) -> list[StoredClips]:
+    """The sets that hold latents, where all do; [] where none does. Raises DataError for both at once."""
+    found = [clips for clips in manifest.sets if isinstance(clips, StoredClips) and clips.kind == LATENTS]
+    if found and len(found) < len(manifest.sets):
+        raise DataError("some of the data are latents and some is audio: encode all of it, or name the audio of all")
+    return found
+
+
+def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: int = 0) -> list[StoredClips]:
+    """The sets of latents, made by this VAE and these text encoders (digests, see `models.files.digest`; text "": any).
+
+    `max_frames`: of the model. Raises DataError for others, whose numbers mean something else.
+    """
+    sets = latent_sets(manifest)
+    for clips in sets:
+        made = clips.settings
+        again = f"encode it again: autorecap encode --data {made.get('data', 'DATASET')} --model MODEL --out DIR"
+        if made["vae"] != vae:
+            raise DataError(
+                f"{clips.url} holds latents of another VAE ({made['vae'][:12]}, the model's is {vae[:12]}): {again}"
+            )
+        if text and made["text"] and made["text"] != text:
+            raise DataError(
+                f"{clips.url} holds texts of other encoders ({made['text'][:12]}, the model's are {text[:12]}): {again}"
+            )
+        if max_frames and made["piece_frames"] > max_frames:
+            raise DataError(
+                f"{clips.url} holds pieces of {made['piece_frames']} latent frames, more than the {max_frames} that "
+                f"the model can make: {again} --max-seconds {max_frames / 25:g}"
+            )
+    return sets
+
+
+def scale_factor(sets: Sequence[StoredClips]) -> float:
+    """What brings the latents of these sets to unit variance, taken together. Raises DataError where there is none."""
+    count, total, squares = np.sum([clips.sums for clips in sets], axis=0).tolist()
+    variance = squares / count - (total / count) ** 2
+    if not 0 < variance < np.inf:
+        raise DataError(f"{sets[0].url}: its latents have a variance of {variance}: the VAE that made them is broken")
+    return float(variance**-0.5)
