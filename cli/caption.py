@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autorecap.base.device import choose_device
 from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, INTERRUPTED
-from autorecap.cli.device import choose_device
 from autorecap.cli.errors import answered, settings_from_options
 from autorecap.cli.show import progress, say, silence_stdout
 

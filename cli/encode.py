@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autorecap.cli.device import choose_device
+from autorecap.base.device import choose_device
 from autorecap.cli.errors import answered, settings_from_options
 from autorecap.cli.place import check_lasts
 

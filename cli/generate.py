@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autorecap.base.device import choose_device
 from autorecap.base.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
-from autorecap.cli.device import choose_device
 from autorecap.cli.errors import answered
 from autorecap.cli.show import progress, say
 
