@@ -1,8 +1,6 @@
 """`autorecap build`: from a folder of videos to captioned shards."""
 
 import json
-import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autorecap.base.errors import DONE
+from autorecap.base.progress import Progress, say
+from autorecap.base.signals import interrupt_on_sigterm
 from autorecap.cli.config import ConfigFile, Overrides
 from autorecap.cli.errors import answered
 from autorecap.cli.place import check_lasts
 from autorecap.cli.plan import ClipTimes, Exclude, MinClap, MinSeconds, Released
-from autorecap.cli.show import say
 
 if TYPE_CHECKING:
     from autorecap.pipeline.build.config import BuildConfig
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 _POOLS = {"fetch": "read", "media": "decoded", "judge": "captioned"}
 _EVERY_S = 2.0
-_STILL_ALIVE_S = 30.0  # a log gets a line at least this often, also when nothing has moved
 
 
 def build(
@@ -115,7 +113,7 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
     from autorecap.dataset.log import SEGMENTS
     from autorecap.pipeline.build.driver import run
 
-    signal.signal(signal.SIGTERM, _interrupt)  # what `ray job stop` and schedulers send
+    interrupt_on_sigterm()
     cluster = cluster_address(address)
     say(f"connecting to Ray at {cluster}" if cluster else "starting Ray")
     with connected(address):
@@ -123,12 +121,8 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
         wait_for_room(pools, settings.pools.wait_for_nodes_s, say)
         budget = SharedBudget(settings.youtube.budget, list(settings.youtube.ways_out()))
         graph = Graph(settings, job.store, budget, until_segments=job.kind == SEGMENTS)
-        with _Progress(graph) as progress:
-            return run(job, graph, progress.committed)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+        with _Watch(graph) as watch:
+            return run(job, graph, watch.committed)
 
 
 def _announce(job: "Job") -> None:
@@ -162,27 +156,25 @@ def _waiting(count: int) -> str:
     return f"; {count} will be tried again by a later run" if count else ""
 
 
-class _Progress:
-    """A line whenever something was committed or a few seconds have passed; on a terminal it stays in one place."""
+class _Watch:
+    """Shows after every commit, and between them every few seconds, how far the build is."""
 
     def __init__(self, graph: Any) -> None:
         self.graph = graph
         self.state = ""
-        self.shown = ""
-        self.shown_at = time.monotonic()
+        self.progress = Progress(log_at_once=True)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.in_place = sys.stderr.isatty()
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "_Watch":
+        self.progress.__enter__()
         self.thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.ended.set()
         self.thread.join(timeout=10)
-        if self.in_place and self.shown:
-            print(file=sys.stderr)
+        self.progress.__exit__(*error)
 
     def committed(self, outcome: "Outcome", total: int) -> None:
         counts = outcome.counts
@@ -205,15 +197,7 @@ class _Progress:
         except Exception:  # the cluster is going down: progress is not worth an error
             return
         passed = ", ".join(f"{counts.get(pool, 0)} {word}" for pool, word in _POOLS.items())
-        line = f"{self.state} ({passed} in this run)"
-        now = time.monotonic()
-        if line == self.shown and (self.in_place or now - self.shown_at < _STILL_ALIVE_S):
-            return
-        self.shown, self.shown_at = line, now
-        if self.in_place:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        else:
-            say(line)
+        self.progress.line(f"{self.state} ({passed} in this run)")
 
 
 def _duration(seconds: float) -> str:

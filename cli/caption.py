@@ -8,8 +8,9 @@ import typer
 
 from autorecap.base.device import choose_device
 from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, INTERRUPTED
+from autorecap.base.progress import Progress, say
 from autorecap.cli.errors import answered, settings_from_options
-from autorecap.cli.show import progress, say, silence_stdout
+from autorecap.cli.show import silence_stdout
 
 if TYPE_CHECKING:
     from autorecap.pipeline.caption_files import Unread, Window
@@ -47,7 +48,7 @@ def caption(
             say("the demo model knows 14 synthesised sounds: give --model for real ones")
         num_unread = 0
         try:
-            with progress(f"{len(files)} files") as shown:
+            with Progress(f"{len(files)} files") as shown:
                 for answer in caption_files(files, captions, title, lambda n, file: shown(n, len(files), file)):
                     num_unread += isinstance(answer, Unread)
                     _show(answer, as_json)

@@ -1,11 +1,9 @@
 """`autorecap generate`: sounds for prompts, as wav files with a manifest."""
 
-import io
 import json
 import re
 import sys
 import unicodedata
-import wave
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +14,9 @@ import typer
 
 from autorecap.base.device import choose_device
 from autorecap.base.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
+from autorecap.base.progress import Progress, say
+from autorecap.base.wav import write_wav
 from autorecap.cli.errors import answered
-from autorecap.cli.show import progress, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.jsonl"
 _SLUG_CHARS = 60
-_FULL_SCALE = 32_767
 
 
 def generate(
@@ -101,7 +99,7 @@ def generate(
         loaded = _load(model, device, precision, planned)
         settings |= {"dataset": planned.config.dataset}  # where none was named, that of the model
         about = {"seconds": seconds, "model": model, **settings, "clap": clap, "precision": precision}
-        with progress(f"{len(texts)} sounds") as shown:
+        with Progress(f"{len(texts)} sounds") as shown:
             _save(loaded.stream(planned, shown), planned, names, out, about, force=force, as_json=as_json)
 
 
@@ -118,6 +116,8 @@ def _save(
     """Every sound as soon as it is ready: its file, its line in the manifest, its line of output."""
     import torch
 
+    from autorecap.models.genau.model import SAMPLE_RATE_HZ
+
     out.mkdir(parents=True, exist_ok=True)
     manifest = _Manifest(out / MANIFEST, names if force else [])
     takes: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def _save(
     so_far = f"of {len(texts)} sounds are in {out}"
     try:
         for text, name, x_S in zip(texts, names, sounds, strict=True):
-            _write_wav(out / name, x_S)
+            write_wav(out / name, x_S.numpy(), SAMPLE_RATE_HZ)
             line = {"file": name, "prompt": text, "take": takes[text], **about}
             if scorer is not None:
                 line["clap_score"] = round(scorer([x_S], [text])[0], 4)
@@ -261,26 +261,6 @@ def _in_words_of_the_command(message: str) -> str:
 
 
 # --- results
-
-
-def _write_wav(path: Path, x_S: "Tensor") -> None:
-    """16-bit PCM. Under its name there is the whole file or none."""
-    from autorecap.models.genau.model import SAMPLE_RATE_HZ
-
-    samples = (x_S.clamp(-1, 1) * _FULL_SCALE).round().numpy().astype("<i2")
-    data = io.BytesIO()
-    with wave.open(data, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes(samples.tobytes())
-    unfinished = path.with_suffix(".part")
-    try:
-        unfinished.write_bytes(data.getvalue())
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 class _Manifest:

@@ -1,13 +1,13 @@
 """`autorecap plan`: lists of videos into the plan of a dataset, and what building it will take."""
 
 import json
-import signal
-import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autorecap.base.progress import Progress
+from autorecap.base.signals import interrupt_on_sigterm
+from autorecap.base.text import printable
 from autorecap.cli.config import ConfigFile, Overrides
 from autorecap.cli.errors import answered
 from autorecap.cli.place import check_lasts
@@ -15,8 +15,6 @@ from autorecap.cli.place import check_lasts
 if TYPE_CHECKING:
     from autorecap.pipeline.plan.plan import Found
     from autorecap.stages.sources.lists import VideoList
-
-_EVERY_S = 2.0
 
 Exclude = Annotated[
     list[str] | None,
@@ -120,16 +118,21 @@ def _planned(
     from autorecap.stages.sources import SourceError
     from autorecap.stages.sources.lists import Thresholds
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that files in TMPDIR go
-    progress = _Progress()
+    interrupt_on_sigterm()
     thresholds = Thresholds(min_clap=min_clap, min_seconds=min_seconds)
-    try:
-        source = of_arguments(lists, thresholds=thresholds, progress=progress.read, **options)
-        return plan_from(source, check_lasts(out), kind=kind, committed=progress.committed)
-    except SourceError as error:
-        raise ConfigError(str(error)) from error
-    finally:
-        progress.end()
+    with Progress() as progress:
+
+        def read(source: "VideoList") -> None:
+            progress.line(f"{printable(source.path.rpartition('/')[2], 60)}: {source.num_rows:,} rows read")
+
+        def committed(rows: int) -> None:
+            progress.line(f"{rows:,} rows planned")
+
+        try:
+            source = of_arguments(lists, thresholds=thresholds, progress=read, **options)
+            return plan_from(source, check_lasts(out), kind=kind, committed=committed)
+        except SourceError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _estimate(out: str, settings: Any, prices: Any, found: "Found | None", as_json: bool) -> None:
@@ -147,34 +150,3 @@ def _estimate(out: str, settings: Any, prices: Any, found: "Found | None", as_js
         print(line)
     print(f"{store.url}: {state.num_rows} rows planned")
     print("\n".join(told.lines()))
-
-
-class _Progress:
-    """How far a long list has been read: a line in one place on a terminal, now and then in a log."""
-
-    def __init__(self) -> None:
-        self.shown_at = time.monotonic()
-        self.in_place = sys.stderr.isatty()
-        self.shown = False
-
-    def read(self, source: "VideoList") -> None:
-        from autorecap.base.text import printable
-
-        self._show(f"{printable(source.path.rpartition('/')[2], 60)}: {source.num_rows:,} rows read")
-
-    def committed(self, rows: int) -> None:
-        self._show(f"{rows:,} rows planned")
-
-    def _show(self, line: str) -> None:
-        now = time.monotonic()
-        if now - self.shown_at < (_EVERY_S if self.in_place else 5 * _EVERY_S):
-            return
-        self.shown_at, self.shown = now, True
-        if self.in_place:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        else:
-            print(f"autorecap: {line}", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self.in_place and self.shown:
-            print(file=sys.stderr)

@@ -10,7 +10,6 @@ run's own checkpoints, and the order of the data does not depend on the number o
 """
 
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autorecap.base.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 from autorecap.base.settings import absolute_paths
+from autorecap.base.signals import stop_requests
 from autorecap.base.text import printable
 from autorecap.cluster.mirror import mirrored
 from autorecap.cluster.start import connected
@@ -172,7 +172,7 @@ def _watch(trainer: TorchTrainer, board: Any, workers: Workers, say: Callable[[s
     thread = threading.Thread(target=fit, daemon=True)
     ending: tuple[str, int] | None = None
     ends_by = float("inf")
-    with _signals(lambda: board.ask_to_stop.remote(), say):
+    with stop_requests(lambda: board.ask_to_stop.remote(), say, "the workers stop after a checkpoint"):
         thread.start()
         while thread.is_alive() and time.monotonic() < ends_by:
             thread.join(POLL_S)
@@ -202,29 +202,6 @@ class _Ended(ForeseenError):
 def _last_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return printable(lines[-1] if lines else type(error).__name__)
-
-
-@contextmanager
-def _signals(ask: Callable[[], object], say: Callable[[str], None]) -> Iterator[None]:
-    """SIGTERM and ctrl-C ask the workers to stop with a checkpoint; a second one ends this process at once."""
-
-    def stop(number: int, frame: object) -> None:
-        ask()
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        say(f"{signal.Signals(number).name}: the workers stop after a checkpoint; once more to stop at once")
-
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-    if threading.current_thread() is not threading.main_thread():  # whoever called us minds the signals
-        yield
-        return
-    for each in before:
-        signal.signal(each, stop)
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _say_what_is_missing(workers: Workers, resources: dict[str, float], say: Callable[[str], None]) -> None:

@@ -15,8 +15,6 @@ What is peculiar to a model is its recipe: how it is loaded, its task, its valid
 
 import dataclasses
 import json
-import signal
-import wave
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,11 +25,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autorecap.base.device import choose_device
 from autorecap.base.errors import BAD_USAGE, INTERRUPTED, ForeseenError
 from autorecap.base.settings import FILE, Section, setting
+from autorecap.base.signals import stop_requests
+from autorecap.base.wav import write_wav
 from autorecap.dataset.reading.manifest import DataConfig, Manifest, open_manifest
 from autorecap.models import files
 from autorecap.models.files import ModelFilesError
+from autorecap.models.genau.audio import MEL
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import Ranks, ranks
 from autorecap.training.loop.sharding import unshard
@@ -214,8 +216,12 @@ class _Run:
 
     def go(self) -> Outcome:
         trainer = self.trainer
+
+        def stop() -> None:
+            trainer.stop_asked = True
+
         try:
-            with _signals(trainer, self.say):
+            with stop_requests(stop, self.say, "a checkpoint is saved after this step"):
                 done = trainer.run(self._log, after_step=self._after_step)
         except Exception:
             with suppress(Exception):  # what ended the run is said, not this
@@ -291,7 +297,7 @@ class _Run:
             folder = self.out / "samples" / str(self.trainer.step)
             folder.mkdir(parents=True, exist_ok=True)
             for number, (_, waveform_S) in enumerate(made):
-                write_wav(folder / f"{number}.wav", waveform_S)
+                write_wav(folder / f"{number}.wav", waveform_S.detach().cpu().float().numpy(), MEL.sample_rate_hz)
             prompts = json.dumps([prompt for prompt, _ in made], indent=1)
             (folder / "prompts.json").write_text(prompts + "\n", encoding="utf-8")
 
@@ -307,14 +313,6 @@ class _Run:
             module.train()
 
 
-def write_wav(path: Path, waveform_S: Tensor, rate_hz: int = 16_000) -> None:
-    """16 bits, mono; louder than full scale is cut."""
-    samples = (waveform_S.detach().cpu().float().clamp(-1, 1) * 32_767).round().short().numpy()
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate_hz, 0, "NONE", ""))
-        file.writeframes(samples.astype("<i2").tobytes())
-
-
 def _load(recipe: Recipe, init: str) -> nn.Module:
     try:
         return recipe.load(init)
@@ -323,12 +321,9 @@ def _load(recipe: Recipe, init: str) -> nn.Module:
 
 
 def _device(asked: str) -> str:
-    has_gpu = torch.cuda.is_available()
     if asked not in ("auto", "cpu", "cuda"):
         raise RunError(f"--device is {asked!r}: auto, cpu or cuda")
-    if asked == "cuda" and not has_gpu:
-        raise RunError("--device cuda: there is no GPU here that torch can use. Leave it out, or give cpu")
-    return ("cuda" if has_gpu else "cpu") if asked == "auto" else asked
+    return choose_device(asked)
 
 
 def _last_checkpoint(folder: str, out: Path, resume: bool) -> checkpoint.Checkpoint | None:
@@ -378,25 +373,3 @@ def _introduce(
         f"{trainer.ranks.count} x {trainer.device.type}"
         + (f"; going on after step {trainer.step:,}" if resumed else "")
     )
-
-
-@contextmanager
-def _signals(trainer: Trainer, say: Say) -> Iterator[None]:
-    """SIGTERM and ctrl-C end the run after the step that is at work; a second one ends it at once."""
-
-    def stop(number: int, frame: object) -> None:
-        trainer.stop_asked = True
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        say(f"{signal.Signals(number).name}: saving a checkpoint after this step; once more to stop at once")
-
-    try:
-        before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever called us minds the signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
