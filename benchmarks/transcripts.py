@@ -30,7 +30,9 @@ from youtube_transcript_api._transcripts import _TranscriptParser
 
 from autorecap.stages.records import Video
 from autorecap.stages.segments import Segments, SegmentsConfig
-from autorecap.stages.transcripts import Transcripts, TranscriptsConfig, read_transcript
+from autorecap.stages.transcript_files import read_transcript
+from autorecap.stages.transcript_files.config import TranscriptsConfig
+from autorecap.stages.transcripts import Transcripts
 from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
 from autorecap.stages.youtube.client import Youtube
 from autorecap.stages.youtube.config import YTDLP, YoutubeConfig

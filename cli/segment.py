@@ -44,7 +44,7 @@ def segment(
         autorecap segment video.en.vtt --duration 1:02:03 --json
     """
     from autorecap.stages import segments
-    from autorecap.stages.transcripts import TranscriptError, read_bytes, read_transcript
+    from autorecap.stages.transcript_files import TranscriptError, read_bytes, read_transcript
 
     duration_ms = None if duration is None else _duration_ms(duration)
     try:
@@ -66,7 +66,7 @@ def segment(
 
 def _duration_ms(text: str) -> int:
     from autorecap.stages.records import MAX_VIDEO_MS
-    from autorecap.stages.transcripts.times import clock_to_ms, to_ms
+    from autorecap.stages.transcript_files.times import clock_to_ms, to_ms
 
     ms = clock_to_ms(text)
     if ms is None:

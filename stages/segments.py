@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from autorecap.base.settings import Section, check, setting
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import MAX_VIDEO_MS, TO_THE_END, Clip, Cue, Span, Video
-from autorecap.stages.transcripts.cue_text import is_blank, longest_ms, num_words
-from autorecap.stages.transcripts.rows import SPOKEN_WORD_MS
+from autorecap.stages.transcript_files.cue_text import is_blank, longest_ms, num_words
+from autorecap.stages.transcript_files.rows import SPOKEN_WORD_MS
 from autorecap.stages.youtube.ids import is_youtube
 
 # A collapsed track shows its whole text at once, 11 to 24 ms a word. Nobody says more than eight words a second.

@@ -24,7 +24,7 @@ from autorecap.stages.probe import ProbeConfig
 from autorecap.stages.scores import AUTO, OWN, ScoresConfig
 from autorecap.stages.segments import SegmentsConfig
 from autorecap.stages.speech import SpeechConfig
-from autorecap.stages.transcripts import TranscriptsConfig
+from autorecap.stages.transcript_files.config import TranscriptsConfig
 from autorecap.stages.video_captions import VideoCaptionsConfig
 from autorecap.stages.youtube.config import YoutubeConfig
 

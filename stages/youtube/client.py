@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from autorecap.stages.records import Span, Video
-from autorecap.stages.transcripts.config import TranscriptsConfig
+from autorecap.stages.transcript_files.config import TranscriptsConfig
 from autorecap.stages.youtube.audio import AudioClient, YoutubeAudio
 from autorecap.stages.youtube.budget import Budget, Clock
 from autorecap.stages.youtube.config import YoutubeConfig

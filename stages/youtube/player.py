@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autorecap.stages.records import MAX_VIDEO_MS, Video
-from autorecap.stages.transcripts.info import MAX_TITLE_CHARS, clean
+from autorecap.stages.transcript_files.info import MAX_TITLE_CHARS, clean
 
 MAX_DESCRIPTION_CHARS = 2_000
 

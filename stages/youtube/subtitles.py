@@ -15,11 +15,11 @@ import requests
 from youtube_transcript_api import YouTubeTranscriptApi
 
 from autorecap.stages.reasons import Reason, Status
-from autorecap.stages.transcripts.choice import Track, by_preference
-from autorecap.stages.transcripts.config import TranscriptsConfig
-from autorecap.stages.transcripts.cue_text import is_blank
-from autorecap.stages.transcripts.read import MAX_BYTES, read_transcript
-from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.choice import Track, by_preference
+from autorecap.stages.transcript_files.config import TranscriptsConfig
+from autorecap.stages.transcript_files.cue_text import is_blank
+from autorecap.stages.transcript_files.read import MAX_BYTES, read_transcript
+from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
 from autorecap.stages.youtube.config import API, YoutubeConfig
 from autorecap.stages.youtube.errors import problem_of
 from autorecap.stages.youtube.player import CaptionTrack, VideoMeta, parse_player
@@ -54,7 +54,7 @@ class CaptionsClient:
         """One thread reads at a time: many that work for milliseconds take the interpreter from each other."""
 
     def fetch(self, video_id: str, egress: str, note: Callable[[VideoMeta], object]) -> Captions:
-        """The best track by the rules for files (`stages/transcripts/choice`), read.
+        """The best track by the rules for files (`stages/transcript_files/choice`), read.
 
         `note` is told what the video is as soon as that is known: a video without captions has a title, too. Raises
         Problem, and whatever the libraries raise.

@@ -19,7 +19,7 @@ from yt_dlp.utils import YoutubeDLError
 
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import MAX_VIDEO_MS
-from autorecap.stages.transcripts.info import MAX_TITLE_CHARS, clean
+from autorecap.stages.transcript_files.info import MAX_TITLE_CHARS, clean
 from autorecap.stages.youtube.config import YoutubeConfig
 from autorecap.stages.youtube.errors import problem_of, reason_of_words, without_prefix
 from autorecap.stages.youtube.ids import watch_url

@@ -10,7 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from autorecap.base.files import local_file, open_bytes, portable
 from autorecap.stages.probe import Probe, ProbeConfig
 from autorecap.stages.records import Video
-from autorecap.stages.transcripts import read_bytes
+from autorecap.stages.transcript_files import read_bytes
 
 
 @pytest.fixture

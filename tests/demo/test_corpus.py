@@ -9,7 +9,7 @@ from autorecap.demo.sounds import SAMPLE_RATE_HZ
 from autorecap.demo.transcripts import FORMATS, collapsed_json3
 from autorecap.stages.reasons import Reason
 from autorecap.stages.segments import SegmentsConfig, segment
-from autorecap.stages.transcripts.read import read_transcript
+from autorecap.stages.transcript_files.read import read_transcript
 
 VIDEO = CORPUS[0]
 

@@ -21,8 +21,8 @@ from autorecap.stages.segments import (
     why_collapsed,
 )
 from autorecap.stages.stage import run_stages
-from autorecap.stages.transcripts import read_transcript
-from autorecap.stages.transcripts.cue_text import is_blank
+from autorecap.stages.transcript_files import read_transcript
+from autorecap.stages.transcript_files.cue_text import is_blank
 from tests.support.places import VECTORS
 
 CONFIG = SegmentsConfig()

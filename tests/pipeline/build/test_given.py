@@ -25,7 +25,8 @@ from autorecap.stages.reasons import Reason, Status
 from autorecap.stages.records import TO_THE_END, Clip, Verdict, Video, from_table, to_table
 from autorecap.stages.scores import ScoresConfig
 from autorecap.stages.segments import Segments, SegmentsConfig
-from autorecap.stages.transcripts import Transcripts, TranscriptsConfig
+from autorecap.stages.transcript_files.config import TranscriptsConfig
+from autorecap.stages.transcripts import Transcripts
 from tests.fakes.youtube import FakeVideo, running
 from tests.fakes.youtube.media import synthesise as synthesise_media
 from tests.support.datasets import append_plan

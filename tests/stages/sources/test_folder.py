@@ -9,7 +9,8 @@ import pytest
 from autorecap.base.files import local_file
 from autorecap.stages.probe import Probe, ProbeConfig
 from autorecap.stages.sources import SourceError, read_folder
-from autorecap.stages.transcripts import Transcripts, TranscriptsConfig
+from autorecap.stages.transcript_files.config import TranscriptsConfig
+from autorecap.stages.transcripts import Transcripts
 
 NAMES_OF_ONE_ID = ("a?!!!!!!??????!!", "a??!!??!!!??!!!?!")  # their sha256 begin with the same 8 digits
 

@@ -13,7 +13,7 @@ from autorecap.stages.media import Media, MediaConfig
 from autorecap.stages.media_files.ffmpeg import decode
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Video
-from autorecap.stages.transcripts import TranscriptsConfig
+from autorecap.stages.transcript_files.config import TranscriptsConfig
 from autorecap.stages.youtube.audio import HEAD_BYTES, REQUEST_BYTES, YoutubeAudio, cost, joined
 from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
 from autorecap.stages.youtube.client import Youtube

@@ -9,7 +9,8 @@ import pytest
 from autorecap.base.text import redacted
 from autorecap.stages.reasons import Reason, Status
 from autorecap.stages.records import Video
-from autorecap.stages.transcripts import Transcripts, TranscriptsConfig
+from autorecap.stages.transcript_files.config import TranscriptsConfig
+from autorecap.stages.transcripts import Transcripts
 from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
 from autorecap.stages.youtube.client import Youtube
 from autorecap.stages.youtube.config import API, YTDLP, YoutubeConfig

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autorecap.stages.transcripts.info import Info
+from autorecap.stages.transcript_files.info import Info
 
 # The most exact first: word times, then milliseconds, then what tools have converted.
 FORMATS = ("json3", "srv3", "vtt", "srv1", "ttml", "srt", "json", "srv2")

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autorecap.stages.segments import find_gaps
-from autorecap.stages.transcripts import TranscriptError, read_transcript
-from autorecap.stages.transcripts.cue_text import clean_text, is_blank, num_words
-from autorecap.stages.transcripts.json3 import parse_json3, parse_regular_json3
-from autorecap.stages.transcripts.read import MAX_BYTES
-from autorecap.stages.transcripts.times import clock_to_ms, to_ms
+from autorecap.stages.transcript_files import TranscriptError, read_transcript
+from autorecap.stages.transcript_files.cue_text import clean_text, is_blank, num_words
+from autorecap.stages.transcript_files.json3 import parse_json3, parse_regular_json3
+from autorecap.stages.transcript_files.read import MAX_BYTES
+from autorecap.stages.transcript_files.times import clock_to_ms, to_ms
 
 JSON3 = json.dumps(
     {

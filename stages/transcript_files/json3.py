@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from autorecap.stages.transcripts.rows import Row, to_cues
-from autorecap.stages.transcripts.times import MAX_MS, to_ms
-from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.rows import Row, to_cues
+from autorecap.stages.transcript_files.times import MAX_MS, to_ms
+from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
 
 _Ms = Annotated[int, msgspec.Meta(ge=-MAX_MS, le=MAX_MS)]  # what is beyond is no time, and is read field by field
 

@@ -8,9 +8,10 @@ import pytest
 
 from autorecap.stages.records import Video
 from autorecap.stages.stage import run_stages
-from autorecap.stages.transcripts import Transcripts, TranscriptsConfig
-from autorecap.stages.transcripts.choice import by_preference, tracks_of
-from autorecap.stages.transcripts.info import Info, parse_info
+from autorecap.stages.transcript_files.choice import by_preference, tracks_of
+from autorecap.stages.transcript_files.config import TranscriptsConfig
+from autorecap.stages.transcript_files.info import Info, parse_info
+from autorecap.stages.transcripts import Transcripts
 
 WORDS = '[{{"text": "{}", "start": 1.0, "duration": 2.0}}]'
 ROLLING = '<timedtext format="3"><body><p t="0" d="2000"><s ac="9">a</s><s t="9"> b</s></p></body></timedtext>'

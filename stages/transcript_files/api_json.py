@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from autorecap.stages.transcripts.rows import Row, to_cues
-from autorecap.stages.transcripts.times import to_ms
-from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.rows import Row, to_cues
+from autorecap.stages.transcript_files.times import to_ms
+from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
 
 
 def parse_api_json(snippets: list[Any]) -> Transcript:

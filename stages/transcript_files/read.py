@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 from autorecap.base.files import open_bytes
-from autorecap.stages.transcripts.api_json import parse_api_json
-from autorecap.stages.transcripts.json3 import parse_json3, parse_regular_json3
-from autorecap.stages.transcripts.timedtext import parse_timedtext
-from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
-from autorecap.stages.transcripts.ttml import parse_ttml
-from autorecap.stages.transcripts.vtt_srt import has_timing_line, parse_vtt_srt
+from autorecap.stages.transcript_files.api_json import parse_api_json
+from autorecap.stages.transcript_files.json3 import parse_json3, parse_regular_json3
+from autorecap.stages.transcript_files.timedtext import parse_timedtext
+from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.ttml import parse_ttml
+from autorecap.stages.transcript_files.vtt_srt import has_timing_line, parse_vtt_srt
 
 MAX_BYTES = 32 * 2**20  # twelve hours of speech with a time for every word are 8 MB of json3
 

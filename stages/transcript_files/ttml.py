@@ -8,10 +8,10 @@ import re
 from decimal import Decimal
 
 from autorecap.stages.records import Cue
-from autorecap.stages.transcripts.cue_text import clean_text, is_blank
-from autorecap.stages.transcripts.times import clock_to_ms, to_ms
-from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
-from autorecap.stages.transcripts.xml_stream import read_xml
+from autorecap.stages.transcript_files.cue_text import clean_text, is_blank
+from autorecap.stages.transcript_files.times import clock_to_ms, to_ms
+from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.xml_stream import read_xml
 
 _OFFSET = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(h|ms|m|s|f|t)", re.ASCII)
 _FRAMES = re.compile(r"(\d{1,6}:\d{1,2}:\d{1,2}):(\d{1,3})(?:\.\d{1,9})?", re.ASCII)

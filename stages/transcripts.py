@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from autorecap.base.text import printable
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Video
-from autorecap.stages.transcripts.choice import Track, by_preference, tracks_of
-from autorecap.stages.transcripts.config import TranscriptsConfig
-from autorecap.stages.transcripts.cue_text import is_blank
-from autorecap.stages.transcripts.info import Info, parse_info
-from autorecap.stages.transcripts.read import read_bytes, read_transcript
-from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.choice import Track, by_preference, tracks_of
+from autorecap.stages.transcript_files.config import TranscriptsConfig
+from autorecap.stages.transcript_files.cue_text import is_blank
+from autorecap.stages.transcript_files.info import Info, parse_info
+from autorecap.stages.transcript_files.read import read_bytes, read_transcript
+from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
 from autorecap.stages.youtube.ids import is_youtube
 
 if TYPE_CHECKING:

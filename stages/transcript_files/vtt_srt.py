@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 
 from autorecap.stages.records import Cue
-from autorecap.stages.transcripts.cue_text import clean_text, is_blank
-from autorecap.stages.transcripts.times import clock_to_ms
-from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.cue_text import clean_text, is_blank
+from autorecap.stages.transcript_files.times import clock_to_ms
+from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
 
 _TIME = r"-?(?:\d{1,6}:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,9})?"
 _TIMING = re.compile(rf"\s{{0,9}}({_TIME})\s{{0,9}}-->\s{{0,9}}({_TIME})(?:\s.*)?", re.ASCII | re.DOTALL)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autorecap.stages.records import Cue
-from autorecap.stages.transcripts.cue_text import clean_text, is_blank, longest_ms, num_words
+from autorecap.stages.transcript_files.cue_text import clean_text, is_blank, longest_ms, num_words
 
 PLACEHOLDER_MS = 3_000
 MAX_SPOKEN_WORDS_PER_S = 4  # sustained: fast speech. A row with more did not end when its duration says

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autorecap.stages.records import MAX_VIDEO_MS
-from autorecap.stages.transcripts.read import load_json
-from autorecap.stages.transcripts.times import to_ms
-from autorecap.stages.transcripts.transcript import TranscriptError
+from autorecap.stages.transcript_files.read import load_json
+from autorecap.stages.transcript_files.times import to_ms
+from autorecap.stages.transcript_files.transcript import TranscriptError
 
 MAX_TITLE_CHARS = 500
 

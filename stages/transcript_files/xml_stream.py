@@ -6,7 +6,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import XMLParser
 
-from autorecap.stages.transcripts.transcript import TranscriptError
+from autorecap.stages.transcript_files.transcript import TranscriptError
 
 MAX_DEPTH = 64  # transcripts nest about six deep
 

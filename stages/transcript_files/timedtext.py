@@ -6,10 +6,10 @@ srv3: `<timedtext format="3"><body><p t="1540" d="4160" a="1"><s t="320" ac="248
 time counts from its row. `<w>`, `<ws>` and `<wp>` are windows and styles.
 """
 
-from autorecap.stages.transcripts.rows import Row, to_cues
-from autorecap.stages.transcripts.times import to_ms
-from autorecap.stages.transcripts.transcript import Transcript, TranscriptError
-from autorecap.stages.transcripts.xml_stream import read_xml
+from autorecap.stages.transcript_files.rows import Row, to_cues
+from autorecap.stages.transcript_files.times import to_ms
+from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.xml_stream import read_xml
 
 
 def parse_timedtext(text: str) -> Transcript:
