@@ -272,7 +272,8 @@ class Float32(nn.Module):
     """A module whose numbers stay in float32 when the model around it goes to half precision: decibels need it."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32":
-        return super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)
+        super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)  # type: ignore[no-untyped-call]  # torch's has no types
+        return self
 
 
 class LogMel(Float32):
@@ -291,7 +292,7 @@ class LogMel(Float32):
         """shape (B, S) -> (B, S // hop + 1, num_mels), in dB"""
         # A CPU's cache holds the frames of one clip: a batch at once takes three times as long there.
         at_once = 1 if x_BS.device.type == "cpu" else max(1, len(x_BS))
-        return torch.cat([self._log_mel(some_BS) for some_BS in x_BS.split(at_once)])
+        return torch.cat([self._log_mel(some_BS) for some_BS in torch.split(x_BS, at_once)])
 
     def _log_mel(self, x_BS: Tensor) -> Tensor:
         half = self.config.window // 2

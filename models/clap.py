@@ -109,7 +109,8 @@ class ClapText(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.roberta.device
+        device: torch.device = self.roberta.device
+        return device
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask of `<s> text </s>`, both of shape (B, T), on the CPU. A text too long loses its end."""
@@ -134,9 +135,10 @@ class ClapText(nn.Module):
         try:
             with torch.inference_mode():
                 ids_BT, mask_BT = self.tokens(texts)
-                return self(ids_BT.to(self.device), mask_BT.to(self.device))
+                vectors_BP: Tensor = self(ids_BT.to(self.device), mask_BT.to(self.device))
         finally:
             self.train(was_training)
+        return vectors_BP
 
     # --- files: those of transformers' ClapTextModelWithProjection, so either reads what the other wrote
 

@@ -4,9 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any], path: str = "config") -> Config:
@@ -16,7 +19,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], path: str = "config"
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} is {values!r:.40}: expected settings by name")
-    unknown = sorted(set(values) - {f.name for f in fields(cls)})  # type: ignore[arg-type]
+    unknown = sorted(set(values) - {f.name for f in fields(cls)})
     if unknown:
         raise ValueError(f"{path}: no setting is called {', '.join(unknown)}")
     hints = get_type_hints(cls)
@@ -25,8 +28,8 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], path: str = "config"
 
 def _typed(kind: Any, value: Any, path: str) -> Any:
     """The value as a setting of this type holds it: JSON has no tuples, and may write 1.0 as 1."""
-    if is_dataclass(kind):
-        return value if is_dataclass(value) else from_dict(kind, value, path)  # type: ignore[arg-type]
+    if isinstance(kind, type) and is_dataclass(kind):
+        return value if is_dataclass(value) else from_dict(kind, value, path)
     if isinstance(kind, UnionType):
         return value  # of several kinds: the caller has built it
     if get_origin(kind) is tuple:

@@ -60,7 +60,7 @@ def write_config(path: Path, format_name: str, values: Mapping[str, Any]) -> Non
 def read_config(path: Path, format_name: str) -> dict[str, Any]:
     """The settings without the format. Raises ModelFilesError where the file is not of this format."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = values.pop("format", None)
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelFilesError(f"{path} is no model config ({error}): fetch or save the folder again") from error

@@ -57,7 +57,7 @@ class SwinConfig:
     @property
     def out_width(self) -> int:
         """Channels of the last stage."""
-        return self.width * 2 ** (len(self.depths) - 1)
+        return int(self.width * 2 ** (len(self.depths) - 1))
 
     @property
     def max_frames(self) -> int:
@@ -68,7 +68,7 @@ class SwinConfig:
     def num_vectors(self) -> int:
         """Time vectors per window: 32 at the usual sizes."""
         chunks = self.image // self.mel.num_mels  # of time, stacked in the image
-        return chunks * self.image // (self.patch * 2 ** (len(self.depths) - 1))
+        return int(chunks * self.image // (self.patch * 2 ** (len(self.depths) - 1)))
 
 
 class SwinEncoder(nn.Module):
@@ -78,7 +78,7 @@ class SwinEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.mel = LogMel(config.mel)
-        self.swin: Any = ClapAudioEncoder(
+        self.swin: Any = ClapAudioEncoder(  # type: ignore[no-untyped-call]  # transformers' has no types
             ClapAudioConfig(
                 window_size=config.window,
                 num_mel_bins=config.mel.num_mels,
@@ -101,7 +101,9 @@ class SwinEncoder(nn.Module):
     def image(self, mel_BTM: Tensor) -> Tensor:
         """What the first layer sees, in float32: normalised, stretched, folded. shape (B, T, M) -> (B, 1, 256, 256)"""
         bands_BMT1 = rearrange(mel_BTM.float(), "b t m -> b m t 1")
-        return self.swin.reshape_mel2img(rearrange(self.swin.batch_norm(bands_BMT1), "b m t 1 -> b 1 t m"))
+        normal_B1TM = rearrange(self.swin.batch_norm(bands_BMT1), "b m t 1 -> b 1 t m")
+        image: Tensor = self.swin.reshape_mel2img(normal_B1TM)
+        return image
 
     def forward(self, mel_BTM: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mels, as `self.mel` makes them of waveforms. shape (B, T, M) -> time vectors (B, N, C), pooled (B, C)"""
@@ -173,7 +175,8 @@ class _Path(nn.Module):
         if stage.downsample is None:
             return x_BPC
         merged = rearrange(x_BPC, "b (p four) c -> b p (four c)", four=4)
-        return stage.downsample.reduction(stage.downsample.norm(merged))
+        fewer_BPC: Tensor = stage.downsample.reduction(stage.downsample.norm(merged))
+        return fewer_BPC
 
     def _attend(self, block: Any, x_BPC: Tensor, is_shifted: bool) -> Tensor:
         attention = block.attention.self
@@ -194,7 +197,9 @@ class _Path(nn.Module):
             bias = bias_HLL.expand(len(q), -1, -1, -1)
         dropout = attention.dropout.p if self.training else 0.0
         heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-        return block.attention.output(rearrange(heads, "(b w) h l d -> b (w l) (h d)", b=len(x_BPC)), x_BPC)
+        heard_BPC = rearrange(heads, "(b w) h l d -> b (w l) (h d)", b=len(x_BPC))
+        out_BPC: Tensor = block.attention.output(heard_BPC, x_BPC)
+        return out_BPC
 
 
 def _windows(grid: Tensor, window: int) -> Tensor:

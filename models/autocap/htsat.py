@@ -17,4 +17,5 @@ class Htsat(nn.Module):
 
     def forward(self, mel_BTM: Tensor) -> Tensor:
         """shape (B, T, M) -> (B, num_vectors, C)"""
-        return self.encoder(mel_BTM)[0]
+        vectors_BNC: Tensor = self.encoder(mel_BTM)[0]
+        return vectors_BNC

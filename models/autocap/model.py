@@ -91,7 +91,8 @@ class AutoCap(nn.Module):
     @property
     def words(self) -> nn.Embedding:
         """BART's word embeddings."""
-        return self.bart.model.shared
+        words: nn.Embedding = self.bart.model.shared
+        return words
 
     @property
     def device(self) -> torch.device:
@@ -134,11 +135,14 @@ class AutoCap(nn.Module):
         """What the Q-Former reads: repeated, with positions. shape (B, N, C) -> (B, num_audio_tokens, D)"""
         # A repeated vector differs from its copies by its position alone, so it is projected before it is repeated.
         memory_BND = self.audio_in(vectors_BNC).repeat_interleave(self.config.token_repeat, dim=1)
-        return self.audio_norm(self.dropout(memory_BND) + self.audio_positions.weight)
+        memory_BND = self.dropout(memory_BND) + self.audio_positions.weight
+        normal_BND: Tensor = self.audio_norm(memory_BND)
+        return normal_BND
 
     def encode_audio(self, vectors_BNC: Tensor) -> Tensor:
         """HTSAT's time vectors to audio tokens. shape (B, N, C) -> (B, Q, D)"""
-        return self.audio_out(self.qformer(self.audio_memory(vectors_BNC)))
+        audio_BQD: Tensor = self.audio_out(self.qformer(self.audio_memory(vectors_BNC)))
+        return audio_BQD
 
     def embed_metadata(self, ids_BT: Tensor) -> Tensor:
         """Word or tag embeddings; positions are BART's to add. shape (B, T) -> (B, T, D)"""
@@ -150,7 +154,8 @@ class AutoCap(nn.Module):
 
     def clap_token(self, heard: Heard) -> Tensor:
         """CLAP's vector as an input of BART. shape -> (B, 1, D)"""
-        return self.clap_norm(self.clap_in(heard.clap))[:, None]
+        token_BD: Tensor = self.clap_norm(self.clap_in(heard.clap))
+        return token_BD[:, None]
 
     def encoder_input(
         self,
@@ -200,12 +205,13 @@ class AutoCap(nn.Module):
         memory_BTD, mask_BT = self.encode(heard, metadata_ids_BT, metadata_mask_BT, clap_place=self.config.clap_in_loss)
         first = labels_BL.new_full((len(labels_BL), 1), EOS)  # BART's decoder starts from </s>
         previous_BL = torch.cat([first, labels_BL[:, :-1]], dim=1)
-        return self.bart(
+        logits_BLV: Tensor = self.bart(
             encoder_outputs=BaseModelOutput(last_hidden_state=memory_BTD),
             attention_mask=mask_BT,
             decoder_input_ids=previous_BL.masked_fill(previous_BL == IGNORE, PAD),
             use_cache=False,
         ).logits
+        return logits_BLV
 
     @torch.inference_mode()
     def generate(

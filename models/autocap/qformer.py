@@ -35,7 +35,8 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         out = self.out(rearrange(heads, "b h n d -> b n (h d)"))
-        return self.norm(F.dropout(out, self.dropout, self.training) + x_BQW)
+        out_BQW: Tensor = self.norm(F.dropout(out, self.dropout, self.training) + x_BQW)
+        return out_BQW
 
 
 class FeedForward(nn.Module):
@@ -51,7 +52,8 @@ class FeedForward(nn.Module):
     def forward(self, x_BQW: Tensor) -> Tensor:
         """shape (B, Q, W) -> (B, Q, W)"""
         out = self.outer(F.gelu(self.inner(x_BQW)))
-        return self.norm(F.dropout(out, self.dropout, self.training) + x_BQW)
+        out_BQW: Tensor = self.norm(F.dropout(out, self.dropout, self.training) + x_BQW)
+        return out_BQW
 
 
 class QFormerLayer(nn.Module):
@@ -66,7 +68,9 @@ class QFormerLayer(nn.Module):
     def forward(self, x_BQW: Tensor, memory_BNM: Tensor, mask_BN: Tensor | None = None) -> Tensor:
         """shape (B, Q, W) and (B, N, M) -> (B, Q, W)"""
         x_BQW = self.self_attention(x_BQW, x_BQW)
-        return self.ffn(self.cross_attention(x_BQW, memory_BNM, mask_BN))
+        x_BQW = self.cross_attention(x_BQW, memory_BNM, mask_BN)
+        out_BQW: Tensor = self.ffn(x_BQW)
+        return out_BQW
 
 
 class QFormer(nn.Module):

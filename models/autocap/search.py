@@ -121,7 +121,7 @@ class _Decoder:
         position_Q = torch.arange(num, device=tokens_BQ.device) if not self.used else first_position
         offset = decoder.embed_positions.offset
         positions = decoder.embed_positions.weight[position_Q + offset]
-        x_BQD = decoder.layernorm_embedding(decoder.embed_tokens(tokens_BQ) + positions)
+        x_BQD: Tensor = decoder.layernorm_embedding(decoder.embed_tokens(tokens_BQ) + positions)
         new, self.used = slice(self.used, self.used + num), self.used + num
         for layer, own, (heard_k, heard_v) in zip(decoder.layers, self.own, self.heard, strict=True):
             attention = layer.self_attn
@@ -138,11 +138,13 @@ class _Decoder:
 
     def log_probs(self, x_BQD: Tensor) -> Tensor:
         """Of every token to come next, in float32. shape (B, Q, D) -> (B, Q, V)"""
-        return (self.bart.lm_head(x_BQD) + self.bart.final_logits_bias).float().log_softmax(dim=-1)
+        logits_BQV: Tensor = self.bart.lm_head(x_BQD) + self.bart.final_logits_bias
+        return logits_BQV.float().log_softmax(dim=-1)
 
     def _heads(self, x_BND: Tensor) -> Tensor:
         return rearrange(x_BND, "b n (h d) -> b h n d", h=self.num_heads)
 
     def _attend(self, attention: Any, x_BQD: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         heads = F.scaled_dot_product_attention(self._heads(attention.q_proj(x_BQD)), k, v, attn_mask=mask)
-        return attention.out_proj(rearrange(heads, "b h n d -> b n (h d)"))
+        out_BQD: Tensor = attention.out_proj(rearrange(heads, "b h n d -> b n (h d)"))
+        return out_BQD

@@ -141,7 +141,8 @@ def griffin_lim(mel_BMT: Tensor, num_iterations: int = 32, seed: int = 0) -> Ten
 def _spectrum(x_BS: Tensor) -> Tensor:
     """Windowed frames and their Fourier transform, nothing padded. complex, shape (B, T, F)"""
     window_W, _, _ = _tables(x_BS.device)
-    return torch.fft.rfft(x_BS.unfold(-1, MEL.window, MEL.hop) * window_W)
+    spectrum_BTF: Tensor = torch.fft.rfft(x_BS.unfold(-1, MEL.window, MEL.hop) * window_W)
+    return spectrum_BTF
 
 
 def _overlap_add(spectrum_BTF: Tensor) -> Tensor:

@@ -126,7 +126,8 @@ class TimeEmbedding(nn.Module):
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        return super()._apply(move, recurse)
+        super()._apply(move, recurse)  # type: ignore[no-untyped-call]  # torch's has no types
+        return self
 
     def forward(self, timesteps_B: Tensor) -> Tensor:
         """shape (B,) -> (B, D)"""
@@ -134,7 +135,8 @@ class TimeEmbedding(nn.Module):
             time_B1 = timesteps_B.float()[:, None]
             angle_BF = 2 * math.pi * time_B1 * self.frequencies
             features = torch.cat([time_B1, angle_BF.sin(), angle_BF.cos()], dim=1)
-            return self.out(F.gelu(self.hidden(features)))
+            embedding_BD: Tensor = self.out(F.gelu(self.hidden(features)))
+            return embedding_BD
 
 
 class ContextTokens(nn.Module):

@@ -140,7 +140,7 @@ class Fit(Backbone):
         size = {"g": self.config.group_size, "p": self.config.patch_size}
         x_BKGP = rearrange(x_BCT.to(self.patch_in.weight.dtype), "b c (k g p) -> b k g (c p)", **size)
         positions_KGP = rearrange(self.positions, "(k g) p -> k g p", g=size["g"])[: groups.per_clip]
-        patches_NGP = self.patch_in_norm(self.patch_in(groups.pack(x_BKGP)))
+        patches_NGP: Tensor = self.patch_in_norm(self.patch_in(groups.pack(x_BKGP)))
         return patches_NGP + groups.pack(positions_KGP.expand(groups.batch, -1, -1, -1))
 
     def _latents(self, previous_BML: Tensor | None, groups: Groups) -> Tensor:
@@ -156,7 +156,8 @@ class Fit(Backbone):
         if previous_BML.shape != expected:
             raise ValueError(f"previous_latents: shape is {tuple(previous_BML.shape)}, expected {expected}")
         previous_NML = groups.pack(rearrange(previous_BML, "b (k m) l -> b k m l", m=per_group))
-        return latents_NML + self.self_conditioning(previous_NML.to(self.latents.dtype))
+        seen_NML: Tensor = self.self_conditioning(previous_NML.to(self.latents.dtype))
+        return latents_NML + seen_NML
 
     def compile_blocks(self, backend: str = "inductor") -> None:
         """torch.compile, block by block, in place: names of weights stay, equal blocks share their compiled code."""

@@ -9,6 +9,7 @@ Shape suffixes: B batch, T frames, K groups per clip, N groups in the list, G pa
 
 from typing import NamedTuple
 
+from einops import rearrange
 from torch import Tensor
 
 from autorecap.models.genau.config import FitConfig
@@ -33,7 +34,7 @@ class Groups(NamedTuple):
         if self.index_N is not None:
             everywhere = x_N.new_zeros(self.batch * self.per_clip, *x_N.shape[1:])
             x_N = everywhere.index_copy(0, self.index_N, x_N)
-        return x_N.unflatten(0, (self.batch, self.per_clip))
+        return rearrange(x_N, "(b k) ... -> b k ...", b=self.batch)
 
 
 def group(x_BCT: Tensor, mask_BT: Tensor | None, config: FitConfig) -> Groups:
@@ -45,7 +46,8 @@ def group(x_BCT: Tensor, mask_BT: Tensor | None, config: FitConfig) -> Groups:
     every = Groups(batch, frames // config.group_frames)
     if mask_BT is None or bool(mask_BT.all()):
         return every
-    patch_mask_BKG = mask_BT.unflatten(1, (every.per_clip, config.group_size, config.patch_size)).any(-1)
+    mask_BKGP = rearrange(mask_BT, "b (k g p) -> b k g p", g=config.group_size, p=config.patch_size)
+    patch_mask_BKG = mask_BKGP.any(-1)
     group_mask_BK = patch_mask_BKG.any(-1)
     index_N = group_mask_BK.flatten().nonzero().squeeze(1)
     patch_mask_NG = patch_mask_BKG.flatten(0, 1)[index_N]

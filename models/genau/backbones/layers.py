@@ -55,8 +55,9 @@ class Attention(nn.Module):
         found = F.scaled_dot_product_attention(query_NHQD, key_NHKD, value_NHKD, attn_mask=mask)
         found = rearrange(found, "n h q d -> n q (h d)")
         if clips is not None:
-            found = clips.pack(found.unflatten(1, (clips.per_clip, -1)))
-        return self.out(found)
+            found = clips.pack(rearrange(found, "b (k q) w -> b k q w", k=clips.per_clip))
+        out_NQW: Tensor = self.out(found)
+        return out_NQW
 
 
 class FeedForward(nn.Module):
@@ -71,7 +72,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x_NQW: Tensor) -> Tensor:
         """shape (N, Q, W) -> (N, Q, W)"""
-        return self.out(self.dropout(F.gelu(self.inner(self.norm(x_NQW)))))
+        out_NQW: Tensor = self.out(self.dropout(F.gelu(self.inner(self.norm(x_NQW)))))
+        return out_NQW
 
 
 class Layer(nn.Module):
@@ -93,4 +95,5 @@ class Layer(nn.Module):
     ) -> Tensor:
         """shape (N, Q, W) -> (N, Q, W); the other arguments are the attention's."""
         x_NQW = x_NQW + self.attention(x_NQW, context_NKW, mask_NK, clips)
-        return x_NQW + self.feed_forward(x_NQW)
+        out_NQW: Tensor = x_NQW + self.feed_forward(x_NQW)
+        return out_NQW

@@ -60,7 +60,8 @@ class Residual(nn.Module):
         hidden = self.conv_in(F.silu(self.norm_in(x_BCT, mask_B1T)), mask_B1T)
         hidden = hidden + self.shift(F.silu(condition.embedding_BD))[..., None]
         hidden = self.dropout(F.silu(self.norm_out(hidden, mask_B1T)))
-        return self.skip(x_BCT) + self.conv_out(hidden, mask_B1T)
+        out_BCT: Tensor = self.skip(x_BCT) + self.conv_out(hidden, mask_B1T)
+        return out_BCT
 
 
 class Stage(nn.Module):
@@ -80,7 +81,7 @@ class Stage(nn.Module):
         x_BCT = self.residual(x_BCT, condition, mask_B1T)
         if not self.attends:
             return x_BCT
-        x_BTC = x_BCT.transpose(1, 2)
+        x_BTC: Tensor = x_BCT.transpose(1, 2)
         x_BTC = self.among(x_BTC, mask_NK=None if mask_B1T is None else mask_B1T[:, 0])
         x_BTC = self.condition(x_BTC, condition.tokens_BSD, condition.token_mask_BS)
         return x_BTC.transpose(1, 2)

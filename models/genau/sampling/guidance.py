@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autorecap.models.genau.backbones.backbone import Backbone
+from autorecap.models.genau.backbones.backbone import Backbone, Prediction
 from autorecap.models.genau.text.conditioning import Condition, concat
 
 
@@ -54,7 +54,7 @@ class Guided:
 
     def __call__(self, x_BCT: Tensor, timesteps_B: Tensor) -> Tensor:
         """The backbone's output for a latent. shape (B, C, T) -> (B, C, T)"""
-        prediction = self.backbone(
+        prediction: Prediction = self.backbone(
             x_BCT.repeat(self.num_parts, 1, 1),
             timesteps_B.repeat(self.num_parts),
             self.condition.text,

@@ -134,9 +134,10 @@ class TextEncoders(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            return self(texts)
+            text: Text = self(texts)
         finally:
             self.train(was_training)
+        return text
 
     def digest(self) -> str:
         """What encoded texts are known by: those of other encoders, or another use of them, have another."""
@@ -156,7 +157,8 @@ class TextEncoders(nn.Module):
 
     def _apply(self, *args: object, **kwargs: object) -> "TextEncoders":  # what `to` and its like end in
         self._empty = None
-        return super()._apply(*args, **kwargs)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch's has no types
+        return self
 
     def overlong(self, texts: Sequence[str]) -> list[tuple[int, str]]:
         """Which texts are not read to their end, and by whom."""

@@ -46,7 +46,8 @@ class T5Text(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.encoder.device
+        device: torch.device = self.encoder.device
+        return device
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of a text without </s>, however many."""
@@ -66,7 +67,8 @@ class T5Text(nn.Module):
 
     def forward(self, ids_BN: Tensor, mask_BN: Tensor) -> Tensor:
         """shape (B, N), (B, N) -> (B, N, W)"""
-        return self.encoder(input_ids=ids_BN, attention_mask=mask_BN.long()).last_hidden_state
+        words_BNW: Tensor = self.encoder(input_ids=ids_BN, attention_mask=mask_BN.long()).last_hidden_state
+        return words_BNW
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "T5Text":

@@ -31,7 +31,8 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, image_B1TM: Tensor) -> Tensor:
         """Scores, high where a patch looks real. shape (B, 1, T, M) -> (B, 1, about T / 8, about M / 8)"""
-        return self.main(image_B1TM)
+        scores: Tensor = self.main(image_B1TM)
+        return scores
 
 
 @torch.no_grad()

@@ -115,7 +115,8 @@ def gradient_ratio(reconstruction: Tensor, adversarial: Tensor, last_layer: Tens
     """
     (pull,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
     (push,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
-    return (pull.norm() / (push.norm() + 1e-4)).clamp(0.0, MAX_RATIO).detach()
+    ratio: Tensor = pull.norm() / (push.norm() + 1e-4)
+    return ratio.clamp(0.0, MAX_RATIO).detach()
 
 
 def as_image(mel_BMT: Tensor) -> Tensor:

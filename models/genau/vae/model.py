@@ -215,7 +215,8 @@ class Encoder(nn.Module):
         h = self.conv_in(_cut(mel_BMT, masks[0]))
         for level, mask in zip(self.down, masks, strict=True):
             h = level(h, mask)
-        return self.conv_out(F.silu(self.norm_out(self.mid(h, mask_B1N), mask_B1N)))
+        moments: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(h, mask_B1N), mask_B1N)))
+        return moments
 
 
 class Decoder(nn.Module):
@@ -241,7 +242,8 @@ class Decoder(nn.Module):
         h = self.mid(self.conv_in(_cut(z_BCN, mask_B1N)), mask_B1N)
         for level, mask in zip(reversed(self.up), reversed(masks), strict=True):
             h = level(h, mask)
-        return self.conv_out(F.silu(self.norm_out(h, masks[0])))
+        mel_BMT: Tensor = self.conv_out(F.silu(self.norm_out(h, masks[0])))
+        return mel_BMT
 
 
 class Level(nn.Module):
@@ -276,7 +278,8 @@ class Middle(nn.Module):
 
     def forward(self, h: Tensor, mask_B1N: Tensor | None) -> Tensor:
         """shape (B, C, N) -> (B, C, N)"""
-        return self.block_2(self.attn_1(self.block_1(h, mask_B1N), mask_B1N), mask_B1N)
+        out: Tensor = self.block_2(self.attn_1(self.block_1(h, mask_B1N), mask_B1N), mask_B1N)
+        return out
 
 
 class ResBlock(nn.Module):
@@ -294,7 +297,8 @@ class ResBlock(nn.Module):
         """shape (B, width_in, T) -> (B, width, T)"""
         h = self.conv1(F.silu(self.norm1(x, mask_B1T)))
         h = self.conv2(F.silu(self.norm2(h, mask_B1T)))
-        return self.nin_shortcut(x) + h
+        out: Tensor = self.nin_shortcut(x) + h
+        return out
 
 
 class Attention(nn.Module):
@@ -312,7 +316,8 @@ class Attention(nn.Module):
         """shape (B, C, N) -> (B, C, N)"""
         h = self.norm(x_BCN, mask_B1N)
         q, k, v = (layer(h).mT for layer in (self.q, self.k, self.v))
-        return x_BCN + self.proj_out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B1N).mT)
+        out: Tensor = x_BCN + self.proj_out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B1N).mT)
+        return out
 
 
 class Downsample(nn.Module):
@@ -324,7 +329,8 @@ class Downsample(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """shape (B, C, T) -> (B, C, T / 2)"""
-        return self.conv(h)
+        out: Tensor = self.conv(h)
+        return out
 
 
 class Upsample(nn.Module):
@@ -336,7 +342,8 @@ class Upsample(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """shape (B, C, T) -> (B, C, 2 * T)"""
-        return self.conv(h.repeat_interleave(2, dim=-1))
+        out: Tensor = self.conv(h.repeat_interleave(2, dim=-1))
+        return out
 
 
 def group_norm(width: int) -> GroupNorm:

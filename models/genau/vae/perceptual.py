@@ -113,5 +113,5 @@ def _weights_per_channel(width: int) -> nn.Conv2d:
 
 def _unit(features: Tensor) -> Tensor:
     """Feature vectors of unit length. The derivative of a length at 0 is none: ReLU makes vectors that are 0."""
-    length = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # its gradient at 0 is taken as 0
+    length: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # its gradient at 0 is taken as 0
     return features / (length + 1e-10)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
@@ -70,8 +71,8 @@ class PeriodDiscriminator(nn.Module):
     def forward(self, x_BS: Tensor) -> Judged:
         """shape (B, S) -> (B, any), features"""
         room = -x_BS.shape[1] % self.period
-        h = F.pad(x_BS[:, None], (0, room), mode="reflect").unflatten(2, (-1, self.period))  # (B, 1, T, P)
-        return _judge(h, self.layers, self.out)
+        whole_B1S = F.pad(x_BS[:, None], (0, room), mode="reflect")
+        return _judge(rearrange(whole_B1S, "b 1 (t p) -> b 1 t p", p=self.period), self.layers, self.out)
 
 
 class ScaleDiscriminator(nn.Module):

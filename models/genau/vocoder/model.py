@@ -104,13 +104,14 @@ class Vocoder(nn.Module):
             h = up(F.leaky_relu(h, SLOPE))
             blocks = self.resblocks[i * side_by_side : (i + 1) * side_by_side]
             h = torch.stack([block(h) for block in blocks]).mean(dim=0)
-        x_BS = torch.tanh(self.conv_post(F.leaky_relu(h, LAST_SLOPE)).float()).squeeze(1)
+        x_BS: Tensor = torch.tanh(self.conv_post(F.leaky_relu(h, LAST_SLOPE)).float()).squeeze(1)
         return x_BS[:, : mel_BMT.shape[2] * MEL.hop] if exact else x_BS
 
     @torch.no_grad()
     def synthesise(self, mel_BMT: Tensor) -> Tensor:
         """`forward` for listening. Raises ValueError, which names the clip, where the result holds NaN."""
-        for what, x in (("log-mel", mel_BMT), ("waveform", x_BS := self(mel_BMT))):
+        x_BS: Tensor = self(mel_BMT)
+        for what, x in (("log-mel", mel_BMT), ("waveform", x_BS)):
             bad = ~torch.isfinite(x).flatten(1).all(dim=1)
             if bool(bad.any()):
                 raise ValueError(
