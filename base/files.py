@@ -1,4 +1,4 @@
-"""Files that lie here or elsewhere, opened, or as local paths."""
+"""Files on this machine or behind URLs: opened, as local paths, and what it means when one cannot be used."""
 
 import errno
 import os
@@ -11,12 +11,17 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import fsspec
+from fsspec.registry import available_protocols, registry
 
 _FILE = "file://"
+_CHECK_AWS = (
+    "Check credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID or the role of the machine), AWS_REGION and AWS_ENDPOINT_URL, "
+    "where the workers run too"
+)
 
 
 def portable(path: str) -> str:
-    """A local path as text that fits anywhere. Names that are not UTF-8 become a file:// URL with %-escapes."""
+    """Return a local path as text that fits anywhere: a name that is not UTF-8 as a file:// URL with %-escapes."""
     try:
         path.encode()
         return path
@@ -25,14 +30,33 @@ def portable(path: str) -> str:
 
 
 def is_remote(path: str) -> bool:
+    """Return whether a path or URL leads away from this machine's file systems."""
     return "://" in path and not path.startswith(_FILE)
+
+
+def explanation(place: str, error: Exception) -> str:
+    """Say why a path or URL cannot be used and what to do; the caller says which one.
+
+    Behind URLs it may be any error: each library of an object store has its own.
+    """
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file or folder" + (", or these credentials may not list it" * is_remote(place))
+    if not is_remote(place):
+        return (isinstance(error, OSError) and error.strerror) or str(error)
+    scheme = place.partition("://")[0]
+    if isinstance(error, ImportError):
+        return f"{scheme}:// needs a package: {error}"
+    if scheme not in {*available_protocols(), *registry}:
+        return f"nothing here reads {scheme}://: give a local path or s3://bucket/prefix"
+    found = f"{type(error).__name__}: {error}".rstrip(".")
+    return found + (f". {_CHECK_AWS}" if scheme in ("s3", "s3a") else "")
 
 
 @contextmanager
 def open_bytes(path: str) -> Iterator[BinaryIO]:
-    """The file at a path or URL, to be read. Raises OSError, whatever a service calls its failures."""
+    """Open the file at a path or URL for reading. Raises OSError, whatever a service calls its failures."""
     if not is_remote(path):
-        if _local(path).is_fifo():  # it would be waited for
+        if _local(path).is_fifo():  # opening it would wait for a writer
             raise OSError(errno.EINVAL, "it is a pipe: save what it gives to a file", path)
         with _local(path).open("rb") as file:
             yield file
@@ -40,18 +64,18 @@ def open_bytes(path: str) -> Iterator[BinaryIO]:
     try:
         with fsspec.open(path, "rb") as file:
             yield file
-    except OSError:
+    except (FileNotFoundError, IsADirectoryError):
         raise
-    except Exception as error:  # every fsspec back-end has errors of its own
-        raise OSError(f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise OSError(explanation(path, error)) from error
 
 
 @contextmanager
 def local_file(path: str) -> Iterator[Path]:
-    """A local path with the content of `path`: itself, or a temporary copy of a file behind a URL. Raises OSError.
+    """Give a local path with the content of `path`: itself, or a temporary copy of a file behind a URL.
 
-    A file that lies here is opened and closed first: ffmpeg does not tell one that has gone, or may not be read, from
-    a broken one.
+    Raises OSError. A local file is opened and closed first, since ffmpeg does not tell a file that is missing, or may
+    not be read, from a broken one.
     """
     if not is_remote(path):
         with open_bytes(path):

@@ -78,22 +78,18 @@ def build(
         from autorecap.pipeline.build.config import ConfigError, load_config
         from autorecap.pipeline.build.driver import prepare
         from autorecap.pipeline.plan.sources import Thresholds, of_build
-        from autorecap.stages.sources import SourceError
 
         if until not in (None, SEGMENTS):
             raise ConfigError(f"--until is {until!r}: segments is all that it can be")
         settings = load_config(config, set_ or [])
-        try:
-            source = of_build(
-                videos,
-                lists or [],
-                exclude=exclude or [],
-                times=clip_times,
-                released=from_released or [],
-                thresholds=Thresholds(min_clap=min_clap, min_seconds=min_seconds),
-            )
-        except SourceError as error:
-            raise ConfigError(str(error)) from error
+        source = of_build(
+            videos,
+            lists or [],
+            exclude=exclude or [],
+            times=clip_times,
+            released=from_released or [],
+            thresholds=Thresholds(min_clap=min_clap, min_seconds=min_seconds),
+        )
         job = prepare(source, check_lasts(out), settings, kind=until or CLIPS, accept_settings=accept_settings)
         _announce(job)
         if not job.has_work:

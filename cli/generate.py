@@ -79,6 +79,8 @@ def generate(
       autorecap generate "a train passes" --model genau-l --candidates 3 --clap models/autocap/demo_weights
     """
     with answered():
+        if candidates > 1 and clap is None:
+            raise ForeseenError(f"--candidates {candidates}: there is no --clap to choose among them")
         texts = [text for text in _prompts(prompts or [], file) for _ in range(num)]
         names = _names(texts)
         _check_place(out, names, force)
@@ -133,7 +135,7 @@ def _save(
             takes[text] += 1
             _show(out / name, text, line, as_json)
     except ValueError as error:
-        say(f"{_in_words_of_the_command(str(error))}; {takes.total()} {so_far}")
+        say(f"{_of_the_option(error)}; {takes.total()} {so_far}")
         raise typer.Exit(FINISHED_WITH_FAILURES) from None
     except OSError as error:  # a full disk, among others
         say(f"{error.filename or out}: {error.strerror or error}; {takes.total()} {so_far}")
@@ -215,7 +217,7 @@ def _foreseen() -> Iterator[None]:
     try:
         yield
     except (ValueError, ModelFilesError) as error:
-        raise ForeseenError(_in_words_of_the_command(str(error))) from error
+        raise ForeseenError(_of_the_option(error)) from error
 
 
 def _scorer(captioner: str, device: str) -> "Scorer":
@@ -248,16 +250,11 @@ def _load(model: str, device: str, precision: str, planned: "Plan") -> "GenAu":
     return loaded
 
 
-def _in_words_of_the_command(message: str) -> str:
-    for name, option in (
-        ("num_steps", "--steps"),
-        ("guidance_scale", "--guidance"),
-        ("num_candidates", "--candidates"),
-        ("batch_size", "--batch-size"),
-        ("there is no scorer", "there is no --clap"),
-    ):
-        message = message.replace(name, option)
-    return message
+def _of_the_option(error: Exception) -> str:
+    """Return the message, which begins with an argument of `GenAu.generate`, with the option that gave it."""
+    options = {"num_steps": "--steps", "guidance_scale": "--guidance", "batch_size": "--batch-size"}
+    argument, space, rest = str(error).partition(" ")
+    return options.get(argument, argument) + space + rest
 
 
 # --- results

@@ -112,10 +112,8 @@ def _planned(
     min_seconds: float | None,
     **options: Any,
 ) -> "Found":
-    from autorecap.pipeline.build.config import ConfigError
     from autorecap.pipeline.plan.plan import plan_from
     from autorecap.pipeline.plan.sources import of_arguments
-    from autorecap.stages.sources import SourceError
     from autorecap.stages.sources.lists import Thresholds
 
     interrupt_on_sigterm()
@@ -128,11 +126,8 @@ def _planned(
         def committed(rows: int) -> None:
             progress.line(f"{rows:,} rows planned")
 
-        try:
-            source = of_arguments(lists, thresholds=thresholds, progress=read, **options)
-            return plan_from(source, check_lasts(out), kind=kind, committed=committed)
-        except SourceError as error:
-            raise ConfigError(str(error)) from error
+        source = of_arguments(lists, thresholds=thresholds, progress=read, **options)
+        return plan_from(source, check_lasts(out), kind=kind, committed=committed)
 
 
 def _estimate(out: str, settings: Any, prices: Any, found: "Found | None", as_json: bool) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from autorecap.base.errors import ForeseenError
+from autorecap.base.files import explanation
 from autorecap.training.checkpoint.tensor_files import Folder
 
 EVERY_S = 60.0
@@ -47,15 +49,19 @@ class Mirror:
 @contextmanager
 def mirrored(url: str, folder: Path, say: Callable[[str], None], every_s: float = EVERY_S) -> Iterator[None]:
     """Fetch the folder, keep sending what changes, and send the rest in the end. A failure on the way is only said."""
-    mirror, done = Mirror(url, folder), threading.Event()
-    mirror.pull()
+    done = threading.Event()
+    try:
+        mirror = Mirror(url, folder)
+        mirror.pull()
+    except Exception as error:
+        raise ForeseenError(f"{url} cannot be read: {explanation(url, error)}") from error
 
     def send() -> None:
         while not done.wait(every_s):
             try:
                 mirror.push()
             except Exception as error:  # of botocore, too, which knows no OSError
-                say(f"{url}: logs could not be sent now ({error}); they will be")
+                say(f"{url}: logs could not be sent now and will be later: {explanation(url, error)}")
 
     thread = threading.Thread(target=send, daemon=True)
     thread.start()

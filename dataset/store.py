@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from autorecap.base.errors import ForeseenError
+from autorecap.base.files import explanation
 
 STAGING = ".staging"
 """Where a local store keeps files that have no final name yet. A crash may leave some; a build sweeps them."""
@@ -208,11 +209,9 @@ class S3Store:
         with self._explained():
             try:
                 names = self._fs.ls(self.root, detail=False)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
                 if not self._fs.exists(self.root.partition("/")[0]):
-                    raise StoreError(
-                        f"{self.url}: no such bucket, or it may not be listed with these credentials"
-                    ) from None
+                    raise StoreError(f"{self.url}: {explanation(self.url, error)}") from None
                 return True
             return all(name.rstrip("/") == self.root for name in names)  # a console marks a folder by an object
 
@@ -224,10 +223,7 @@ class S3Store:
         except (FileNotFoundError, StoreError):
             raise
         except Exception as error:
-            raise StoreError(
-                f"{self.url}: {type(error).__name__}: {error}. Check credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID or "
-                "the role of the machine), AWS_REGION and AWS_ENDPOINT_URL, where the workers run too"
-            ) from error
+            raise StoreError(f"{self.url}: {explanation(self.url, error)}") from error
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -24,7 +24,6 @@ from autorecap.pipeline.build.run_events import RunEvents, library_versions
 from autorecap.pipeline.plan.plan import Found, Source, append_found, read_rows
 from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
 from autorecap.stages.reasons import Status
-from autorecap.stages.sources import SourceError
 
 _LEAST_FREE_BYTES = 16_000_000
 _REFUSED_ALONE_S = 30.0
@@ -92,7 +91,7 @@ def prepare(
     """Check everything that can be checked before the work, and find what there is to do.
 
     `source`: what to plan from; None: the plan holds all. `kind`: of the dataset, clips or segments.
-    Raises ConfigError, StoreError, DatasetError, or Refused when the dataset was built with other settings
+    Raises ConfigError, SourceError, StoreError, DatasetError, or Refused when the dataset was built with other settings
     and `accept_settings` is not given.
     """
     store = open_store(out)
@@ -100,10 +99,7 @@ def prepare(
     settings = identity(config, until_segments=kind == SEGMENTS)
     if source is None and store.is_empty():
         raise ConfigError(f"{store.url} is empty: name what to build from, --videos or --lists, or plan it first")
-    try:
-        found = source.find(store, state) if source else None
-    except SourceError as error:
-        raise ConfigError(str(error)) from error
+    found = source.find(store, state) if source else None
     job = Job(store, config, kind, settings, source, found, state, accept_settings)
     job.check(state)
     _check_machine(store)

@@ -1,5 +1,7 @@
-"""What every source raises."""
+"""Errors of sources."""
+
+from autorecap.base.errors import ForeseenError
 
 
-class SourceError(Exception):
-    """The source cannot be read. The message names it and says what to do."""
+class SourceError(ForeseenError):
+    """A source cannot be read. The message names it and says what to do."""

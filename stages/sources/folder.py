@@ -15,7 +15,7 @@ from pathlib import Path
 
 import fsspec
 
-from autorecap.base.files import is_remote, portable
+from autorecap.base.files import explanation, is_remote, portable
 from autorecap.base.text import printable
 from autorecap.stages.records import Video, safe_video_id
 from autorecap.stages.sources.errors import SourceError
@@ -107,7 +107,7 @@ def _list(folder: str) -> tuple[str, list[str]]:
     except NotADirectoryError:
         raise SourceError(f"{folder} is a file: name the folder that holds the videos") from None
     except Exception as error:  # every fsspec back-end has errors of its own
-        raise SourceError(f"{folder} cannot be listed: {type(error).__name__}: {error}") from error
+        raise SourceError(f"{folder} cannot be listed: {explanation(folder, error)}") from error
     return root, sorted(name for name in names if not name.startswith(_FORKS))
 
 

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from autorecap.base.files import local_file, open_bytes, portable
+from autorecap.base.files import explanation, local_file, open_bytes, portable
 from autorecap.stages.probe import Probe, ProbeConfig
 from autorecap.stages.records import Video
 from autorecap.stages.transcript_files import read_bytes
@@ -32,6 +32,33 @@ def test_a_local_file_that_is_not_there_is_an_error_before_it_is_used(path):
     for opened in (local_file, open_bytes):
         with pytest.raises(OSError), opened(path):
             pass
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "words"),
+    [
+        ("a/b.wav", FileNotFoundError(2, "No such file or directory"), "there is no such file or folder"),
+        ("a/b.wav", PermissionError(13, "Permission denied"), "Permission denied"),
+        ("s3://b/k", FileNotFoundError("b/k"), "no such file or folder, or these credentials may not list it"),
+        (
+            "s3://b/k",
+            PermissionError("Access Denied."),
+            "PermissionError: Access Denied. Check credentials",
+        ),
+        ("https://host/x", TimeoutError("too slow"), "TimeoutError: too slow"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_explained_by_its_kind(place: str, error: Exception, words: str) -> None:
+    said = explanation(place, error)
+    assert words in said and ("AWS_" in said) == ("Access" in words)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"), [("foo://x/y", "nothing here reads foo://"), ("gs://bucket/y", "gs:// needs a package: .*gcs")]
+)
+def test_a_scheme_that_nothing_reads_is_named(url: str, words: str) -> None:
+    with pytest.raises(OSError, match=words), open_bytes(url):
+        pass
 
 
 class Unreachable(MemoryFileSystem):

@@ -131,7 +131,7 @@ def test_files_are_not_replaced_unless_asked(run, tmp_path):
         (["rain", "--guidance", "-1"], "--guidance is -1.0"),
         (["rain", "--seconds", "0"], "a duration of 0.0 s: write a number of seconds above 0"),
         (["rain", "--seconds", "60"], "60 s, but this model makes sounds of up to 3.84 s"),
-        (["rain", "--candidates", "3"], "--candidates is 3, but there is no --clap"),
+        (["rain", "--candidates", "3"], "--candidates 3: there is no --clap to choose among them"),
         (["rain", "--dataset", "imagenet"], "dataset 'imagenet' is not one of the model's"),
         (["rain", "--sampler", "euler"], "sampler is 'euler': choose one of ddim"),
         (["rain", "--device", "abacus"], "--device abacus: write cpu"),
@@ -217,7 +217,7 @@ def test_a_disk_that_is_full_leaves_no_half_a_file(run, tmp_path):
 
 def test_what_is_wrong_with_a_sound_is_said_in_the_words_of_the_command(run):
     result = run("rain", "--guidance", "1e30")
-    assert result.exit_code == 1 and "or a smaller --guidance; 0 of 1 sounds" in result.stderr
+    assert result.exit_code == 1 and "or less guidance; 0 of 1 sounds" in result.stderr
 
 
 def test_clap_chooses_among_candidates_and_its_score_is_kept(run, tmp_path):

@@ -67,7 +67,7 @@ def test_a_failure_on_the_way_is_said_whatever_it_is_and_what_is_left_is_sent_la
         while len(said) < 2:
             time.sleep(0.01)
         patch.undo()
-    assert "logs could not be sent now (no credentials)" in said[0]
+    assert "logs could not be sent now and will be later: ValueError: no credentials" in said[0]
     assert Mirror(url, tmp_path).place.read("log") == b"1"
 
 

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.storage import WriteResult
 
 from autorecap.base.errors import REFUSED, ForeseenError
+from autorecap.base.files import explanation
 from autorecap.training.checkpoint.tensor_files import DamagedError, Folder, Reader, Writer, group_of
 from autorecap.training.loop.processes import Ranks
 
@@ -68,8 +69,7 @@ def all_in(folder: str | Path) -> list[Checkpoint]:
         paths = place.fs.glob(place.path(f"step-*/{STATE}"))
     except Exception as error:  # every fsspec back-end has errors of its own
         raise CheckpointError(
-            f"{folder} cannot be searched for checkpoints ({type(error).__name__}: {error}): name a folder, or "
-            "s3://bucket/prefix with the credentials for it"
+            f"{folder} cannot be searched for checkpoints: {explanation(str(folder), error)}"
         ) from error
     for path in paths:
         name = path.rsplit("/", 2)[1]

@@ -221,7 +221,7 @@ def finish(latent_CT: Tensor, decode: Callable[[Tensor], Tensor], sound: Sound, 
         x_S = decode(latent_CT[:, : sound.num_frames])[: sound.num_samples].float().cpu()
     except ValueError as error:
         raise ValueError(
-            f"prompt {sound.prompt}: {error}. Try fp32, another sampler or more steps, or a smaller guidance_scale"
+            f"prompt {sound.prompt}: {error}. Try fp32, another sampler or more steps, or less guidance"
         ) from None
     if config.peak is None or float(x_S.abs().max()) < SILENT_PEAK:
         return x_S

@@ -17,6 +17,7 @@ from autorecap.pipeline.build.local_flow import PlainFlow
 from autorecap.pipeline.plan.plan import append_found
 from autorecap.pipeline.plan.sources import FolderSource
 from autorecap.stages.reasons import Reason, Status
+from autorecap.stages.sources import SourceError
 
 CONFIG = load_config(None, ["writer.videos_per_shard=2", "writer.retry_after_s=0"])
 
@@ -158,7 +159,7 @@ def test_a_directory_that_holds_something_else_is_not_touched(folder, tmp_path):
 
 
 def test_a_missing_folder_of_videos_is_named(tmp_path, out):
-    with pytest.raises(ConfigError, match="nowhere"):
+    with pytest.raises(SourceError, match="nowhere"):
         prepare(FolderSource(str(tmp_path / "nowhere")), out, CONFIG)
 
 

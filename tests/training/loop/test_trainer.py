@@ -337,7 +337,7 @@ def test_a_state_of_another_kind_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_a_place_that_can_hold_no_checkpoints_is_named() -> None:
-    with pytest.raises(checkpoint.CheckpointError, match="foo://x cannot be searched for checkpoints"):
+    with pytest.raises(checkpoint.CheckpointError, match="foo://x cannot be searched for checkpoints: nothing"):
         checkpoint.all_in("foo://x")
 
 
