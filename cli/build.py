@@ -63,15 +63,15 @@ def build(
 
     Examples:
 
-      autorecap build --videos videos/ --out dataset/
+      autorecap build --videos videos/ --out ambient/
 
       autorecap build --videos videos/ --out s3://bucket/dataset --config configs/autorecap-xl.yaml
 
-      autorecap build --lists eval_segments.csv --lists vggsound.csv --out dataset/
+      autorecap build --lists eval_segments.csv --lists vggsound.csv --out ambient/
 
       autorecap build --from-released AutoReCapXL.json --min-clap 0.4 --out rehydrated/
 
-      autorecap build --lists ids.txt --out raw/ --until segments; autorecap build --videos raw/ --out dataset/
+      autorecap build --lists ids.txt --out raw/ --until segments; autorecap build --videos raw/ --out ambient/
     """
     with answered():
         from autorecap.dataset.log import CLIPS, SEGMENTS

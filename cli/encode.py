@@ -39,7 +39,7 @@ def encode(
 
     Examples:
 
-      autorecap encode --data dataset/ --model genau-s/ --out latents/
+      autorecap encode --data ambient/ --model genau-s/ --out latents/
 
       autorecap encode --data s3://bucket/dataset --model vae/ --out s3://bucket/latents --where "clap_score >= 0.4"
     """

@@ -28,13 +28,13 @@ def inspect(
 
     Examples:
 
-      autorecap inspect dataset/
+      autorecap inspect ambient/
 
-      autorecap inspect dataset/ --clip dQw4w9WgXcQ_0_10000 --save rain.flac
+      autorecap inspect ambient/ --clip dQw4w9WgXcQ_0_10000 --save rain.flac
 
-      autorecap inspect dataset/ --sql "select caption, count(*) from clips group by caption order by 2 desc limit 20"
+      autorecap inspect ambient/ --sql "select caption, count(*) from clips group by caption order by 2 desc limit 20"
 
-      autorecap inspect dataset/ --sql "select video_id, detail from videos where status = 'failed'" --json
+      autorecap inspect ambient/ --sql "select video_id, detail from videos where status = 'failed'" --json
     """
     if save and not clip:
         raise typer.BadParameter("--save needs --clip KEY", param_hint="--save")

@@ -66,11 +66,11 @@ def plan(
 
     Examples:
 
-      autorecap plan eval_segments.csv vggsound.csv --out dataset/
+      autorecap plan eval_segments.csv vggsound.csv --out ambient/
 
       autorecap plan hdvila_part*.jsonl yttemporal1b_ids_train.csv --exclude audiocaps_test.csv --out s3://bucket/xl
 
-      autorecap plan ids=mine.txt --out dataset/ --set youtube.budget.requests_per_s=1 --gpu-price 2.5 --json
+      autorecap plan ids=mine.txt --out ambient/ --set youtube.budget.requests_per_s=1 --gpu-price 2.5 --json
 
       autorecap plan --from-released AutoReCapXL.json --min-clap 0.4 --min-seconds 4 --out rehydrated/
 

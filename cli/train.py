@@ -55,7 +55,7 @@ MODELS = (
     Examples:
 
       autorecap train autocap --config configs/autocap-stage1.yaml --init autocap/ --out runs/stage1
-      --data dataset/ --data json_files/SoundBible/sb_final.json@SoundBible_flac --data train.csv@audiocaps/wav
+      --data ambient/ --data json_files/SoundBible/sb_final.json@SoundBible_flac --data train.csv@audiocaps/wav
 
       autorecap train autocap --config configs/autocap-stage2.yaml --init runs/stage1/model --out runs/stage2
       --data train.csv@audiocaps/wav --validate val.csv@audiocaps/wav
@@ -76,7 +76,7 @@ MODELS = (
 {EXIT_CODES}
     Examples:
 
-      autorecap train vae --config configs/vae.yaml --init s --data dataset/ --out runs/vae
+      autorecap train vae --config configs/vae.yaml --init s --data ambient/ --out runs/vae
 
       autorecap train vae --config configs/vae-demo.yaml --init demo --data mine.csv@sounds --out runs/vae
     """,
@@ -91,7 +91,7 @@ MODELS = (
 {EXIT_CODES}
     Examples:
 
-      autorecap train vocoder --config configs/vocoder.yaml --init runs/vae/model --data dataset/ --out runs/vocoder
+      autorecap train vocoder --config configs/vocoder.yaml --init runs/vae/model --data ambient/ --out runs/vocoder
     """,
         "go on with: autorecap train genau --init {model} --config ... --data ... --out ...",
     ),
