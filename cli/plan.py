@@ -74,7 +74,7 @@ def plan(
 
       autorecap plan --from-released AutoReCapXL.json --min-clap 0.4 --min-seconds 4 --out rehydrated/
 
-      autorecap plan audiocaps_train.csv vggsound.csv --clip-times --out autorecap/
+      autorecap plan audiocaps_train.csv vggsound.csv --clip-times --out audiocaps/
 
       autorecap plan sb_final.json@SoundBible_flac --out soundbible/
     """

@@ -107,7 +107,7 @@ MODELS = (
       autorecap train genau --config configs/genau-s.yaml --init runs/vocoder/model --data latents/ --out runs/genau
 
       torchrun --nproc-per-node 8 -m autorecap train genau --config configs/genau-l.yaml --init runs/vocoder/model
-      --data autocap:3=autorecap/ --data audiocaps:1=train.csv@audiocaps/wav --out runs/genau-l
+      --data autocap:3=ambient/ --data audiocaps:1=train.csv@audiocaps/wav --out runs/genau-l
 
       autorecap train genau --config configs/genau-demo.yaml --init runs/vae/model --data mine.csv@sounds
       --out runs/mine

@@ -26,7 +26,10 @@ class Block:
 
 
 def blocks(path: Path) -> list[Block]:
-    """Return the blocks of a page in order; code is what is indented by four spaces after an empty line, or fenced."""
+    """Return the blocks of a page in order.
+
+    Code is fenced, or indented by four spaces after an empty line; an empty line in the latter begins another block.
+    """
     page = str(path.relative_to(PROJECT))
     found: list[Block] = []
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -42,9 +45,9 @@ def blocks(path: Path) -> list[Block]:
             found.append(Block(page, first + 2, "\n".join(inside) + "\n", True, language))
             at += 1
         elif lines[at].startswith("    "):
-            while at < len(lines) and (lines[at].startswith("    ") or not lines[at].strip()):
+            while at < len(lines) and lines[at].startswith("    "):
                 at += 1
-            found.append(Block(page, first + 1, "\n".join(line[4:] for line in lines[first:at]).rstrip() + "\n", True))
+            found.append(Block(page, first + 1, "".join(line[4:] + "\n" for line in lines[first:at]), True))
         elif lines[at].strip():
             at += 1
             while at < len(lines) and lines[at].strip() and not _ITEM.match(lines[at]) and not _FENCE.match(lines[at]):

@@ -4,7 +4,7 @@
 
 Then, in another shell, with the ids that it prints or writes:
 
-    autorecap build --lists ids.txt --out dataset --set youtube.base_url=http://127.0.0.1:8010 \\
+    autorecap build --lists ids.txt --out ambient/ --set youtube.base_url=http://127.0.0.1:8010 \\
         --set youtube.budget.requests_per_s=100 --set youtube.budget.park_s=5
 """
 
