@@ -18,7 +18,7 @@ CARDS = PROJECT / "benchmarks" / "results"
 COMMENT = re.compile(r"<!-- figures: (?P<card>\S+) (?P<words>.*?)-->", re.DOTALL)
 NAMED = re.compile(r"benchmarks[/.](?:results/)?(\w+)")
 NUMBER = re.compile(r"(?<![\w.])(?<!\w-)\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]*\()")
-IN_CARD = re.compile(r"(?<![\d.,])\d+(?:,\d{3})*(?:\.\d+)?")
+IN_CARD = re.compile(r"(?<![\d.,])\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 CODE = re.compile(r"`[^`]*`")
 
 TEXTS = [block for path in PAGES for block in blocks(path) if not block.is_code]
@@ -35,8 +35,9 @@ def numbers(text: str) -> list[str]:
 
 
 def rounds_to(exact: float, written: str) -> bool:
-    decimals = len(written.partition(".")[2])
-    return abs(exact - value(written)) <= 0.5 * 10**-decimals * (1 + 1e-9)
+    mantissa, _, exponent = written.lower().partition("e")
+    last_digit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    return abs(exact - value(written)) <= 0.5 * last_digit * (1 + 1e-9)
 
 
 def quoted(block: Block) -> list[str]:
@@ -50,6 +51,12 @@ def quoted(block: Block) -> list[str]:
             assert each in card, f"{block}: {comment['card']} does not say {each!r}"
         found += words
     return found
+
+
+def test_roundings():
+    assert rounds_to(2.34, "2.3") and rounds_to(21.7, "22") and rounds_to(5e-4, "5e-4") and rounds_to(1234.0, "1,234")
+    assert not rounds_to(2.34, "2.4") and not rounds_to(21.4, "22") and not rounds_to(0.1, "5e-4")
+    assert numbers("on 2 cores, 1,234.5 of ESC-10 (`a.py 7`), 5e-4") == ["2", "1,234.5", "5e-4"]
 
 
 def test_some_figures_are_quoted():
