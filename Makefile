@@ -2,7 +2,7 @@
 # make test    the tests, in about six minutes; make test-all adds the long ones
 # make setup   the virtual environment alone; the others call it by themselves
 # make check   lint, format, types, and which room may import which
-# make bench   the benchmarks
+# make bench   the benchmarks, in about ten minutes; each takes larger sizes: python -m benchmarks.NAME --help
 
 PYTHON ?= python3
 VENV := .venv
@@ -54,8 +54,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+BENCHMARKS := $(basename $(notdir $(filter-out %/__init__.py,$(wildcard benchmarks/*.py))))
+
 bench: setup
-	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo-data

@@ -1,6 +1,6 @@
-"""What Ray costs and brings on this machine: the same build through the graph, and in a plain loop of one process.
+"""What Ray costs and brings on this machine: the same build through the graph, and without it in one process.
 
-    python benchmarks/build.py [--copies 8]
+    python -m benchmarks.build [--copies 8]
 
 Both run the same stages and the same writer over the same videos, and must publish the same shards. The graph's time is
 taken with and without its start: on a laptop the start counts, over a million videos it does not.
@@ -10,36 +10,16 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pyarrow as pa
 
 from autorecap.cluster.start import LOCAL, connected
 from autorecap.dataset.log import read_state
-from autorecap.dataset.store import Store, open_store
+from autorecap.dataset.store import open_store
 from autorecap.demo.corpus import CORPUS, synthesise_corpus
-from autorecap.pipeline.build.bundle_writer import Proposal, Writer
 from autorecap.pipeline.build.config import BuildConfig, load_config
 from autorecap.pipeline.build.driver import Outcome, prepare, run
-from autorecap.pipeline.build.pools import POOLS, stages_of
+from autorecap.pipeline.build.local_flow import PlainFlow
 from autorecap.pipeline.plan.sources import FolderSource
-from autorecap.stages.records import from_table
-from autorecap.stages.stage import run_stages
-
-
-class PlainLoop:
-    """A pass in this process, block by block."""
-
-    def __init__(self, config: BuildConfig, store: Store) -> None:
-        self.config = config
-        self.stages = [stage for pool in POOLS for stage in stages_of(pool, config)]
-        self.writer = Writer(config.writer, store)
-
-    def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:
-        videos = [video for table in rows for video in from_table(table)]
-        for first in range(0, len(videos), self.config.writer.videos_per_shard):
-            yield self.writer(run_stages(self.stages, videos[first : first + self.config.writer.videos_per_shard]))
 
 
 def main() -> None:
@@ -49,7 +29,7 @@ def main() -> None:
     config = load_config(None, ["writer.videos_per_shard=16", "pools.block_videos=4"])
     with tempfile.TemporaryDirectory() as folder:
         videos = make_videos(Path(folder, "videos"), options.copies)
-        plain, plain_s = build(videos, f"{folder}/plain", config, PlainLoop)
+        plain, plain_s = build(videos, f"{folder}/plain", config, PlainFlow)
         started = time.perf_counter()
         with connected(LOCAL):
             from autorecap.cluster.ray_flow import Graph

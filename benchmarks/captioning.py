@@ -1,6 +1,6 @@
 """AutoCap at its released size, random weights: against a plain composition of transformers' modules, and on a GPU.
 
-    python -m benchmarks.captioning [--rounds 3] [--size base] [--card benchmarks/results/captioning.txt]
+    python -m benchmarks.captioning [--rounds 1] [--size base] [--card benchmarks/results/captioning.txt]
 
 Needs what `models` needs, and no more. Both sides get the same 16 clips as 16-bit PCM at 32 kHz, the same log-mels and
 the same weights; both write 20 tokens with 2 beams; that they write the same ones is checked. On a CPU the figure is
@@ -136,7 +136,7 @@ def _clap_config(config: SwinConfig, joint_width: int) -> ClapAudioConfig:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--size", default="base", choices=sorted(SIZES))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--card", type=Path, help="also write what is printed here to a file")

@@ -1,6 +1,6 @@
 """Does the bundled captioner learn real sounds? Fine-tuned on half of the recordings of each class, asked of the rest.
 
-    python benchmarks/finetuning.py ESC-10
+    python -m benchmarks.finetuning ESC-10
 
 The folder holds one folder per class, as ESC-10 does: dog_bark/1-100032-A.ogg is captioned "Dog bark". The first half
 of a class, by name, is learned from, the second half judged. Recordings cut from one source share a name up to the

@@ -340,7 +340,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", choices=SIZES, help="of all parts")
     parser.add_argument("--batch", type=int, help="clips per step; 64 on a GPU, as the paper, else 4; sampling 8 or 2")
-    parser.add_argument("--rounds", type=int, default=10, help="that are timed")
+    parser.add_argument("--rounds", type=int, default=5, help="that are timed")
     parser.add_argument("--steps", type=int, help="of the sampler: 100 on a GPU, else 4")
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the blocks; on a GPU by default")

@@ -95,7 +95,8 @@ def main() -> None:
     started = time.perf_counter()
     KeywordFilter()
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core")
-    print(f"{len(captions)} captions from {path if rows else 'this file'}; load {time.perf_counter() - started:.2f} s")
+    load_s = time.perf_counter() - started
+    print(f"{len(captions)} captions from {path.name if rows else 'this file'}; load {load_s:.2f} s")
     print(f"{'filter':20} {'captions/s':>10} {'ratio':>7}" + ("    recall  precision  ambient dropped" if rows else ""))
     speeds = {name: captions_per_s(drop, captions) for name, drop in caption_filters().items()}
     for name, drop in caption_filters().items():

@@ -1,6 +1,6 @@
 """What it costs to read the clips of a video: their spans alone, against decoding the whole file.
 
-    python benchmarks/media.py [--minutes 10] [--rounds 5]
+    python -m benchmarks.media [--minutes 10] [--rounds 3]
 
 Both ways end with the same PCM in memory. Each round runs both, so that a machine whose speed drifts slows both.
 """
@@ -28,7 +28,7 @@ SPANS_PER_10_MINUTES = (1, 6, 20)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     seconds = options.minutes * 60
     noise = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE_HZ))).astype(np.float32)

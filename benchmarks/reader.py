@@ -1,6 +1,6 @@
 """Clips by index in shuffled order, against the `webdataset` package reading the same shards from end to end.
 
-    python benchmarks/reader.py [--shards 16] [--clips 128] [--rounds 3]
+    python -m benchmarks.reader [--shards 8] [--clips 128] [--rounds 3]
 
 Local FLAC shards that the project's own writer wrote, from the page cache. Three questions:
 
@@ -49,7 +49,7 @@ AS_THEY_ARE = ExamplesConfig(mix_p=0, drop_title_p=1, drop_video_caption_p=1)  #
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--clips", type=int, default=128, help="per shard")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

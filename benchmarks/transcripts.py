@@ -1,6 +1,6 @@
 """Transcripts a second from a fake YouTube 200 ms away, and segments a minute, each against youtube-transcript-api.
 
-    python -m benchmarks.transcripts [--videos 1200] [--card benchmarks/results/transcripts.txt]
+    python -m benchmarks.transcripts [--videos 600] [--card benchmarks/results/transcripts.txt]
 
 The fake runs in a process of its own, on the same machine, and answers every request after the latency: a watch page of
 a megabyte, the player, captions of 300 cues with a time for every word. The libraries are the real ones. CPU time is
@@ -228,7 +228,7 @@ def segments_report() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=1_200, help="of the largest runs")
+    parser.add_argument("--videos", type=int, default=600, help="of the largest runs")
     parser.add_argument("--only", choices=("requests", "segments"))
     parser.add_argument("--card", type=Path, help="write the result there as well")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
