@@ -6,9 +6,11 @@ import secrets
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 from tests.fakes.s3 import make_bucket, s3_server
+from tests.support.examples import PROFILE
 from tests.support.places import PROJECT, SHARED
 
 # Ray starts its workers at a low priority, at which other tests on a busy machine leave them a thirtieth of its time.
@@ -19,6 +21,8 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 # Processes that tests start run the code of this checkout, in whichever folder they work.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
+
+settings.load_profile(PROFILE)
 
 _numbers = itertools.count()
 

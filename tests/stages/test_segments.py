@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from autorecap.stages.reasons import Reason
@@ -288,7 +287,6 @@ cue_lists = st.lists(
 )
 
 
-@hypothesis_settings(deadline=None)
 @given(cue_lists, st.none() | st.integers(1, 80_000), st.integers(0, 3_000), st.randoms(use_true_random=False))
 def test_gaps_are_disjoint_longer_than_the_minimum_free_of_cues_and_independent_of_order(
     cues, duration_ms, min_gap_ms, random
@@ -306,7 +304,6 @@ def test_gaps_are_disjoint_longer_than_the_minimum_free_of_cues_and_independent_
     assert find_gaps(shuffled, duration_ms, min_gap_ms=min_gap_ms) == found
 
 
-@hypothesis_settings(deadline=None)
 @given(cue_lists, st.integers(1, 80_000), st.integers(500, 5000), st.integers(0, 499))
 def test_clips_partition_the_gaps_up_to_the_dropped_rests(cues, duration_ms, max_clip_ms, min_clip_ms):
     for gap in find_gaps(cues, duration_ms):
@@ -319,7 +316,6 @@ def test_clips_partition_the_gaps_up_to_the_dropped_rests(cues, duration_ms, max
         assert at_ms == gap[1] or gap[1] - at_ms <= min_clip_ms
 
 
-@hypothesis_settings(deadline=None)
 @given(cue_lists, st.none() | st.integers(-10, 80_000))
 def test_every_transcript_gets_gaps_or_a_reason_and_never_both(cues, duration_ms):
     found = segment(cues, duration_ms, CONFIG)

@@ -4,10 +4,11 @@ from collections import Counter
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autorecap.dataset.reading.order import Order, Shuffle, Turns
+from tests.support.examples import examples
 
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
 SEEDS = st.integers(0, 2**63)
@@ -18,7 +19,7 @@ def places(order: Order, positions: range) -> list[tuple[int, int, int]]:
 
 
 @given(SIZES, SEEDS, st.integers(1, 14), st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_every_clip_comes_once_an_epoch_whatever_the_shards(sizes, seed, window, epoch):
     shuffle = Shuffle(np.array(sizes), (seed, 0), window)
     total = sum(sizes)
@@ -28,7 +29,7 @@ def test_every_clip_comes_once_an_epoch_whatever_the_shards(sizes, seed, window,
 
 
 @given(SIZES, SEEDS, st.integers(1, 14))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_a_position_means_the_same_whatever_was_asked_before(sizes, seed, window):
     total = sum(sizes)
     forward = Shuffle(np.array(sizes), (seed, 0), window)
@@ -38,7 +39,7 @@ def test_a_position_means_the_same_whatever_was_asked_before(sizes, seed, window
 
 
 @given(SIZES, SEEDS, st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_no_more_than_a_window_of_shards_is_open_at_once(sizes, seed, window):
     shuffle = Shuffle(np.array(sizes), (seed, 0), window)
     shard_of = np.repeat(np.arange(len(sizes)), sizes)
@@ -50,7 +51,7 @@ def test_no_more_than_a_window_of_shards_is_open_at_once(sizes, seed, window):
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=7), st.integers(0, 2))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_over_a_period_each_set_has_exactly_its_share_and_is_near_it_on_the_way(shares, period):
     turns, total = Turns(shares), sum(shares)
     count = Counter[int]()
@@ -69,7 +70,7 @@ def test_over_a_period_each_set_has_exactly_its_share_and_is_near_it_on_the_way(
 
 
 @given(st.lists(st.fractions(Fraction(1, 1000), 100), min_size=2, max_size=5), st.integers(10**6, 10**12))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_shares_in_fractions_converge_however_far_a_run_has_come(shares, position):
     turns = Turns(shares)
     for number, share in enumerate(shares):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -21,6 +21,7 @@ from autorecap.stages.records import TO_THE_END, Clip, Video, from_table
 from autorecap.stages.sources import SourceError
 from autorecap.stages.sources.lists import Thresholds
 from tests.support.datasets import append_plan
+from tests.support.examples import examples
 
 A, B, C, D, DASH = "dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "fJ9rUzIMcZQ", "--U7joUcTCo"
 
@@ -221,7 +222,7 @@ def test_a_plan_works_the_same_in_s3(tmp_path, s3_bucket):
 IDS = st.lists(st.one_of(st.sampled_from([f"{n:011d}" for n in range(12)]), st.just("damaged")), max_size=20)
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.lists(IDS, min_size=1, max_size=3), IDS, st.lists(IDS, max_size=1))
 def test_every_row_of_every_list_is_accounted_for(tmp_path_factory, lists, excluded, planned):
     folder = tmp_path_factory.mktemp("plan")

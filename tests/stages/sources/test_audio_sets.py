@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autorecap.stages.sources import SourceError, locate, read_audio_list
+from tests.support.examples import examples
 
 AUDIOCAPS = "audiocap_id,youtube_id,start_time,caption\r\n"
 
@@ -211,7 +212,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(PIECES, max_size=12), st.sampled_from(["list.csv", "list.json"]))
 def test_whatever_a_list_of_audio_holds_it_is_read_or_refused_in_words(tmp_path_factory, pieces, name):
     path = tmp_path_factory.mktemp("lists") / name

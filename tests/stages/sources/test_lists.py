@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autorecap.stages.sources import SourceError
 from autorecap.stages.sources.lists import FORMATS, Thresholds, open_list
 from autorecap.stages.sources.lists import lines as list_lines
 from autorecap.stages.youtube.ids import ID
+from tests.support.examples import examples
 
 A, B, C, DASH = "dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "--U7joUcTCo"
 
@@ -281,7 +282,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(PIECES, max_size=25), st.booleans(), st.sampled_from(["", *FORMATS]))
 @example([f"{A}\n"], False, "")
 @example([RELEASED, '{"a": {"intervals": {}}}\n'], True, "")
@@ -299,7 +300,7 @@ def test_whatever_a_list_holds_every_row_is_kept_or_counted_as_damaged(tmp_path_
     assert all(row.text.isprintable() and row.what.isprintable() for row in damaged)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(
         st.one_of(

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autorecap.stages.segments import find_gaps
@@ -12,6 +12,7 @@ from autorecap.stages.transcript_files.cue_text import clean_text, is_blank, num
 from autorecap.stages.transcript_files.json3 import parse_json3, parse_regular_json3
 from autorecap.stages.transcript_files.read import MAX_BYTES
 from autorecap.stages.transcript_files.times import clock_to_ms, to_ms
+from tests.support.examples import examples
 
 JSON3 = json.dumps(
     {
@@ -290,20 +291,20 @@ def render(cues: list[tuple[int, int]]) -> dict[str, str]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 9_000)), min_size=1, max_size=12))
 def test_the_same_cues_give_the_same_gaps_in_every_format(cues):
     gaps = {name: find_gaps(cues_of(data), 240_000) for name, data in render(cues).items()}
     assert all(found == gaps["json3"] for found in gaps.values()), gaps
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_raise_nothing_but_transcript_error(data):
     read_or_refuse(data)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.sampled_from(list(EXAMPLES)), st.data())
 def test_damaged_transcripts_raise_nothing_but_transcript_error(name, draw):
     data = bytearray(EXAMPLES[name])
@@ -338,7 +339,7 @@ events = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.lists(or_odd(events), max_size=4))
 def test_json3_that_is_read_by_its_types_is_read_as_field_by_field(events):
     text = json.dumps({"events": events})
@@ -372,7 +373,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(json_values)
 def test_json_of_any_shape_raises_nothing_but_transcript_error(value):
     read_or_refuse(json.dumps(value).encode())

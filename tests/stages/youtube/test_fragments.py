@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autorecap.stages.youtube.fragments import MP4, WEBM, Index, Wanted, filler, read_index
 from tests.fakes.youtube.media import synthesise
+from tests.support.examples import examples
 
 SHAPES = {
     "m4a": ("140", ()),
@@ -83,7 +84,7 @@ def test_what_is_no_media_has_no_index(data):
     assert index is None
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data(), shape=st.sampled_from(sorted(SHAPES)))
 def test_a_damaged_index_is_none_or_consistent_and_asks_for_bytes_of_the_file_alone(files, draw, shape):
     data = bytearray(files[shape])
