@@ -1,8 +1,8 @@
-"""What Ray costs and brings on this machine: the same build through the graph, and without it in one process.
+"""What Ray costs and brings on this machine: the same build by a RayFlow, and by a LocalFlow in one process.
 
     python -m benchmarks.build [--copies 8]
 
-Both run the same stages and the same writer over the same videos, and must publish the same shards. The graph's time is
+Both run the same stages and the same writer over the same videos, and must publish the same shards. Ray's time is
 taken with and without its start: on a laptop the start counts, over a million videos it does not.
 """
 
@@ -18,7 +18,7 @@ from autorecap.dataset.store import open_store
 from autorecap.demo.corpus import CORPUS, synthesise_corpus
 from autorecap.pipeline.build.config import BuildConfig, load_config
 from autorecap.pipeline.build.driver import Outcome, prepare, run
-from autorecap.pipeline.build.local_flow import PlainFlow
+from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.pipeline.plan.sources import FolderSource
 
 
@@ -29,18 +29,18 @@ def main() -> None:
     config = load_config(None, ["writer.videos_per_shard=16", "pools.block_videos=4"])
     with tempfile.TemporaryDirectory() as folder:
         videos = make_videos(Path(folder, "videos"), options.copies)
-        plain, plain_s = build(videos, f"{folder}/plain", config, PlainFlow)
+        local, local_s = build(videos, f"{folder}/local", config, LocalFlow)
         started = time.perf_counter()
         with connected(LOCAL):
-            from autorecap.cluster.ray_flow import Graph
+            from autorecap.cluster.ray_flow import RayFlow
 
-            graph, graph_s = build(videos, f"{folder}/graph", config, Graph)
+            ray, ray_s = build(videos, f"{folder}/ray", config, RayFlow)
         with_start_s = time.perf_counter() - started
-        assert plain == graph, "the shards differ"
+        assert local == ray, "the shards differ"
         count = 12 * options.copies
-        print(f"{count} videos, {len(plain)} shards, the same bytes both ways")
-        for name, seconds in (("plain loop", plain_s), ("graph", graph_s), ("graph with Ray's start", with_start_s)):
-            print(f"{name:>24}: {seconds:6.1f} s  {count / seconds:6.2f} videos/s  {plain_s / seconds:5.2f}x")
+        print(f"{count} videos, {len(local)} shards, the same bytes both ways")
+        for name, seconds in (("plain loop", local_s), ("graph", ray_s), ("graph with Ray's start", with_start_s)):
+            print(f"{name:>24}: {seconds:6.1f} s  {count / seconds:6.2f} videos/s  {local_s / seconds:5.2f}x")
 
 
 def make_videos(folder: Path, copies: int) -> str:

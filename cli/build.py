@@ -17,7 +17,7 @@ from autorecap.cli.plan import ClipTimes, Exclude, MinClap, MinSeconds, Released
 
 if TYPE_CHECKING:
     from autorecap.pipeline.build.config import BuildConfig
-    from autorecap.pipeline.build.driver import Job, Outcome
+    from autorecap.pipeline.build.driver import Flow, Job, Outcome
 
 _POOLS = {"fetch": "read", "media": "decoded", "judge": "captioned"}
 _EVERY_S = 2.0
@@ -104,7 +104,7 @@ def build(
 
 def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
     from autorecap.cluster.budget import SharedBudget
-    from autorecap.cluster.ray_flow import Graph
+    from autorecap.cluster.ray_flow import RayFlow
     from autorecap.cluster.start import cluster_address, connected, wait_for_room
     from autorecap.dataset.log import SEGMENTS
     from autorecap.pipeline.build.driver import run
@@ -116,9 +116,9 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
         pools = settings.pools.used(until_segments=job.kind == SEGMENTS)
         wait_for_room(pools, settings.pools.wait_for_nodes_s, say)
         budget = SharedBudget(settings.youtube.budget, list(settings.youtube.ways_out()))
-        graph = Graph(settings, job.store, budget, until_segments=job.kind == SEGMENTS)
-        with _Watch(graph) as watch:
-            return run(job, graph, watch.committed)
+        flow = RayFlow(settings, job.store, budget, until_segments=job.kind == SEGMENTS)
+        with _Watch(flow) as watch:
+            return run(job, flow, watch.committed)
 
 
 def _announce(job: "Job") -> None:
@@ -155,8 +155,8 @@ def _waiting(count: int) -> str:
 class _Watch:
     """Shows after every commit, and between them every few seconds, how far the build is."""
 
-    def __init__(self, graph: Any) -> None:
-        self.graph = graph
+    def __init__(self, flow: "Flow") -> None:
+        self.flow = flow
         self.state = ""
         self.progress = Progress(log_at_once=True)
         self.ended = threading.Event()
@@ -189,7 +189,7 @@ class _Watch:
 
     def _show(self) -> None:
         try:
-            counts = self.graph.counts()
+            counts = self.flow.counts()
         except Exception:  # the cluster is going down: progress is not worth an error
             return
         passed = ", ".join(f"{counts.get(pool, 0)} {word}" for pool, word in _POOLS.items())

@@ -3,13 +3,11 @@
     fetch -> media -> judge -> bundles of N videos -> write        (what each pool does: pipeline/build/pools.py)
     fetch -> bundles of N videos -> write                          (a dataset of segments)
 
-`preserve_order` makes a shard the next N unfinished rows of the plan, whoever was fastest. This is the one file of
-`pipeline` that knows Ray.
+`preserve_order` makes a shard the next N unfinished rows of the plan, whoever was fastest.
 """
 
 import gc
 import logging
-import math
 import os
 import warnings
 from collections import Counter
@@ -27,7 +25,7 @@ from autorecap.dataset.publish import WriteFailed
 from autorecap.dataset.store import Store
 from autorecap.pipeline.build.bundle_writer import Proposal, Writer
 from autorecap.pipeline.build.config import BuildConfig, ConfigError, PoolConfig
-from autorecap.pipeline.build.pools import POOLS, stages_of
+from autorecap.pipeline.build.pools import POOLS, blocks_at_once, stages_of
 from autorecap.pipeline.build.segments_writer import SegmentsWriter
 from autorecap.stages.records import Video, from_table, to_table
 from autorecap.stages.scores import resolved
@@ -105,7 +103,7 @@ class WriteWorker:
             return pa.table({"proposal": [""], "error": [str(error)]})
 
 
-class Graph:
+class RayFlow:
     """Runs passes on the cluster that this process is connected to."""
 
     def __init__(
@@ -131,9 +129,8 @@ class Graph:
         videos: ray.data.Dataset = ray.data.from_arrow(blocks)
         for pool in self.pools:
             arguments = {"pool": pool, "config": self.config, "progress": self.progress, "budget": self.budget}
-            # Who waits for a network works on several blocks at once: as many videos as may be asked for.
-            blocks_at_once = math.ceil(self.config.youtube.in_flight / size) if pool == "fetch" else 1
-            videos = self._map(videos, StageWorker, arguments, getattr(self.config.pools, pool), blocks_at_once)
+            calls_at_once = blocks_at_once(pool, self.config)
+            videos = self._map(videos, StageWorker, arguments, getattr(self.config.pools, pool), calls_at_once)
         bundles = videos.repartition(target_num_rows_per_block=self.config.writer.videos_per_shard, strict=True)
         arguments = {"config": self.config, "store": self.store, "writer": self.writer}
         try:
@@ -159,7 +156,7 @@ class Graph:
         worker: type,
         arguments: dict[str, Any],
         pool: PoolConfig,
-        blocks_at_once: int = 1,
+        calls_at_once: int = 1,
     ) -> ray.data.Dataset:
         # A worker is called for whole blocks; where it has a GPU, Ray Data refuses to go without a number of rows.
         size = self.config.pools.block_videos if pool.gpus else None
@@ -177,7 +174,7 @@ class Graph:
                 compute=ray.data.ActorPoolStrategy(
                     min_size=pool.min_workers,
                     max_size=pool.max_workers,
-                    max_concurrent_calls_per_actor=blocks_at_once,
+                    max_concurrent_calls_per_actor=calls_at_once,
                 ),
             )
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from autorecap.base.errors import FINISHED_WITH_FAILURES, ForeseenError
 from autorecap.base.text import printable
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Video
@@ -22,11 +23,13 @@ class Stage(Protocol):
     def __call__(self, videos: Sequence[Video]) -> list[Video]: ...
 
 
-class SickWorker(RuntimeError):
+class SickWorker(ForeseenError):
     """Every video breaks a stage, each in the same way: not they but this process is at fault (a lost GPU, no memory).
 
     It should be replaced. If it went on, it would spoil videos faster than the others can do them.
     """
+
+    exit_code = FINISHED_WITH_FAILURES
 
 
 def run_stages(stages: Sequence[Stage], videos: Sequence[Video]) -> list[Video]:

@@ -31,9 +31,15 @@ _REFUSED_ALONE_S = 30.0
 
 
 class Flow(Protocol):
-    """What runs a pass: `autorecap.cluster.ray_flow.Graph`, or a plain loop in a test."""
+    """Runs passes: on a cluster (`autorecap.cluster.ray_flow`), or in this process (`LocalFlow`)."""
 
-    def run(self, rows: list[pa.Table]) -> Iterator[Proposal]: ...
+    def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:
+        """One pass: rows of the plan go in, what the driver should commit comes out, in order."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Videos that have left each pool so far, for progress."""
+        ...
 
 
 @dataclass(frozen=True)

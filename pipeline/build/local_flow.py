@@ -1,40 +1,90 @@
-"""A pass without Ray: the same stages and the same writer in one process, for tests of the driver."""
+"""The flow of videos in one process: the stages of all pools and the writer, one after the other, without Ray.
 
-from collections.abc import Iterator
+It publishes the same bytes as the flow over a cluster (`autorecap.cluster.ray_flow`). On few cores it is faster, for
+nothing is copied from process to process, and a debugger stops where the code is.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import pyarrow as pa
 
 from autorecap.dataset.store import Store
 from autorecap.pipeline.build.bundle_writer import Proposal, Writer
 from autorecap.pipeline.build.config import BuildConfig
-from autorecap.pipeline.build.pools import POOLS, stages_of
+from autorecap.pipeline.build.pools import POOLS, blocks_at_once, stages_of
+from autorecap.pipeline.build.segments_writer import SegmentsWriter
 from autorecap.stages.records import Video, from_table, to_table
-from autorecap.stages.stage import Stage, run_stages
+from autorecap.stages.stage import SickWorker, Stage, run_stages
+from autorecap.stages.youtube.budget import Budget, LocalBudget
 
 
-class PlainFlow:
+class LocalFlow:
+    """Runs passes in this process. Its stages are built once, with their models."""
+
     def __init__(
         self,
         config: BuildConfig,
         store: Store,
-        stages: list[Stage] | None = None,
+        budget: Budget | None = None,
         *,
-        block: int | None = None,
-        writer: type[Writer] = Writer,
+        until_segments: bool = False,
+        stages: Mapping[str, Sequence[Stage]] | None = None,
     ) -> None:
-        """`block`: so many videos run through the stages together; default: those of one shard."""
-        self.stages = [stage for pool in POOLS for stage in stages_of(pool, config)] if stages is None else stages
-        self.size = config.writer.videos_per_shard
-        self.block = block or self.size
-        self.writer = writer(config.writer, store)
-        self.seen: list[str] = []
+        """`budget`: of requests to YouTube; None: one of this flow alone. `stages`: of each pool, in place of its own.
 
-    def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:
-        videos = [video for table in rows for video in from_table(table)]
-        for first in range(0, len(videos), self.size):
-            bundle: list[Video] = []
-            for start in range(first, min(first + self.size, len(videos)), self.block):
-                bundle += run_stages(self.stages, videos[start : min(start + self.block, first + self.size)])
-            bundle = from_table(to_table(bundle))  # as between the pools of the graph
-            self.seen += [video.video_id for video in bundle]
+        Raises what the stages raise when their settings or files are wrong.
+        """
+        budget = budget or LocalBudget(config.youtube.budget, list(config.youtube.ways_out()))
+        pools = POOLS[:1] if until_segments else POOLS
+        self.config = config
+        self.stages = {pool: stages_of(pool, config, budget) for pool in pools} if stages is None else stages
+        self.writer = (SegmentsWriter if until_segments else Writer)(config.writer, store)
+        self._counts: Counter[str] = Counter()
+        self._have_worked: set[str] = set()  # pools
+
+    def run(self, rows: Sequence[pa.Table]) -> Iterator[Proposal]:
+        """One pass: rows of the plan go in, what the driver should commit comes out, in order.
+
+        Raises WriteFailed, and SickWorker where a stage that has worked before fails at every video of a block.
+        """
+        videos = _videos(rows, self.config.pools.block_videos)
+        for pool in self.stages:
+            videos = self._through(pool, videos)
+        for bundle in _in_groups(videos, self.config.writer.videos_per_shard):
             yield self.writer(bundle)
+
+    def counts(self) -> dict[str, int]:
+        """Videos that have left each pool so far."""
+        return dict(self._counts)
+
+    def _through(self, pool: str, videos: Iterator[Video]) -> Iterator[Video]:
+        """The videos as they leave a pool, which works on as many at once as a worker of a cluster does."""
+        for group in _in_groups(videos, self.config.pools.block_videos * blocks_at_once(pool, self.config)):
+            done = from_table(to_table(self._run(pool, group)))  # what is no column of the record ends here
+            self._counts[pool] += len(done)
+            yield from done
+
+    def _run(self, pool: str, videos: list[Video]) -> list[Video]:
+        stages = self.stages[pool]
+        try:
+            done = run_stages(stages, videos)
+            self._have_worked.add(pool)
+            return done
+        except SickWorker:
+            if pool in self._have_worked:  # the fault is not the videos': a new process must do them
+                raise
+            return [done for video in videos for done in run_stages(stages, [video])]
+
+
+def _videos(rows: Sequence[pa.Table], at_once: int) -> Iterator[Video]:
+    for table in rows:
+        for first in range(0, len(table), at_once):
+            yield from from_table(table.slice(first, at_once))
+
+
+def _in_groups(videos: Iterable[Video], size: int) -> Iterator[list[Video]]:
+    waiting = iter(videos)
+    while group := list(islice(waiting, size)):
+        yield group

@@ -4,6 +4,7 @@ Few pools, because each one copies what passes it, and from `media` on that is a
 waits for: disks and networks, CPUs, GPUs.
 """
 
+import math
 from collections.abc import Callable
 
 from autorecap.pipeline.build.config import BuildConfig
@@ -58,3 +59,11 @@ POOLS = tuple(_MAKERS)
 def stages_of(pool: str, config: BuildConfig, budget: Budget | None = None) -> list[Stage]:
     """The stages of a pool. `budget`: of requests to YouTube; None: one of this process alone."""
     return _MAKERS[pool](config, budget or LocalBudget(config.youtube.budget, list(config.youtube.ways_out())))
+
+
+def blocks_at_once(pool: str, config: BuildConfig) -> int:
+    """On how many blocks a worker of the pool works at once: those that wait for a network, on several.
+
+    So many that as many videos can be asked for as `youtube.in_flight` says.
+    """
+    return math.ceil(config.youtube.in_flight / config.pools.block_videos) if pool == "fetch" else 1

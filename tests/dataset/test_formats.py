@@ -35,11 +35,11 @@ from autorecap.dataset.view import DatasetView
 from autorecap.models.genau.model import GenAu
 from autorecap.pipeline.build.config import load_config
 from autorecap.pipeline.build.driver import prepare, run
-from autorecap.pipeline.build.local_flow import PlainFlow
 from autorecap.pipeline.plan.segments_source import SegmentsSource
 from autorecap.pipeline.plan.sources import of_build
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
+from tests.support.flows import WatchedFlow
 from tests.support.places import VECTORS
 
 FORMATS = Path(os.environ.get("FORMATS") or VECTORS / "formats")
@@ -229,7 +229,7 @@ def test_a_build_goes_on_with_the_retry_when_it_is_due_and_touches_nothing_else(
 
     def build(now: float, stages: list[Any] | None = None) -> list[str]:
         job = prepare(None, out, config, accept_settings=True)
-        flow = PlainFlow(config, job.store, stages)
+        flow = WatchedFlow(config, job.store, stages)
         run(job, flow, lambda outcome, total: None, clock=lambda: now)
         return flow.seen
 
@@ -265,7 +265,7 @@ def test_segments_are_the_videos_of_a_build_that_goes_on_from_them(old: Old) -> 
     assert isinstance(source, SegmentsSource)
     config = load_config(None, old.expected["build"])
     job = prepare(source, old / "built", config)
-    flow = PlainFlow(config, job.store)
+    flow = WatchedFlow(config, job.store)
     run(job, flow, lambda outcome, total: None)
     assert sorted(flow.seen) == sorted({span["video_id"] for span in spans})
     view = DatasetView(old / "built")

@@ -17,6 +17,10 @@ from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import CORPUS
 from autorecap.demo.sentences import names
+from autorecap.pipeline.build.config import load_config
+from autorecap.pipeline.build.driver import prepare, run
+from autorecap.pipeline.build.local_flow import LocalFlow
+from autorecap.pipeline.plan.sources import FolderSource
 from tests.support.places import PROJECT
 
 pytestmark = pytest.mark.ray
@@ -112,6 +116,22 @@ def test_one_clip_is_read_through_the_index(dataset):
     stored = DatasetView(str(dataset)).clip("rainOnRoof1_0_12000")
     assert len(soundfile.read(io.BytesIO(stored.flac))[0]) == 12 * 32_000
     assert stored.meta["caption"] == stored.row["caption"]
+
+
+def test_a_build_without_ray_publishes_the_same_bytes(dataset, corpus, tmp_path):
+    config = load_config(CONFIGS / "demo.yaml")
+    job = prepare(FolderSource(str(corpus)), str(tmp_path), config)
+    flow = LocalFlow(config, job.store)
+    outcome = run(job, flow, lambda outcome, total: None)
+    assert outcome.exit_code == 0 and flow.counts() == dict.fromkeys(("fetch", "media", "judge"), len(CORPUS))
+    local, by_ray = (read_state(open_store(str(out))) for out in (tmp_path, dataset))
+    for folder in ("plan", "shards", "index"):  # the ledger says how long it took
+        assert local.names(folder) == by_ray.names(folder) != []
+        assert [local.files[name] for name in local.names(folder)] == [
+            by_ray.files[name] for name in by_ray.names(folder)
+        ]
+    seconds_apart = "select * exclude (seconds) from videos order by row"
+    assert DatasetView(str(tmp_path)).rows(seconds_apart) == DatasetView(str(dataset)).rows(seconds_apart)
 
 
 def test_another_run_has_nothing_to_do_and_says_so(dataset, corpus, build):

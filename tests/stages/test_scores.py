@@ -21,7 +21,7 @@ from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.pipeline.build.bundle_writer import ledger_row
 from autorecap.pipeline.build.config import ConfigError, identity, load_config
 from autorecap.pipeline.build.driver import prepare, run
-from autorecap.pipeline.build.local_flow import PlainFlow
+from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.pipeline.plan.sources import FolderSource
 from autorecap.stages.captions import Captions, CaptionsConfig
 from autorecap.stages.merge import Merge
@@ -219,9 +219,9 @@ def test_a_build_stores_scores_and_gives_the_same_bytes_however_videos_are_group
     config = load_config(None, [f"captions.model={captioner}", "writer.videos_per_shard=3"])
 
     def built(out: Path, group: int) -> DatasetView:
-        job = prepare(FolderSource(str(videos)), str(out), config)
-        flow = PlainFlow(config, job.store, block=group)
-        run(job, flow, lambda outcome, total: None)
+        grouped = replace(config, pools=replace(config.pools, block_videos=group))
+        job = prepare(FolderSource(str(videos)), str(out), grouped)
+        run(job, LocalFlow(grouped, job.store), lambda outcome, total: None)
         return DatasetView(str(out))
 
     view = built(tmp_path / "a", 1)

@@ -27,7 +27,7 @@ from autorecap.demo.corpus import CORPUS, encode, synthesise_corpus
 from autorecap.models.autocap import AutoCap
 from autorecap.pipeline.build.config import ConfigError, identity, load_config
 from autorecap.pipeline.build.driver import prepare, run
-from autorecap.pipeline.build.local_flow import PlainFlow
+from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.pipeline.plan.sources import FolderSource
 from autorecap.stages.media import Media, MediaConfig
 from autorecap.stages.media_files.ffmpeg import MediaError, ffmpeg_exe, frames
@@ -166,7 +166,7 @@ def test_the_whole_way_a_picture_is_captioned_and_stored(model, tmp_path):
     synthesise_corpus(tmp_path / "videos", [v for v in CORPUS if v.name in ("backyardDog", "rainOnRoof1")])
     config = load_config(None, [f"video_captions.model={model}", "video_captions.max_new_tokens=6"])
     job = prepare(FolderSource(str(tmp_path / "videos")), str(tmp_path / "out"), config)
-    run(job, PlainFlow(config, job.store), lambda outcome, total: None)
+    run(job, LocalFlow(config, job.store), lambda outcome, total: None)
     view = DatasetView(str(tmp_path / "out"))
     captions = {c["video_id"]: view.clip(c["key"]).meta["video_caption"] for c in view.rows("select * from clips")}
     assert captions["backyardDog"] and captions["rainOnRoof1"] == ""

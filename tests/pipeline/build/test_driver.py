@@ -13,11 +13,11 @@ from autorecap.dataset.publish import WriteFailed
 from autorecap.dataset.store import StoreError, open_store
 from autorecap.pipeline.build.config import ConfigError, load_config
 from autorecap.pipeline.build.driver import prepare, run
-from autorecap.pipeline.build.local_flow import PlainFlow
 from autorecap.pipeline.plan.plan import append_found
 from autorecap.pipeline.plan.sources import FolderSource
 from autorecap.stages.reasons import Reason, Status
 from autorecap.stages.sources import SourceError
+from tests.support.flows import WatchedFlow
 
 CONFIG = load_config(None, ["writer.videos_per_shard=2", "writer.retry_after_s=0"])
 
@@ -50,7 +50,7 @@ def out(tmp_path) -> str:
 
 def build(folder, out, stage=None, config=CONFIG, **options):
     job = prepare(FolderSource(str(folder)), out, config, **options)
-    flow = PlainFlow(config, job.store, [stage or Verdict()])
+    flow = WatchedFlow(config, job.store, [stage or Verdict()])
     return run(job, flow, lambda outcome, total: None), flow.seen
 
 
@@ -74,7 +74,7 @@ def test_a_second_build_has_no_work_and_a_new_video_is_all_its_work(folder, out)
 
 def test_an_interrupted_build_goes_on_where_it_was_with_the_same_bundles(folder, out):
     job = prepare(FolderSource(str(folder)), out, CONFIG)
-    flow = PlainFlow(CONFIG, job.store, [Verdict()])
+    flow = WatchedFlow(CONFIG, job.store, [Verdict()])
 
     def stop_after_first_commit(outcome, total):
         if outcome.counts["videos"]:
@@ -139,7 +139,7 @@ def test_other_settings_are_refused_with_their_difference_unless_accepted(folder
 
 def test_a_build_that_is_replaced_stops_and_leaves_the_newer_one_alone(folder, out):
     job = prepare(FolderSource(str(folder)), out, CONFIG)
-    flow = PlainFlow(CONFIG, job.store, [Verdict()])
+    flow = WatchedFlow(CONFIG, job.store, [Verdict()])
 
     def another_takes_over(outcome, total):
         if outcome.counts["videos"] == 2:
@@ -171,7 +171,7 @@ def test_an_empty_folder_is_no_work(tmp_path, out):
 def test_two_builds_that_were_prepared_before_either_ran_plan_every_video_once(folder, out):
     first, second = prepare(FolderSource(str(folder)), out, CONFIG), prepare(FolderSource(str(folder)), out, CONFIG)
     for job in (first, second):
-        run(job, PlainFlow(CONFIG, job.store, [Verdict()]), lambda outcome, total: None)
+        run(job, WatchedFlow(CONFIG, job.store, [Verdict()]), lambda outcome, total: None)
     assert read_state(open_store(out)).num_rows == 5
 
 
@@ -180,12 +180,12 @@ def test_settings_that_changed_while_a_build_was_waiting_for_its_cluster_are_ref
     job = prepare(FolderSource(str(folder)), out, load_config(None, ["captions.num_beams=7"]))
     build(folder, out)
     with pytest.raises(Refused, match="num_beams: 2 -> 7"):
-        run(job, PlainFlow(CONFIG, job.store, [Verdict()]), lambda outcome, total: None)
+        run(job, WatchedFlow(CONFIG, job.store, [Verdict()]), lambda outcome, total: None)
 
 
 def test_a_worker_that_writes_to_a_disk_of_its_own_is_found_out(folder, out, tmp_path):
     job = prepare(FolderSource(str(folder)), out, CONFIG)
-    flow = PlainFlow(CONFIG, open_store(str(tmp_path / "elsewhere")), [Verdict()])
+    flow = WatchedFlow(CONFIG, open_store(str(tmp_path / "elsewhere")), [Verdict()])
     with pytest.raises(WriteFailed, match="a place that all nodes share"):
         run(job, flow, lambda outcome, total: None)
     assert len(read_state(job.store).done) == 0
@@ -203,7 +203,7 @@ def test_the_borders_of_shards_do_not_depend_on_where_a_pass_or_a_run_ended(fold
     odd = load_config(None, ["pools.pass_videos=3", "writer.videos_per_shard=2"])
     job = prepare(FolderSource(str(folder)), out, odd)
     bundles = []
-    flow = PlainFlow(odd, job.store, [Verdict()])
+    flow = WatchedFlow(odd, job.store, [Verdict()])
     flow.writer, write = lambda videos: (bundles.append([v.video_id for v in videos]), write(videos))[1], flow.writer
     run(job, flow, lambda outcome, total: None)
     assert bundles == [["a", "b"], ["c", "d"], ["e"]]
@@ -229,7 +229,7 @@ def test_an_output_that_may_not_be_written_is_named_before_the_work(folder, tmp_
 
 def test_videos_that_a_flow_loses_are_an_error_and_not_an_endless_loop(folder, out):
     job = prepare(FolderSource(str(folder)), out, CONFIG)
-    flow = PlainFlow(CONFIG, job.store, [Verdict()])
+    flow = WatchedFlow(CONFIG, job.store, [Verdict()])
     everything = flow.run
     flow.run = lambda rows: list(everything(rows))[:1]
     with pytest.raises(RuntimeError, match="3 videos went in and never came out, from plan row 2"):

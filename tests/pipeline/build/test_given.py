@@ -13,7 +13,7 @@ from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.sounds import SAMPLE_RATE_HZ, synthesise
 from autorecap.pipeline.build.config import load_config
-from autorecap.pipeline.build.local_flow import PlainFlow
+from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.pipeline.plan.plan import plan_from, read_rows
 from autorecap.pipeline.plan.sources import of_arguments
 from autorecap.stages.captions import Captions, CaptionsConfig
@@ -45,7 +45,7 @@ def build(out: str, config=CONFIG) -> DatasetView:
     """What the driver does with a plan, without Ray."""
     store = open_store(out)
     log = Log(store, read_state(store))
-    for proposal in PlainFlow(config, store).run(list(read_rows(store, log.state, log.state.unfinished(0)))):
+    for proposal in LocalFlow(config, store).run(list(read_rows(store, log.state, log.state.unfinished(0)))):
         log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
     return DatasetView(out)
 

@@ -11,8 +11,6 @@ from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.pipeline.build.config import BuildConfig, load_config
 from autorecap.pipeline.build.driver import Outcome, prepare, run
-from autorecap.pipeline.build.local_flow import PlainFlow
-from autorecap.pipeline.build.segments_writer import SegmentsWriter
 from autorecap.pipeline.plan.sources import ListSource, of_build
 from autorecap.stages.segments import Segments
 from autorecap.stages.transcripts import Transcripts
@@ -21,6 +19,7 @@ from autorecap.stages.youtube.client import Youtube
 from tests.fakes.clock import FakeClock
 from tests.fakes.youtube import MISHAPS, FakeVideo, FakeYouTube, running
 from tests.fakes.youtube.videos import OF_WHO_ASKS
+from tests.support.flows import WatchedFlow
 
 HOUR_S = 3_600
 REASONS = {
@@ -97,7 +96,7 @@ class Build:
         )
         job = prepare(ListSource([self.list]), self.out, self.config, kind=SEGMENTS)
         stages = [Transcripts(rules, youtube), Segments(self.config.segments)]
-        flow = PlainFlow(self.config, job.store, stages, writer=SegmentsWriter)
+        flow = WatchedFlow(self.config, job.store, stages, until_segments=True)
         flow.seen = self.seen
         return run(job, flow, lambda outcome, total: None, clock=self.clock, sleep=self.sleep)
 
@@ -245,7 +244,7 @@ def test_segments_that_were_stored_are_gone_on_with_and_transcripts_are_not_aske
         job = prepare(source, later, build.config)
         assert job.num_new == 5, "those with gaps"
         rules = build.config.transcripts
-        flow = PlainFlow(build.config, job.store, [Transcripts(rules), Segments(build.config.segments)])
+        flow = WatchedFlow(build.config, job.store, [Transcripts(rules), Segments(build.config.segments)])
         run(job, flow, lambda outcome, total: None)
         assert len(fake.requests) == asked
         assert not prepare(of_build(build.out, []), later, build.config).has_work
