@@ -18,9 +18,10 @@ import torch
 from autorecap.dataset.reading.clips import read_audio
 from autorecap.dataset.reading.examples import ExamplesConfig
 from autorecap.models.autocap import AutoCap
-from autorecap.training.autocap.recipe import AutoCapTraining, RunConfig, train_autocap
+from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
 from autorecap.training.autocap.task import AutoCapTaskConfig
-from autorecap.training.loop.trainer import LoopConfig
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.recipe import RunConfig
 
 SOUNDS = {".ogg", ".wav", ".flac", ".mp3"}
 

@@ -208,7 +208,7 @@ def _add(model: Trained) -> None:
                 device=device,
                 say=lambda text: print(text, flush=True),
             )
-            if not outcome.leads:
+            if not outcome.is_main_process:
                 return
             if as_json:
                 print(json.dumps({"step": outcome.step, "model": outcome.model, **outcome.numbers}))

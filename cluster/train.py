@@ -33,7 +33,7 @@ from autorecap.cluster.start import connected
 from autorecap.cluster.workers import LaunchError, Workers
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import PATIENCE
-from autorecap.training.loop.stop_requests import ASKED
+from autorecap.training.loop.stop_requests import REQUESTS
 
 POLL_S = 0.5  # how long what the workers say may wait
 ASK_S = 1.0  # how long it takes a worker at most to hear of a signal
@@ -318,12 +318,12 @@ def _listening(board: Any) -> Iterator[None]:
     def hear() -> None:
         while not done.wait(ASK_S):
             asked_to_stop, _ = ray.get(board.asked.remote())
-            ASKED.stop = ASKED.stop or asked_to_stop
+            REQUESTS.stop = REQUESTS.stop or asked_to_stop
 
     def look() -> None:
         while not done.wait(DRAIN_S):
             if ray_train.get_preemption_info() is not None:  # the same on all workers, which meet there
-                ASKED.save = True
+                REQUESTS.save = True
                 return
 
     for task in (hear, look):

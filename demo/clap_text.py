@@ -14,7 +14,7 @@ from autorecap.demo import scenes
 from autorecap.demo.caption_task import HeardScenes
 from autorecap.models.bpe import BpeTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
-from autorecap.training.loop.trainer import Scored
+from autorecap.training.loop.task import Scored
 
 MAX_SCALE = 50.0  # of cosines before the softmax: a bound keeps a small set from being learned by heart
 

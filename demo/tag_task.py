@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from autorecap.demo.sound_bank import BankScene, SoundBank
 from autorecap.demo.sounds import KINDS
 from autorecap.models.autocap.model import AudioFeatures, AutoCap
-from autorecap.training.loop.trainer import Scored
+from autorecap.training.loop.task import Scored
 
 
 class TagBatch(NamedTuple):

@@ -25,7 +25,9 @@ from autorecap.demo.tag_task import TagTask
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
 from autorecap.models.clap import TEXT_FOLDER, ClapText
 from autorecap.training.autocap.task import AutoCapTaskConfig
-from autorecap.training.loop.trainer import LoopConfig, Task, Trainer
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.loop.task import Task
+from autorecap.training.loop.trainer import Trainer
 from autorecap.training.report.logs import for_people
 
 MIN_ACCURACY = {"clean": 0.97, "recorded": 0.97, "misled": 0.97, "mix": 0.65, "sequence": 0.8}

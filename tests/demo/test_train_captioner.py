@@ -16,7 +16,8 @@ from autorecap.models.autocap import AutoCap
 from autorecap.models.autocap.model import AudioFeatures, Heard
 from autorecap.models.clap import TEXT_FOLDER, TEXT_SIZES, ClapText
 from autorecap.training.autocap.task import AutoCapTaskConfig
-from autorecap.training.loop.trainer import LoopConfig, Trainer
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.loop.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,9 @@ from autorecap.cluster.train import train_on_ray
 from autorecap.cluster.workers import LaunchError, Workers
 from autorecap.demo import sentences
 from autorecap.demo.sounds import synthesise
-from autorecap.training.autocap.recipe import AutoCapTraining, RunConfig, train_autocap
-from autorecap.training.loop.trainer import LoopConfig
+from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.recipe import RunConfig
 from tests.fakes.ray_head import ray_head
 from tests.support.apart import apart
 from tests.support.ray_recipes import STEP_3, STEP_5, train_and_wait, train_until_told

@@ -23,11 +23,12 @@ from autorecap.models.genau.vae.model import VAEConfig
 from autorecap.models.genau.vocoder.model import VocoderConfig
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.genau.task import ClipBatch, GenAuTask, GenAuTaskConfig
-from autorecap.training.loop.processes import Ranks, ranks
-from autorecap.training.loop.trainer import LoopConfig, Trainer
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.loop.processes import Ranks, join_processes
+from autorecap.training.loop.trainer import Trainer
 
 NUM_CLIPS, BATCH, STEPS = 39, 13, 12  # three steps an epoch, shares that differ by one
-TOLD = {"run": "tiny"}
+IDENTITY = {"run": "tiny"}
 
 CONFIG = GenAuConfig(
     size="tiny",
@@ -94,36 +95,36 @@ class Noting(GenAuTask):
         return super().to(batch, device)
 
 
-def trainer_of(who: Ranks, sharding: str, **changes: Any) -> Trainer:
+def trainer_of(ranks: Ranks, sharding: str, **changes: Any) -> Trainer:
     torch.manual_seed(0)
     model = GenAu(CONFIG, small_encoders(CONFIG))
     examples = ClipExamples(ThinAir(), replace(ExamplesConfig(), mix_p=0.0), 10.0, 0, window=2)
     task = Noting(model, examples, GenAuTaskConfig())
     config = {"optimizer": "lamb", "lr": 5e-3, "betas": (0.9, 0.99), "max_grad_norm": 0.5, "ema_decay": 0.9}
     config |= {"steps": STEPS, "batch_size": BATCH, "micro_batch_size": 3, "log_every": 1, "sharding": sharding}
-    task.trainer = Trainer(task, LoopConfig(**config | changes), ranks=who)
+    task.trainer = Trainer(task, LoopConfig(**config | changes), ranks=ranks)
     return task.trainer
 
 
-def train(who: Ranks, sharding: str, out: Path, until: int, save_every: int = STEPS) -> dict[str, Any]:
+def train(ranks: Ranks, sharding: str, out: Path, until: int, save_every: int = STEPS) -> dict[str, Any]:
     """Losses by step, and the clips that each rank used. The state is saved in `out`."""
-    trainer = trainer_of(who, sharding)
-    saver = checkpoint.Saver(out / "checkpoints", who, keep=2)
-    found = who.agree(checkpoint.all_in(out / "checkpoints"))
+    trainer = trainer_of(ranks, sharding)
+    saver = checkpoint.Saver(out / "checkpoints", ranks, keep=2)
+    found = ranks.agree(checkpoint.all_in(out / "checkpoints"))
     if found:
-        checkpoint.load(found[-1], TOLD, trainer)
+        checkpoint.load(found[-1], IDENTITY, trainer)
     begun, losses = trainer.step, dict[int, float]()
 
     def after_step() -> None:
         if trainer.step % save_every == 0 or trainer.step == until:
-            saver.save(trainer, TOLD)
+            saver.save(trainer, IDENTITY)
             if save_every < STEPS:
                 print(f"step {trainer.step}", flush=True)
 
     trainer.run(lambda line: losses.update({line["step"]: line["loss"]}), until=until, after_step=after_step)
     saver.wait()
     assert isinstance(trainer.task, Noting)
-    used = [each for of_rank in who.gather(trainer.task.used) for each in of_rank]
+    used = [each for of_rank in ranks.gather(trainer.task.used) for each in of_rank]
     return {"from": begun, "losses": losses, "used": used}
 
 
@@ -135,10 +136,10 @@ if __name__ == "__main__":
     parser.add_argument("--save-every", type=int, default=STEPS)
     told = parser.parse_args()
     torch.set_num_threads(1)
-    with ranks("cpu") as who:
-        found = {"elastic": train(who, "fsdp", told.out, told.until, told.save_every)}
+    with join_processes("cpu") as ranks:
+        found = {"elastic": train(ranks, "fsdp", told.out, told.until, told.save_every)}
         if told.whole:
             for sharding in ("ddp", "fsdp"):
-                found[sharding] = train(who, sharding, told.out / f"{sharding}-{who.count}", STEPS)
-        if who.first:
-            (told.out / f"found-{who.count}.json").write_text(json.dumps(found))
+                found[sharding] = train(ranks, sharding, told.out / f"{sharding}-{ranks.count}", STEPS)
+        if ranks.first:
+            (told.out / f"found-{ranks.count}.json").write_text(json.dumps(found))

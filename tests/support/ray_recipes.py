@@ -9,7 +9,7 @@ from typing import Any
 from torch import distributed as dist
 
 from autorecap.training.autocap.recipe import train_autocap
-from autorecap.training.loop.stop_requests import ASKED
+from autorecap.training.loop.stop_requests import REQUESTS
 
 STEP_3, STEP_5 = "step      3 ", "step      5 "
 LIMIT_S = 120
@@ -36,7 +36,7 @@ def train_until_told(config: Any, data: list[str], out: str, *, say: Callable[[s
         say(line)
         if dist.is_initialized() and dist.get_world_size() > 1:
             if line.startswith(STEP_3):
-                _wait(lambda: ASKED.save)
+                _wait(lambda: REQUESTS.save)
             if line.startswith(STEP_5):
                 _wait(lambda: False)
 

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import torch
 
-from autorecap.training.loop.processes import ranks
+from autorecap.training.loop.processes import join_processes
 from autorecap.training.loop.trainer import Trainer
 from tests.training.loop.test_trainer import Numbers, config, weights
 
 if __name__ == "__main__":
-    with ranks("cpu") as who:
+    with join_processes("cpu") as ranks:
         losses: list[float] = []
         trainer = Trainer(
             Numbers(bad=range(13, 14), noisy=False),
             config(batch_size=5),
-            ranks=who,
-            say=lambda text: print(f"rank {who.rank}: {text}", flush=True),
+            ranks=ranks,
+            say=lambda text: print(f"rank {ranks.rank}: {text}", flush=True),
         )
         trainer.run(lambda line: losses.append(line["loss"]))
-        torch.save({"weights": weights(trainer), "losses": losses}, Path(sys.argv[1], f"{who.rank}.pt"))
+        torch.save({"weights": weights(trainer), "losses": losses}, Path(sys.argv[1], f"{ranks.rank}.pt"))

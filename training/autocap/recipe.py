@@ -1,4 +1,5 @@
-"""The training of AutoCap (paper, sections 3.1, 4.1 and D.1). What any training has is in `run`."""
+"""Training recipe of AutoCap (paper, sections 3.1, 4.1 and D.1): loads the model, checks the data, builds the task,
+validates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +13,25 @@ from autorecap.dataset.reading.checks import check_audio
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.autocap import AutoCap
+from autorecap.models.autocap.model import AudioFeatures
+from autorecap.models.autocap.tokens import IGNORE
 from autorecap.training import run
-from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig, validate
+from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig, CaptionBatch
+from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.processes import Ranks
-from autorecap.training.loop.trainer import LoopConfig, Trainer
-from autorecap.training.run import Interrupted, Outcome, Recipe, RunConfig, RunError, Say
-
-__all__ = ["AutoCapTraining", "Interrupted", "Outcome", "RunConfig", "RunError", "train_autocap"]
+from autorecap.training.loop.trainer import Trainer
+from autorecap.training.loop.validation import Measured, validation_means
+from autorecap.training.recipe import Recipe, RunConfig, RunError, Say
+from autorecap.training.run import Outcome
 
 DEMO = "demo"
-"""As `--init`: the bundled small model."""
+"""The bundled small model, as `--init` names it."""
+VALIDATION_BATCH = 32  # clips, if loop.micro_batch_size does not say
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoCapTraining(Section, name=""):
-    """Everything that a training of AutoCap can be told."""
+    """All settings of a training of AutoCap."""
 
     task: AutoCapTaskConfig = setting(AutoCapTaskConfig, "what learns, and from which loss")
     examples: ExamplesConfig = setting(ExamplesConfig, "how examples are drawn from clips")
@@ -36,12 +41,12 @@ class AutoCapTraining(Section, name=""):
 
 
 def train_autocap(config: AutoCapTraining, data: Sequence[str], out: str | Path, **options: Any) -> Outcome:
-    """Train AutoCap; see `run.train`. `init`: folder, hub id, or "demo"."""
+    """Train the captioner. Its `init` is a folder, a hub id, or "demo"; options as `run.train`."""
     return run.train(AutoCapRecipe(config), data, out, **options)
 
 
 class AutoCapRecipe(Recipe):
-    """Of the captioner."""
+    """Training recipe of the captioner."""
 
     model: AutoCap
 
@@ -59,19 +64,45 @@ class AutoCapRecipe(Recipe):
     def check(self, clips: Manifest) -> None:
         check_audio(clips)
 
-    def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, who: Ranks, resumed: bool) -> AutoCapTask:
+    def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, ranks: Ranks, resumed: bool) -> AutoCapTask:
         config = self.config
         examples = ClipExamples(clips, config.examples, self.model.config.window_s, loop.seed, config.data.window)
         return AutoCapTask(self.model, examples, config.task, loop.seed)
 
     def validate(self, trainer: Trainer, held_out: Manifest, say: Say) -> dict[str, float]:
-        config: RunConfig = self.config.run
-        assert isinstance(trainer.task, AutoCapTask)
-        num_clips = min(len(held_out), config.validation_clips)
-        batch_size = min(num_clips, trainer.config.micro_batch_size or 32)
+        """Return the loss per token, and say some captions beside what people wrote."""
+        task = trainer.task
+        assert isinstance(task, AutoCapTask)
         examples = PlainExamples(held_out, self.model.config.window_s)
-        shown = config.validation_captions
-        return validate(trainer.task, examples, num_clips, batch_size, shown, trainer.device, say)
+        left_to_show = self.config.run.validation_captions
+
+        def measure(batch: CaptionBatch) -> Measured:
+            nonlocal left_to_show
+            on_device = task.to(batch._replace(stripes=None), trainer.device)
+            scored = trainer.module(on_device)  # in fp32 on a GPU as well: no autocast
+            loss, num_tokens = scored.loss.item(), float(scored.weight)
+            if left_to_show > 0:
+                left_to_show -= self._show_captions(on_device, left_to_show, say)
+            return Measured({"validation_loss": loss}, num_tokens)
+
+        return validation_means(
+            lambda positions: task.batch_of(examples, positions),
+            measure,
+            num_clips=min(len(held_out), self.config.run.validation_clips),
+            batch_size=trainer.config.micro_batch_size or VALIDATION_BATCH,
+            say=say,
+        )
+
+    def _show_captions(self, batch: CaptionBatch, count: int, say: Say) -> int:
+        """Say up to `count` captions of a batch, and return how many there were."""
+        assert isinstance(batch.audio, AudioFeatures)
+        heard = self.model.hear(AudioFeatures(*(mel[:count] for mel in batch.audio)))
+        written = self.model.generate(heard, batch.metadata_ids[:count], batch.metadata_mask[:count])
+        references = batch.labels[:count].masked_fill(batch.labels[:count] == IGNORE, 1)
+        decode = self.model.tokenizer.decode
+        for name, reference, caption in zip(batch.names, references.tolist(), written.tolist(), strict=False):
+            say(f"  {name}: {decode(caption)!r}, written by people: {decode(reference)!r}")
+        return len(references)
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)

@@ -1,10 +1,11 @@
-"""Training AutoCap: examples in, the loss of their captions out (paper, sections 3.1, 4.1 and D.1).
+"""Training task of AutoCap: turns examples into batches, and computes the loss of their captions (paper, sections 3.1,
+4.1 and D.1).
 
-What is frozen gets no gradient, stays in eval mode (no drop-path, no moving statistics of batch norms), and ends with
-the bits that it began with.
+Frozen parts get no gradient, stay in eval mode (no drop-path, no moving statistics of batch norms), and end with the
+bits that they began with.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,53 +20,55 @@ from autorecap.models.audio import prepare_waveform
 from autorecap.models.autocap.model import AudioFeatures, AutoCap, Heard, caption_loss
 from autorecap.models.autocap.tokens import IGNORE
 from autorecap.training.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
-from autorecap.training.loop.trainer import Scored
+from autorecap.training.loop.task import Scored
 
 PARTS: dict[str, tuple[str, ...]] = {
     "encoders": ("htsat.", "clap."),
     "bart": ("bart.",),
     "embeddings": ("bart.model.shared.", "bart.model.encoder.embed", "bart.model.decoder.embed", "bart.lm_head."),
 }
-"""What can be frozen: how the names of its tensors begin. `embeddings`: words and positions of BART."""
+"""Parts that can be frozen, by how their tensors' names begin. `embeddings`: words and positions of BART."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoCapTaskConfig(Section, name="task"):
-    """What is minimised, and what learns."""
+    """Settings of the captioner's task: which parts are trained, and on which loss."""
 
     frozen: tuple[str, ...] = setting(
         ("encoders", "bart"),
-        "What does not learn: of encoders, bart, embeddings (BART's). Stage 1: encoders, bart. Stage 2: encoders, "
+        "Parts that are not trained: encoders, bart, embeddings (BART's). Stage 1: encoders, bart. Stage 2: encoders, "
         "embeddings.",
         results=True,
         choices=PARTS,
     )
-    label_smoothing: float = setting(0.1, "Of the caption's cross entropy; as released.", results=True, ge=0, lt=1)
+    label_smoothing: float = setting(
+        0.1, "Label smoothing of the captions' cross entropy; as released.", results=True, ge=0, lt=1
+    )
     spec_augment: SpecAugmentConfig = setting(SpecAugmentConfig, "masks on HTSAT's log-mel")
 
 
 class CaptionBatch(NamedTuple):
-    """Clips of one step. shape suffixes as in the model; X: frames and bands, see `draw_stripes`"""
+    """The clips of one micro-batch. Shape suffixes as in the model; X: frames and bands, see `draw_stripes`."""
 
     names: tuple[str, ...]
     unreadable: tuple[str, ...]
     audio: Tensor | AudioFeatures | Heard
-    """Prepared waveforms (B, S), of which the device makes log-mels; or what comes of them, where that is known."""
-    stripes: Tensor | None  # (B, X), masked where true
+    """Prepared waveforms (B, S), of which the device makes log-mels; or log-mels, or what the encoders made of them."""
+    stripes: Tensor | None  # (B, X), true where masked
     metadata_ids: Tensor  # (B, T)
     metadata_mask: Tensor  # (B, T)
     labels: Tensor  # (B, L)
 
 
 class AutoCapLoss(nn.Module):
-    """The captioner; called with a batch, it gives the loss."""
+    """The captioner with its loss: called with a batch, it returns the mean loss over the caption's tokens."""
 
     def __init__(self, model: AutoCap, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
 
     def train(self, mode: bool = True) -> "AutoCapLoss":
-        """As usual, but what is frozen as a whole stays in eval mode: it must not move, nor be noisy."""
+        """Set the mode, but keep encoders that are frozen as a whole in eval mode: they must not move or be noisy."""
         super().train(mode)
         for module in (self.model.htsat, self.model.clap):
             if not any(p.requires_grad for p in module.parameters()):
@@ -73,7 +76,7 @@ class AutoCapLoss(nn.Module):
         return self
 
     def forward(self, batch: CaptionBatch) -> Scored:
-        """Mean loss over the tokens of the captions."""
+        """Return the mean loss over the tokens of the captions."""
         assert not isinstance(batch.audio, Tensor)
         heard = batch.audio if isinstance(batch.audio, Heard) else self.model.hear(batch.audio)
         logits_BLV = self.model(heard, batch.metadata_ids, batch.metadata_mask, batch.labels)
@@ -82,7 +85,7 @@ class AutoCapLoss(nn.Module):
 
 
 class AutoCapTask:
-    """The task for the loop."""
+    """Task of the captioner, for the loop."""
 
     def __init__(self, model: AutoCap, examples: Examples, config: AutoCapTaskConfig, seed: int = 0) -> None:
         self.model, self.examples, self.config, self.seed = model, examples, config, seed
@@ -90,11 +93,11 @@ class AutoCapTask:
         self.module: nn.Module = AutoCapLoss(model, config.label_smoothing)
 
     def batch(self, positions: range) -> CaptionBatch:
-        """The examples at these positions, on the CPU. Those that cannot be read are left out and named."""
+        """Return the examples at these positions, on the CPU. Unreadable ones are left out and named."""
         return self.batch_of(self.examples, positions)
 
     def batch_of(self, examples: Examples, positions: range) -> CaptionBatch:
-        """The same of another list of examples."""
+        """Return a batch of another list of examples, such as those of validation."""
         read: list[tuple[int, Example, Tensor]] = []
         unreadable = []
         for position in positions:
@@ -128,7 +131,7 @@ class AutoCapTask:
         video_captions: Sequence[str],
         captions: Sequence[str],
     ) -> CaptionBatch:
-        """The batch, with texts as tokens."""
+        """Return a batch of these clips, their texts as tokens."""
         tokenizer, config = self.model.tokenizer, self.model.config
         ids_BT, mask_BT = tokenizer.metadata(titles, video_captions, config.max_metadata_tokens)
         labels_BL = tokenizer.labels(captions, config.max_caption_tokens)
@@ -136,7 +139,7 @@ class AutoCapTask:
 
     @torch.no_grad()
     def to(self, batch: CaptionBatch, device: torch.device) -> CaptionBatch:
-        """The batch on a device, where waveforms become log-mels, and stripes are masked."""
+        """Return the batch on a device, its waveforms as log-mels with the stripes masked."""
         ids_BT, mask_BT, labels_BL = (tensor.to(device) for tensor in batch[-3:])
         audio = batch.audio
         if isinstance(audio, Tensor):
@@ -145,22 +148,25 @@ class AutoCapTask:
             audio = type(audio)(*(tensor.to(device) for tensor in audio))
         if batch.stripes is not None and isinstance(audio, AudioFeatures):
             norm: Any = self.model.htsat.encoder.swin.batch_norm
-            # What batch norm turns into zero, as the released code masks behind it.
+            # The value that batch norm turns into zero: the released code masks behind the norm.
             fill_M = norm.running_mean - norm.bias * (norm.running_var + norm.eps).sqrt() / norm.weight
             audio = audio._replace(htsat=mask_stripes(audio.htsat, batch.stripes.to(device), fill_M))
         return CaptionBatch(batch.names, batch.unreadable, audio, None, ids_BT, mask_BT, labels_BL)
 
     def _waveform(self, example: Example) -> Tensor:
-        """As the model takes it. shape (S,)  Raises UnreadableClipError."""
+        """Return the clip, mixed with its other clip if it has one, as the model takes it. shape (S,)
+
+        Raises UnreadableClipError.
+        """
         x_S = self._prepared(example)
         if example.other is None:
             return x_S
         return mix_prepared(x_S, self._prepared(example.other), example.other_share)
 
     def _prepared(self, example: Example) -> Tensor:
-        heard = example.load()
-        assert not isinstance(heard, Latent), "a captioner is given audio"
-        waveform, rate = heard
+        audio = example.load()
+        assert not isinstance(audio, Latent), "the recipe refuses latents"
+        waveform, rate = audio
         try:
             return prepare_waveform(
                 waveform,
@@ -179,49 +185,7 @@ class AutoCapTask:
 
 
 def freeze(model: AutoCap, parts: Sequence[str]) -> None:
-    """Let everything learn but these of `PARTS`."""
+    """Train all parameters but those of these `PARTS`."""
     prefixes = tuple(prefix for part in parts for prefix in PARTS[part])
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(prefixes))
-
-
-@torch.no_grad()
-def validate(
-    task: AutoCapTask,
-    examples: Examples,
-    num_clips: int,
-    batch_size: int,
-    num_shown: int,
-    device: torch.device,
-    say: Callable[[str], None],
-) -> dict[str, float]:
-    """The loss per token over the first `num_clips` examples; some captions are said beside what people wrote."""
-    was_training = task.module.training
-    task.module.eval()
-    weight = total = 0.0
-    shown = 0
-    try:
-        for first in range(0, num_clips, batch_size):
-            batch = task.batch_of(examples, range(first, min(first + batch_size, num_clips)))
-            for what in batch.unreadable:
-                say(f"validation: left out, as it cannot be read: {what}")
-            if not batch.names:
-                continue
-            on_device = task.to(batch._replace(stripes=None), device)
-            scored: Scored = task.module(on_device)
-            weight += float(scored.weight)
-            total += scored.loss.item() * float(scored.weight)
-            if shown < num_shown:
-                shown += _show(task.model, on_device, num_shown - shown, say)
-    finally:
-        task.module.train(was_training)
-    return {"validation_loss": total / weight} if weight else {}
-
-
-def _show(model: AutoCap, batch: Any, count: int, say: Callable[[str], None]) -> int:
-    heard = model.hear(AudioFeatures(*(mel[:count] for mel in batch.audio)))
-    written = model.generate(heard, batch.metadata_ids[:count], batch.metadata_mask[:count])
-    targets = batch.labels[:count].masked_fill(batch.labels[:count] == IGNORE, 1)
-    for name, target, row in zip(batch.names, targets.tolist(), written.tolist(), strict=False):
-        say(f"  {name}: {model.tokenizer.decode(row)!r}, written by people: {model.tokenizer.decode(target)!r}")
-    return len(targets)

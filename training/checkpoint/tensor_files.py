@@ -1,10 +1,10 @@
-"""Where torch's distributed checkpoints put tensors: safetensors files and JSON, on a local disk or in S3.
+"""Storage of torch's distributed checkpoints: tensors in safetensors files and JSON, on a local disk or in S3.
 
     rank-00003.safetensors      the pieces that one process wrote
     tensors.json                which piece of which tensor lies where
 
-torch's own format keeps the second in a pickle, and no pickle is ever read here. Which process writes what, and who
-needs what when another number of processes reads, is torch's planning (`torch.distributed.checkpoint`).
+torch's own format keeps the second in a pickle, and no pickle is ever read here. torch (`torch.distributed.checkpoint`)
+decides which process writes which piece, and which pieces are read when the number of processes has changed.
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ _DTYPES = {
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 _BY_NAME = {name: dtype for dtype, name in _DTYPES.items()}
-_AT_ONCE = 2**28  # bytes read before they are put in place
+_AT_ONCE = 2**28  # bytes read before they are copied into tensors
 
 
 class DamagedError(Exception):
-    """Files do not hold what they should. The message names one."""
+    """The files of a checkpoint are missing or damaged. The message names one."""
 
 
 class Folder:
@@ -59,18 +59,18 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Any]:
-        """A file to write; what is on a local disk is there after a power cut."""
+        """Open a file to write. On a local disk it survives a power cut."""
         with self.fs.open(self.path(name), "wb") as file:
             yield file
             file.flush()
             if hasattr(file, "fileno"):
                 try:
                     os.fsync(file.fileno())
-                except (OSError, AttributeError, NotImplementedError):  # no file of this machine
+                except (OSError, AttributeError, NotImplementedError):  # not a file of this machine
                     pass
 
     def put(self, name: str, content: bytes) -> None:
-        """A small file, there as a whole or not at all."""
+        """Write a small file, as a whole or not at all."""
         if "file" in self.fs.protocol:
             with self.writing(f".{name}") as file:
                 file.write(content)
@@ -86,7 +86,7 @@ class Folder:
 
 
 class Writer(StorageWriter):
-    """Writes the pieces of this process into one file."""
+    """Writes the pieces of this process into one file. torch calls its methods."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
@@ -171,7 +171,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 class Reader(StorageReader):
-    """Reads the pieces that a process needs. Raises DamagedError where files are not what the index says."""
+    """Reads the pieces that a process needs. Raises DamagedError for files that are not as the index says."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
@@ -179,16 +179,16 @@ class Reader(StorageReader):
             index = json.loads(folder.read(INDEX))
             self.files, self.tensors = index["files"], index["tensors"]
             for file, size in self.files.items():
-                found = folder.fs.info(folder.path(file))["size"]
-                if found != size:
-                    raise DamagedError(f"{folder.path(file)} is cut short: it has {found:,} bytes, not {size:,}")
+                actual = folder.fs.info(folder.path(file))["size"]
+                if actual != size:
+                    raise DamagedError(f"{folder.path(file)} is cut short: it has {actual:,} bytes, not {size:,}")
         except FileNotFoundError as error:
             raise DamagedError(f"{error.args[-1]} is missing") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{folder.path(INDEX)} is damaged ({type(error).__name__}: {error})") from error
 
     def check(self, wanted: dict[str, Tensor]) -> None:
-        """Raises DamagedError where tensors are missing, or of another shape."""
+        """Raise DamagedError if a tensor is missing or has another shape."""
         for name, tensor in wanted.items():
             about = self.tensors.get(name)
             if about is None:
@@ -202,7 +202,7 @@ class Reader(StorageReader):
         pass
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        found: dict[str, Any] = {}
+        tensors: dict[str, Any] = {}
         self._pieces: dict[MetadataIndex, dict[str, Any]] = {}
         for name, about in self.tensors.items():
             chunks = [
@@ -210,11 +210,11 @@ class Reader(StorageReader):
                 for piece in about["pieces"]
             ]
             properties = TensorProperties(dtype=_BY_NAME[about["dtype"]])
-            found[name] = TensorStorageMetadata(properties, torch.Size(about["shape"]), chunks)
+            tensors[name] = TensorStorageMetadata(properties, torch.Size(about["shape"]), chunks)
             for piece in about["pieces"]:
                 whole = {"dtype": about["dtype"], **piece}
                 self._pieces[MetadataIndex(name, torch.Size(piece["offsets"]))] = whole
-        return Metadata(state_dict_metadata=found)
+        return Metadata(state_dict_metadata=tensors)
 
     def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         pass
@@ -266,5 +266,6 @@ class Reader(StorageReader):
 
 
 def group_of(ranks: Ranks) -> Any:
-    """Processes that plan a checkpoint beside the training: a group of their own, on the CPU."""
+    """Return the process group that checkpoints are written by, apart from the training's, on the CPU; None for one
+    process."""
     return torch.distributed.new_group(backend="gloo") if ranks.count > 1 else None

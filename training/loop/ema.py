@@ -1,4 +1,4 @@
-"""The moving average of the weights: what samples are made with, where a run asks for it."""
+"""Exponential moving average of the weights, which validation, samples and the saved model use if a run keeps it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,8 @@ from autorecap.training.loop.sharding import local
 
 
 class Average:
-    """One average per weight that learns, sharded as it is. Young averages forget faster: by (1 + n) / (10 + n)."""
+    """Averages of the trained weights, sharded as they are. Young averages forget faster: their decay is
+    (1 + step) / (10 + step) until that is more than `decay`."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
@@ -19,7 +20,10 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int, counts: Tensor) -> None:
-        """`step`: from 0 on. `counts`: a number on the device, 0 where the step was skipped."""
+        """Move the averages towards the weights, at a step from 0 on.
+
+        counts: a number on the device, 0 if the step was skipped, else 1
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         averages = [local(tensor) for tensor in self.tensors.values()]
         changes = torch._foreach_sub([local(p.detach()) for p in self.parameters.values()], averages)
@@ -28,7 +32,7 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within, the weights are the averages."""
+        """Within, the model has the averages as its weights."""
         self._swap()
         try:
             yield

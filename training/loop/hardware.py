@@ -1,4 +1,4 @@
-"""What processors can do, as their makers' data sheets have it: the measure of MFU, and of plans."""
+"""Peak speed and memory of processors, from their data sheets; MFU and forecasts are computed from them."""
 
 import re
 import time
@@ -9,13 +9,13 @@ import torch
 
 @dataclass(frozen=True)
 class Hardware:
-    """One GPU, or the CPU that a process has."""
+    """One GPU, or the CPU threads of a process."""
 
     name: str
-    peak_flops: float  # a second: dense products of bf16 that sum in fp32; of fp32 for a CPU
+    peak_flops: float  # per second: dense matrix products in bf16 with sums in fp32; of a CPU in fp32
     memory_gb: float  # 0: unknown
-    peak_fp32_flops: float = 0.0  # of fp32 as it is, without tensor cores; 0: unknown
-    measured: bool = False  # here, by a product of matrices, where no data sheet says it
+    peak_fp32_flops: float = 0.0  # per second in fp32 without tensor cores; 0: unknown
+    measured: bool = False  # by a product of matrices on this machine, for want of a data sheet
 
 
 GPUS: dict[str, Hardware] = {
@@ -29,13 +29,13 @@ GPUS: dict[str, Hardware] = {
         Hardware("L4", 121e12, 24, 30.3e12),
     )
 }
-"""By name in lower case. Without sparsity; the SXM version where there are several."""
+"""By name in lower case. Speeds are without sparsity, and those of the SXM version if there are several."""
 
 _SIZE, _ROUNDS = 768, 5
 
 
 def of_device(device: torch.device) -> Hardware | None:
-    """What a process that trains on this device has; None for a GPU that is not known."""
+    """Return the hardware of this device; None for a GPU that is not in the table."""
     if device.type != "cuda":
         return cpu()
     words = set(re.split(r"[^a-z0-9]+", torch.cuda.get_device_name(device).lower()))
@@ -43,7 +43,7 @@ def of_device(device: torch.device) -> Hardware | None:
 
 
 def cpu() -> Hardware:
-    """This process's CPU threads, measured: the best of a few products of matrices in fp32."""
+    """Measure the CPU threads of this process: the best of a few matrix products in fp32."""
     a = torch.randn(_SIZE, _SIZE)
     best_s = float("inf")
     for _ in range(_ROUNDS):

@@ -1,4 +1,4 @@
-"""LAMB (You et al., 2020), the optimiser of GenAu (paper, appendix D.2): Adam, each tensor's step scaled to its norm.
+"""LAMB (You et al., 2020), the optimiser of GenAu (paper, appendix D.2): Adam whose steps are scaled to tensor norms.
 
 For every tensor p with gradient g:
 
@@ -6,10 +6,10 @@ For every tensor p with gradient g:
     step = m / (sqrt(v) + eps) + weight_decay p
     p = p - lr * min(|p|, 10) / |step| * step                    the factor is 1 where either norm is 0
 
-Works on plain tensors and on the DTensors of FSDP2. Of a sharded tensor, |p| and |step| are the norms of the whole.
+It works on plain tensors and on the DTensors of FSDP2. Of a sharded tensor, |p| and |step| are norms of the whole.
 
-As torch's fused optimisers do, it looks at an attribute `found_inf`: a tensor on the device of the weights, 1 where a
-step is to change nothing. Nobody waits for the device to say so. Gradients must be finite all the same.
+Like torch's fused optimisers it reads an attribute `found_inf`: a tensor on the device of the weights, 1 if the step
+must change nothing, so nobody waits for the device. Gradients must be finite all the same.
 """
 
 from collections import defaultdict
@@ -22,9 +22,9 @@ from torch import distributed as dist
 from torch.distributed.tensor import DTensor, Shard
 from torch.optim import Optimizer
 
-MAX_NORM = 10.0  # of a tensor, as far as its step grows with it
+MAX_NORM = 10.0  # a longer tensor's step grows no further
 _CHUNK = 2**28  # values handled at once: bounds what a step needs beside the state to a few GB
-_CPU_CHUNK = 2**20  # there what is in the cache counts, not the number of calls: 1.8 times as fast as all at once
+_CPU_CHUNK = 2**20  # on a CPU the cache matters more than the number of calls: 1.8 times as fast as all at once
 
 
 class Lamb(Optimizer):
@@ -56,7 +56,7 @@ class Lamb(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -67,7 +67,7 @@ class Lamb(Optimizer):
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """`parameters` lie on one device, in one precision, and are sharded alike."""
+        """Update parameters that lie on one device, in one precision, and are sharded alike."""
         for p in parameters:
             if not self.state[p]:
                 self.state[p] = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
@@ -81,7 +81,7 @@ class Lamb(Optimizer):
             torch._foreach_lerp_(means, gradients, 1 - beta1)
             torch._foreach_mul_(squares, beta2)
             torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        else:  # by numbers that are on the device: 0 and 1 where nothing is to change
+        else:  # by factors on the device: 1, or 0 if nothing may change
             counts = 1 - self.found_inf.to(weights[0].device, torch.float32)
             changes = torch._foreach_sub(gradients, means)
             torch._foreach_mul_(changes, (1 - beta1) * counts)
@@ -108,7 +108,7 @@ class Lamb(Optimizer):
 
 
 def _norms(like: Tensor, weights: Sequence[Tensor], steps: Sequence[Tensor]) -> Tensor:
-    """Norms of the whole tensors of which these are the shards of this process. shape (2, tensors)"""
+    """Return the norms of the whole tensors whose local shards these are. shape (2, tensors)"""
     norms = torch.stack(list(torch._foreach_norm([*weights, *steps], dtype=torch.float32))).view(2, -1)
     if isinstance(like, DTensor):
         squares = norms.square()
@@ -120,7 +120,7 @@ def _norms(like: Tensor, weights: Sequence[Tensor], steps: Sequence[Tensor]) -> 
 
 
 def _alike(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Parameters in lists that can be updated together, none of them longer than a chunk if it can be helped."""
+    """Yield lists of parameters that can be updated together, none longer than a chunk unless one tensor is."""
     kinds = defaultdict(list)
     for p in parameters:
         layout = (p.device_mesh, p.placements) if isinstance(p, DTensor) else None

@@ -1,7 +1,7 @@
-"""The optimiser and its schedule.
+"""Optimisers and the schedule of the learning rate.
 
-All of them look at `found_inf`, a number on the device: where it is 1, `step` changes nothing (torch's GradScaler uses
-the same of torch's fused ones).
+All optimisers read `found_inf`, a number on the device: if it is 1, `step` changes nothing (torch's GradScaler uses
+the same of torch's fused optimisers).
 """
 
 import math
@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from autorecap.training.loop.lamb import Lamb
 
 OPTIMIZERS = ("adam", "adamw", "lamb")
-WARMUP_FROM = 1 / 500  # share of the peak that the first step has, as GenAu was released
+WARMUP_FROM = 1 / 500  # learning rate of the first step as a share of the peak; as in the released GenAu
 
 
 def make_optimizer(
     name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.Optimizer:
-    """`adam` adds its decay to the gradient of every parameter, as AutoCap was trained; `adamw` shrinks matrices.
+    """Return an optimiser of the parameters that are trained.
 
-    `lamb`, of GenAu, decays every parameter, and scales the step of each to its norm.
+    `adam` adds the decay to the gradient of every parameter, as AutoCap was trained; `adamw` shrinks matrices; `lamb`,
+    as GenAu was trained, decays every parameter and scales the step of each to its norm.
     """
     trained = [p for p in parameters if p.requires_grad]
     if name == "adam":
@@ -33,7 +34,8 @@ def make_optimizer(
 
 
 def fill_state(optimizer: torch.optim.Optimizer) -> None:
-    """The state that every parameter's first step would make, so that it has its memory and can be loaded into."""
+    """Create the state that the first step would create, so that its memory is taken and a checkpoint can be read
+    into it."""
     for group in optimizer.param_groups:
         for p in group["params"]:
             state = optimizer.state[p]
@@ -44,7 +46,7 @@ def fill_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def parameter_groups(trained: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters in two groups: matrices, which decay, and the rest: norms, biases and single vectors."""
+    """Return two groups of parameters: matrices, which decay, and norms, biases and vectors, which do not."""
     chosen = list(trained)
     matrices: list[Tensor] = [p for p in chosen if p.ndim >= 2]
     rest: list[Tensor] = [p for p in chosen if p.ndim < 2]
@@ -52,7 +54,8 @@ def parameter_groups(trained: Iterable[nn.Parameter], weight_decay: float) -> li
 
 
 def learning_rate(step: int, *, peak: float, steps: int, warmup_steps: int, min_share: float) -> float:
-    """Linear warm-up from `WARMUP_FROM`, then a cosine down to `min_share` of the peak, both as released."""
+    """Return the rate of a step: linear warm-up from `WARMUP_FROM`, then a cosine down to `min_share` of the peak; both
+    as released."""
     if step < warmup_steps:
         return peak * (WARMUP_FROM + (1 - WARMUP_FROM) * step / warmup_steps)
     done = (step - warmup_steps) / max(steps - warmup_steps, 1)

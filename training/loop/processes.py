@@ -1,10 +1,10 @@
 """The processes of one run: one alone, or several as torchrun starts them.
 
-The loop needs three things of them: who am I, what do all have, and sums of gradients. Gradients are summed after the
-backward pass, each rank's weighted by what it counted, so the sum is that of one process that had the whole batch. It
-is not torch's DistributedDataParallel, which makes means over ranks: those are wrong where ranks have unequal shares,
-or one has no clip that can be read; and it waits for gradients that never come. The price is that the exchange is not
-hidden behind the backward pass; that of `fsdp` is.
+The loop needs three things of them: the number of this process, values that all share, and sums of gradients.
+Gradients are summed after the backward pass, each weighted by what its loss is a mean of, so the sum is that of one
+process with the whole batch. torch's DistributedDataParallel would average over ranks, which is wrong if ranks have
+unequal shares or one has no clip that can be read; and it would wait for gradients that never come. The price is that
+the exchange is not hidden behind the backward pass; that of `fsdp` is.
 """
 
 import os
@@ -23,12 +23,12 @@ Value = TypeVar("Value")
 BUCKET = 2**26  # gradients summed at once: 256 MB of fp32
 
 PATIENCE = timedelta(hours=2)
-"""How long ranks wait for one another: rank 0 validates and writes checkpoints while the others stand."""
+"""How long ranks wait for one another: rank 0 validates and writes checkpoints while the others wait."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among the processes of the run."""
+    """This process, by its rank among the processes of the run, and its exchanges with them."""
 
     rank: int = 0
     count: int = 1
@@ -36,29 +36,29 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this one writes files and talks."""
+        """Whether this is the main process, which prints and writes files."""
         return self.rank == 0
 
     def share(self, positions: range) -> range:
-        """The positions of this rank: shares differ by one at most."""
+        """Return the part of the positions that this rank works on: parts differ in size by one at most."""
         size = len(positions)
         return positions[size * self.rank // self.count : size * (self.rank + 1) // self.count]
 
     def gather(self, value: Value) -> list[Value]:
-        """What every rank has, in the order of ranks."""
+        """Return the values of all ranks, in the order of ranks."""
         values = [value] * self.count
         if self.count > 1:
             dist.all_gather_object(values, value)
         return values
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The tensor, summed over all ranks in place."""
+        """Sum the tensor over all ranks in place, and return it."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Every parameter's gradient becomes the sum over all ranks. One that has none counts as zero."""
+        """Replace every gradient by its sum over all ranks. A missing gradient counts as zero."""
         if self.count == 1:
             return
         bucket: list[Tensor] = []
@@ -80,7 +80,7 @@ class Ranks:
         torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(pieces, gradients, strict=True)])
 
     def agree(self, value: Value) -> Value:
-        """What rank 0 has, on every rank."""
+        """Return rank 0's value on every rank."""
         box = [value]
         if self.count > 1:
             dist.broadcast_object_list(box, src=0)
@@ -91,10 +91,10 @@ ALONE = Ranks()
 
 
 @contextmanager
-def ranks(device: str) -> Iterator[Ranks]:
-    """The ranks that torchrun has started (its environment says so), or this process alone.
+def join_processes(device: str) -> Iterator[Ranks]:
+    """Join the processes that torchrun started, as its environment says; a process alone gets `ALONE`.
 
-    A launcher that has joined the processes already, as Ray Train does, parts them as well.
+    A launcher that has joined the processes already, as Ray Train does, also separates them.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if dist.is_initialized() and dist.get_world_size() > 1:
@@ -105,11 +105,11 @@ def ranks(device: str) -> Iterator[Ranks]:
     if count == 1:
         yield ALONE
         return
-    found = Ranks(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
+    ranks = Ranks(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
     if device.startswith("cuda"):
-        torch.cuda.set_device(found.local_rank)
+        torch.cuda.set_device(ranks.local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     try:
-        yield found
+        yield ranks
     finally:
         dist.destroy_process_group()

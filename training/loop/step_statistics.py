@@ -1,4 +1,4 @@
-"""The numbers of a step, as long as they are on the device: losses, what was skipped, what was asked."""
+"""Step statistics: losses, skips and requests of a step, kept on the device until they can be read without waiting."""
 
 import resource
 import sys
@@ -15,50 +15,50 @@ from autorecap.training.loop.task import Scored
 
 
 @dataclass(frozen=True)
-class Found:
-    """What came of a step, over all ranks."""
+class StepOutcome:
+    """The statistics of a step over all processes, as the host reads them."""
 
     bad: bool  # it was skipped
     any_clips: bool
-    unreadable: int
+    num_unreadable: int
     stop: bool
     save: bool
-    names: tuple[str, ...]  # of this rank's clips that may be why it was skipped
+    names: tuple[str, ...]  # clips of this process that may be why it was skipped
 
 
-class StepNumbers:
-    """One step's, gathered on the device and read later."""
+class StepStatistics:
+    """Statistics of one step, gathered on the device and read later."""
 
     def __init__(self, step: int, batches: Sequence[Any]) -> None:
         self.step, self.batches = step, batches
         self._finite: list[tuple[Any, Tensor]] = []
         self._bad: list[Tensor] = []
-        self._known: list[Tensor] = []
+        self._any_clips: list[Tensor] = []
 
-    def finite(self, batch: Any, finite: Tensor) -> None:
-        """Whether the loss of one micro-batch was."""
+    def add_loss(self, batch: Any, finite: Tensor) -> None:
+        """Note whether the loss of a micro-batch is finite."""
         self._finite.append((batch, finite))
 
-    def add(self, bad: Tensor, known: Tensor) -> None:
-        """What became of a player's turn."""
+    def add_turn(self, bad: Tensor, any_clips: Tensor) -> None:
+        """Note whether a player's turn was skipped, and whether any process had a clip for it."""
         self._bad.append(bad)
-        self._known.append(known)
+        self._any_clips.append(any_clips)
 
     @property
     def bad(self) -> Tensor:
-        """1 where a player's turn was skipped, else 0."""
+        """1 if a player's turn was skipped, else 0."""
         return torch.stack(self._bad).any().float()
 
-    def close(self, ranks: Ranks, device: torch.device, asked: tuple[bool, bool]) -> None:
-        """Send what is known to the host, without waiting for it."""
+    def close(self, ranks: Ranks, device: torch.device, requests: tuple[bool, bool]) -> None:
+        """Sum over all processes, and send the statistics to the host without waiting. `requests`: stop, save."""
         unreadable = sum(len(batch.unreadable) for batch in self.batches)
-        said = torch.tensor([unreadable, *asked], dtype=torch.float64)
+        counts = torch.tensor([unreadable, *requests], dtype=torch.float64)
         own = torch.stack([finite for _, finite in self._finite]) if self._finite else torch.ones(0, device=device)
         own = own.double()
         suspects = (1 - own).sum()[None]
-        together = ranks.sum(torch.cat([said.to(device, non_blocking=True), suspects]))
-        known = torch.stack(self._known).any().double()
-        vector = torch.cat([self.bad.double()[None], known[None], together, own])
+        together = ranks.sum(torch.cat([counts.to(device, non_blocking=True), suspects]))
+        any_clips = torch.stack(self._any_clips).any().double()
+        vector = torch.cat([self.bad.double()[None], any_clips[None], together, own])
         self._event: Any = None
         if device.type == "cuda":
             self._vector = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=True)
@@ -68,11 +68,11 @@ class StepNumbers:
         else:
             self._vector = vector
 
-    def read(self) -> Found:
-        """Wait for the numbers."""
+    def read(self) -> StepOutcome:
+        """Wait until the statistics are on the host, and return them."""
         if self._event is not None:
             self._event.synchronize()
-        bad, known, unreadable, stop, save, suspects, *own = self._vector.tolist()
+        bad, any_clips, unreadable, stop, save, suspects, *own = self._vector.tolist()
         names: Iterable[str] = ()
         if bad and suspects:
             names = (
@@ -80,56 +80,60 @@ class StepNumbers:
             )
         elif bad:  # the gradient was not finite, or became so in the sum
             names = (name for batch in self.batches for name in batch.names)
-        return Found(bool(bad), bool(known), int(unreadable), stop > 0, save > 0, tuple(dict.fromkeys(names)))
+        return StepOutcome(bool(bad), bool(any_clips), int(unreadable), stop > 0, save > 0, tuple(dict.fromkeys(names)))
 
 
-class Means:
-    """Numbers to log, means over the steps since the last line. Sums stay on the device. Skipped steps do not count."""
+class LogMeans:
+    """Means of the logged numbers over the steps since the last line. Skipped steps do not count; sums stay on the
+    device."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._steps: Tensor | None = None
         self._flops = 0.0
         self._since = time.perf_counter()
 
     def add(self, scores: Sequence[tuple[Scored, Tensor]], total_weight: Tensor, bad: Tensor, prefix: str) -> None:
-        """What this rank's micro-batches of a step have to say, each weighted by what it counts for."""
+        """Add the numbers of this process's micro-batches of a step, each weighted by what its loss is a mean of."""
         for scored, weight in scores:
             self._flops += scored.flops
             for name, value in scored.numbers.items():
                 value = torch.as_tensor(value, dtype=torch.float64, device=bad.device)
-                self.set({prefix + name: value * weight / total_weight}, bad)
+                self.add_totals({prefix + name: value * weight / total_weight}, bad)
 
-    def set(self, numbers: Mapping[str, Tensor], bad: Tensor) -> None:
-        """Numbers of the step as a whole, said by one rank."""
+    def add_totals(self, numbers: Mapping[str, Tensor], bad: Tensor) -> None:
+        """Add numbers of the step as a whole, which one process knows for all."""
         for name, value in numbers.items():
             value = torch.where(bad, 0.0, value.detach().double())
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def end_step(self, bad: Tensor) -> None:
-        """A step is over."""
+        """Count a step, unless it was skipped."""
         self._steps = 1 - bad if self._steps is None else self._steps + 1 - bad
 
     def take(self, ranks: Ranks) -> tuple[dict[str, float], float]:
-        """The means over all ranks, loss first, and operations a second; then it begins anew. Waits."""
+        """Return the means over all processes, loss first, and operations a second; then begin anew. Waits."""
         names = list(self._sums)
         mine = torch.stack([self._sums[name] for name in names]).tolist() if names else []
         steps = float(self._steps) if self._steps is not None else 0.0
         every = ranks.gather((dict(zip(names, mine, strict=True)), self._flops))
         seconds = time.perf_counter() - self._since
-        self.__init__()  # type: ignore[misc]
-        found: dict[str, float] = {}
+        self._begin()
+        totals: dict[str, float] = {}
         for sums, _ in every:
             for name, value in sums.items():
-                found[name] = found.get(name, 0.0) + value
+                totals[name] = totals.get(name, 0.0) + value
         if not steps:
             return {}, 0.0
-        ordered = sorted(found, key=lambda name: (name != "loss", name == "grad_norm"))
-        return {name: found[name] / steps for name in ordered}, sum(flops for _, flops in every) / seconds
+        ordered = sorted(totals, key=lambda name: (name != "loss", name == "grad_norm"))
+        return {name: totals[name] / steps for name in ordered}, sum(flops for _, flops in every) / seconds
 
 
 def memory_gb(device: torch.device) -> float:
-    """The most that this process has had: on a GPU, of the GPU's memory."""
+    """Return the peak memory of this process in GB: on a GPU, that of the GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1_024

@@ -1,15 +1,15 @@
-"""What a run is asked from outside while it goes on: by a signal, or by the launcher of its process."""
+"""Requests to a run from outside its loop: by the launcher of its process, such as Ray Train."""
 
 from dataclasses import dataclass
 
 
 @dataclass
-class Asked:
-    """Written by others, read by the loop after every step. What one rank is asked, all do after the same step."""
+class StopRequests:
+    """Flags that others set and the loop reads after every step. What reaches one process, all obey after one step."""
 
-    stop: bool = False  # end with a checkpoint
-    save: bool = False  # write a checkpoint now and go on; the loop takes it back
+    stop: bool = False  # write a checkpoint and end
+    save: bool = False  # write a checkpoint now and go on; the loop clears it
 
 
-ASKED = Asked()
-"""Of this process, as signals are."""
+REQUESTS = StopRequests()
+"""Those of this process: there is one, as there is one set of signal handlers."""

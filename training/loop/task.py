@@ -1,4 +1,4 @@
-"""What the loop is given: a task, which says what a batch is and what its loss is."""
+"""Task: the interface between a model and the loop. It makes batches and computes losses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,54 +9,56 @@ from torch import Tensor, nn
 
 
 class Batch(Protocol):
-    """What a task makes of some positions; the loop itself looks at nothing but these names."""
+    """The samples of some positions. The loop itself reads only these two attributes."""
 
     @property
     def names(self) -> Sequence[str]:
-        """The samples in it, for people."""
+        """Names of the samples in the batch, for messages."""
         ...
 
     @property
     def unreadable(self) -> Sequence[str]:
-        """The samples that should be in it and are not, each with the reason."""
+        """Samples that are missing because they cannot be read, each with the reason."""
         ...
 
 
 class Scored(NamedTuple):
-    """What a module makes of a batch: a mean loss, over how much it is a mean, and numbers to log.
+    """The result of a module on a batch: a mean loss, what it is a mean of, and numbers to log.
 
-    Tensors on the device are best: nobody waits for them before the next line of the log.
+    Tensors on the device are best: nothing waits for them before the next line of the log.
     """
 
     loss: Tensor
-    weight: float | Tensor  # tokens, or whatever the loss is a mean of: parts of a batch are weighted by it
+    weight: (
+        float | Tensor
+    )  # number of tokens, clips or frames that the loss is a mean of: micro-batches are weighted by it
     numbers: Mapping[str, float | Tensor]
-    flops: float = 0.0  # operations of this batch, forward and backward, where they are known
+    flops: float = 0.0  # operations of this batch, forward and backward; 0: unknown
 
 
 @dataclass(frozen=True)
 class Player:
-    """One of several sides of a task with adversaries, each of which steps on its own loss."""
+    """One side of a task with adversaries, such as a discriminator: a module that steps on a loss of its own."""
 
     name: str
-    module: nn.Module  # whose parameters it moves
+    module: nn.Module  # whose parameters it updates
     begins: int = 0  # the first step in which it plays
 
 
 class Task(Protocol):
-    """What is trained. `module(batch)` gives a `Scored`.
+    """Interface of what the loop trains: `module(batch)` returns a `Scored`.
 
-    A task with an attribute `players`, a sequence of `Player`, is called once for each of them, in that order, on the
-    same batch, as `module(batch, player.name, step)`; the last one's loss is the run's. A task with an attribute
-    `units`, a sequence of modules, can be sharded: see `sharding.shard`.
+    If a task has an attribute `players`, a sequence of `Player`, the loop calls `module(batch, player.name, step)` for
+    each of them in that order on the same batch; the last player's loss is the run's. If it has an attribute `units`, a
+    sequence of modules, it can be sharded: see `sharding.shard`.
     """
 
     module: nn.Module
 
     def batch(self, positions: range) -> Any:
-        """The samples at these global positions, a `Batch`: a pure function of them, called from several threads."""
+        """Return the `Batch` at these positions of the run: a pure function of them, called from several threads."""
         ...
 
     def to(self, batch: Any, device: torch.device) -> Any:
-        """The batch on a device."""
+        """Return the batch on a device."""
         ...

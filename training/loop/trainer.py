@@ -1,12 +1,12 @@
 """The training loop: one step after the other, each a function of the seed and its position.
 
-A task says what a batch is and what its loss is; the loop does the rest, in one process or in several (`ranks`).
+A task says what a batch is and what its loss is; the loop does the rest, in one process or in several (`processes`).
 Batches are prepared ahead by threads and taken in order, so neither their number nor their speed changes the result.
 The state is the weights, the optimiser and a position.
 
-Nothing in a step waits for the device: losses are summed there, a step without a finite loss and gradient is skipped
-there, and its numbers are read when they are there, on a GPU two steps later. All processes read them after the same
-step, so what they decide by them (to stop, to give up) they decide together.
+No step waits for the device: losses are summed there, a step without a finite loss and gradient is skipped there, and
+the host reads the statistics of a step when they have arrived, on a GPU two steps later. All processes read them after
+the same step, so they decide together whether to stop or to give up.
 """
 
 import math
@@ -27,24 +27,22 @@ from autorecap.training.loop.ema import Average
 from autorecap.training.loop.optim import fill_state, learning_rate, make_optimizer
 from autorecap.training.loop.processes import ALONE, Ranks
 from autorecap.training.loop.sharding import local, shard
-from autorecap.training.loop.step_statistics import Means, StepNumbers, memory_gb
-from autorecap.training.loop.stop_requests import ASKED
-from autorecap.training.loop.task import Batch, Player, Scored, Task
-
-__all__ = ["Batch", "LoopConfig", "Player", "Scored", "Task", "Trainer", "TrainingStoppedError"]
+from autorecap.training.loop.step_statistics import LogMeans, StepStatistics, memory_gb
+from autorecap.training.loop.stop_requests import REQUESTS
+from autorecap.training.loop.task import Player, Scored, Task
 
 LAG = 2
-"""Steps that a GPU may be behind when the numbers of a step are read."""
+"""Steps that a GPU may be behind when the statistics of a step are read."""
 
 
 class TrainingStoppedError(ForeseenError):
-    """Training cannot go on: losses are not finite, or the data cannot be read."""
+    """Training cannot go on: losses are not finite, or too many clips cannot be read."""
 
     exit_code = FINISHED_WITH_FAILURES
 
 
 class _Side:
-    """A player with its parameters and its optimiser."""
+    """A player with its trained parameters and its optimiser."""
 
     def __init__(self, player: Player, config: LoopConfig) -> None:
         self.player = player
@@ -56,7 +54,7 @@ class _Side:
 
 
 class Trainer:
-    """Weights, optimisers and position of one run."""
+    """Trainer of one run: holds weights, optimisers and position, and takes the steps."""
 
     def __init__(
         self,
@@ -68,11 +66,11 @@ class Trainer:
         say: Callable[[str], None] = print,
     ) -> None:
         if config.steps < 1:
-            raise ValueError("loop.steps is 0: give the loop a resolved config")
+            raise ValueError("loop.steps is 0: give the trainer a resolved config (LoopConfig.resolved)")
         if ranks.count > config.batch_size:
             raise ValueError(
-                f"loop.batch_size is {config.batch_size}, but there are {ranks.count} processes: each needs a clip. "
-                "Start fewer, or raise it"
+                f"{ranks.count} processes cannot share a batch of {config.batch_size} clips: start fewer processes, "
+                "or raise loop.batch_size"
             )
         self.task, self.config, self.ranks, self.say = task, config, ranks, say
         self.device = torch.device(device)
@@ -81,7 +79,7 @@ class Trainer:
         if self.sharded:
             if not hasattr(task, "units"):
                 raise ValueError(
-                    "loop.sharding is fsdp, which this model does not need: every process can hold it. ddp"
+                    "loop.sharding=fsdp is not supported for this model, which fits on one GPU: use loop.sharding=ddp"
                 )
             shard(task.units, self.device)
         self.players = tuple(getattr(task, "players", ()))
@@ -96,13 +94,17 @@ class Trainer:
         self.step = 0  # batches consumed; samples = step * batch_size
         self.bad_steps = 0  # in a row
         self.num_unreadable = 0
-        self._named: set[str] = set()
-        self.stop_asked = False  # set from a signal handler; all ranks stop after the same step
+        self._reported: set[str] = set()  # unreadable clips that have been named
         self.save_due = False  # a launcher has asked for a checkpoint
+        self._stop_requested = False  # in this process; all stop after the same step
         self._stopping = False
-        self._unread: deque[StepNumbers] = deque()
-        self._blank: Any = None  # a batch that was readable, for steps where a sharded rank has none
-        self._peak: float | None = None
+        self._unread: deque[StepStatistics] = deque()
+        self._blank: Any = None  # a batch that was readable, for steps where a sharded process has none
+        self._peak_flops: float | None = None
+
+    def request_stop(self) -> None:
+        """End the run after the step at work, in all processes. A signal handler may call this."""
+        self._stop_requested = True
 
     def run(
         self,
@@ -111,14 +113,15 @@ class Trainer:
         until: int | None = None,
         after_step: Callable[[], None] = lambda: None,
     ) -> bool:
-        """Train up to step `until` (all steps by default); False where it was asked to stop before.
+        """Train up to step `until`, by default to the end. Return False if a request ended it before.
 
-        `log` gets a line of numbers every `log_every` steps, on the first rank; `after_step` is called on all ranks.
+        log: called with a line of numbers every `log_every` steps, in the first process
+        after_step: called after every step, in all processes
         """
         until = self.config.steps if until is None else until
         self.module.train()
         started, first, waited = time.perf_counter(), self.step, 0.0
-        means = Means()
+        means = LogMeans()
         for batches, waited_s in self._steps(until):
             waited += waited_s
             self._train_step(batches, means)
@@ -128,17 +131,17 @@ class Trainer:
                 self.catch_up()
                 seconds = time.perf_counter() - started
                 pace = (self.step - first) / seconds
-                found, flops = means.take(self.ranks)
+                numbers, flops_per_s = means.take(self.ranks)
                 if self.ranks.first:
                     log({
                         "step": self.step,
-                        **found,
+                        **numbers,
                         "lr": self._learning_rate(self.step - 1),
                         "skipped": self.bad_steps,
                         "unreadable": self.num_unreadable,
                         "samples_per_s": pace * self.config.batch_size,
-                        "waited_share": waited / seconds,  # of the time, for batches: near 0 where data keeps up
-                        **self._mfu(flops),
+                        "waited_share": waited / seconds,  # of the time, for batches: near 0 if reading keeps up
+                        **self._mfu(flops_per_s),
                         "memory_gb": memory_gb(self.device),
                         "eta_s": (self.config.steps - self.step) / pace,
                     })  # fmt: skip
@@ -150,57 +153,57 @@ class Trainer:
         return True
 
     def catch_up(self, lag: int = 0) -> None:
-        """Read the numbers of all steps but the last `lag`. Raises TrainingStoppedError."""
+        """Read the statistics of all steps but the last `lag`. Raises TrainingStoppedError."""
         while len(self._unread) > lag:
             self._read(self._unread.popleft())
 
-    def _train_step(self, batches: list[Any], means: Means) -> None:
-        """One update of every player. Its numbers stay on the device."""
+    def _train_step(self, batches: list[Any], means: LogMeans) -> None:
+        """Update every player once. The statistics of the step stay on the device."""
         torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1_009 + self.ranks.rank)  # dropout
-        numbers = StepNumbers(self.step, batches)
+        statistics = StepStatistics(self.step, batches)
         for batch in batches:
-            for what in batch.unreadable:
-                if what not in self._named:  # its turn comes again and again
-                    self._named.add(what)
-                    self.say(f"step {self.step}: left out, as it cannot be read: {what}")
+            for reason in batch.unreadable:
+                if reason not in self._reported:  # the clip comes again every epoch
+                    self._reported.add(reason)
+                    self.say(f"step {self.step}: left out, as it cannot be read: {reason}")
         lr = self._learning_rate(self.step)
         for side in self.sides:
             if self.step >= side.player.begins:
-                self._move(side, batches, lr, numbers, means)
+                self._move(side, batches, lr, statistics, means)
         if self.average is not None:
-            self.average.update(self.step, 1 - numbers.bad)
-        asked = (self.stop_asked or ASKED.stop, ASKED.save)
-        ASKED.save = False
-        numbers.close(self.ranks, self.device, asked)
-        self._unread.append(numbers)
-        means.end_step(numbers.bad)
+            self.average.update(self.step, 1 - statistics.bad)
+        requests = (self._stop_requested or REQUESTS.stop, REQUESTS.save)
+        REQUESTS.save = False
+        statistics.close(self.ranks, self.device, requests)
+        self._unread.append(statistics)
+        means.end_step(statistics.bad)
 
-    def _move(self, side: _Side, batches: list[Any], lr: float, numbers: StepNumbers, means: Means) -> None:
-        """Gradients of one player's loss, and its optimiser's step."""
+    def _move(self, side: _Side, batches: list[Any], lr: float, statistics: StepStatistics, means: LogMeans) -> None:
+        """Compute the gradients of one player's loss, and take its optimiser's step."""
         buffers = [(b, b.clone()) for b in self.module.buffers()]
         total = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss times weight, weight
         scores: list[tuple[Scored, Tensor]] = []
         for batch in batches:
-            counts = len(batch.names) > 0
-            if counts:
+            has_clips = len(batch.names) > 0
+            if has_clips:
                 self._blank = batch
             elif not self.sharded:
                 continue
-            scored = self._score(batch if counts else self._blank_batch(), side.player)
-            weight = torch.as_tensor(scored.weight * counts, dtype=torch.float64, device=self.device)
+            scored = self._score(batch if has_clips else self._blank_batch(), side.player)
+            weight = torch.as_tensor(scored.weight * has_clips, dtype=torch.float64, device=self.device)
             (scored.loss * weight.to(scored.loss.dtype)).backward()
             loss = scored.loss.detach().double()
             total += torch.stack([torch.where(weight > 0, loss * weight, 0.0), weight])
-            if counts:
-                numbers.finite(batch, torch.isfinite(loss))
+            if has_clips:
+                statistics.add_loss(batch, torch.isfinite(loss))
                 scores.append((scored, weight))
         self.ranks.sum(total)
         if not self.sharded:
             self.ranks.add_gradients(side.trained)
-        known = total[1] > 0
+        any_clips = total[1] > 0
         gradients = [local(p.grad) for p in side.trained if p.grad is not None]
-        norm = self._scale_gradients(gradients, torch.where(known, 1 / total[1], 0.0))
-        bad = ~(known & torch.isfinite(total[0]) & torch.isfinite(norm))
+        norm = self._scale_gradients(gradients, torch.where(any_clips, 1 / total[1], 0.0))
+        bad = ~(any_clips & torch.isfinite(total[0]) & torch.isfinite(norm))
         for gradient in gradients:
             gradient.masked_fill_(bad, 0.0)
         for group in side.optimizer.param_groups:
@@ -210,11 +213,11 @@ class Trainer:
         side.optimizer.zero_grad(set_to_none=True)
         for buffer, before in buffers:  # one bad batch must not poison the running statistics of batch norms
             buffer.copy_(torch.where(bad, before, buffer))
-        numbers.add(bad, known)
+        statistics.add_turn(bad, any_clips)
         prefix = f"{side.player.name}_" if side is not self.sides[-1] else ""
         means.add(scores, total[1], bad, prefix)
         if self.ranks.first:
-            means.set({f"{prefix}loss": total[0] / total[1], f"{prefix}grad_norm": norm}, bad)
+            means.add_totals({f"{prefix}loss": total[0] / total[1], f"{prefix}grad_norm": norm}, bad)
 
     def _score(self, batch: Any, player: Player) -> Scored:
         on_device = self.task.to(batch, self.device)
@@ -226,15 +229,15 @@ class Trainer:
         return scored
 
     def _blank_batch(self) -> Any:
-        """What a sharded rank computes without effect while others have clips: they gather weights together."""
+        """Return a batch without effect for a sharded process without clips: it gathers weights with the others."""
         if self._blank is None:
             raise TrainingStoppedError(f"step {self.step}: no clip of the first batch could be read")
         return self._blank
 
     def _scale_gradients(self, gradients: list[Tensor], scale: Tensor) -> Tensor:
-        """Sums become means, long gradients shorter. Returns the norm of all of them before that, in fp32."""
+        """Turn summed gradients into means, and shorten long ones. Return their norm before shortening, in fp32."""
         if self.sharded:
-            scale = scale * self.ranks.count  # FSDP has made means over the processes
+            scale = scale * self.ranks.count  # FSDP has averaged over the processes
         if not gradients:
             return torch.zeros((), device=self.device)
         torch._foreach_mul_(gradients, scale.to(gradients[0].dtype))
@@ -245,27 +248,27 @@ class Trainer:
             torch._foreach_mul_(gradients, (self.config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
-    def _read(self, numbers: StepNumbers) -> None:
-        """What came of a step, now that it is known."""
-        found = numbers.read()
-        self.num_unreadable += found.unreadable
-        self._stopping = self._stopping or found.stop
-        self.save_due = self.save_due or found.save
-        self._check_readable(numbers.step)
-        if not found.bad:
+    def _read(self, statistics: StepStatistics) -> None:
+        """Act on the statistics of a step: count, report, stop."""
+        outcome = statistics.read()
+        self.num_unreadable += outcome.num_unreadable
+        self._stopping = self._stopping or outcome.stop
+        self.save_due = self.save_due or outcome.save
+        self._check_readable(statistics.step)
+        if not outcome.bad:
             self.bad_steps = 0
             return
         self.bad_steps += 1
-        if found.names:
-            named = f"loss or gradient is not finite; clips: {', '.join(found.names)}"
-            self.say(f"step {numbers.step}: skipped, {named}")
-        elif not found.any_clips and self.ranks.first:
-            self.say(f"step {numbers.step}: skipped, no clip could be read")
-        if self.bad_steps >= min(self.config.max_bad_steps, self.config.steps):  # a run of bad steps alone fails
-            self.step = numbers.step
+        if outcome.names:
+            names = ", ".join(outcome.names)
+            self.say(f"step {statistics.step}: skipped, loss or gradient is not finite; clips: {names}")
+        elif not outcome.any_clips and self.ranks.first:
+            self.say(f"step {statistics.step}: skipped, no clip could be read")
+        if self.bad_steps >= min(self.config.max_bad_steps, self.config.steps):  # a short run of bad steps alone fails
+            self.step = statistics.step
             raise TrainingStoppedError(
-                f"step {numbers.step}: {self.bad_steps} steps in a row without a finite loss and gradient. Look at "
-                f"the clips named above, or lower loop.lr, which is {self.config.lr}"
+                f"step {statistics.step}: {self.bad_steps} steps in a row without a finite loss and gradient. Look at "
+                f"the clips named above, or lower loop.lr={self.config.lr}"
             )
 
     def _check_readable(self, step: int) -> None:
@@ -275,8 +278,8 @@ class Trainer:
             self.step = step
             raise TrainingStoppedError(
                 f"step {step}: {self.num_unreadable} of {read} times a clip could not be read, more than "
-                f"loop.max_unreadable_share, which is {self.config.max_unreadable_share}. The clips are named above: "
-                "take them out of the list, or raise it"
+                f"loop.max_unreadable_share={self.config.max_unreadable_share} allows. Take the clips named above out "
+                "of the list, or raise the share"
             )
 
     def _learning_rate(self, step: int) -> float:
@@ -284,16 +287,16 @@ class Trainer:
         return learning_rate(step, peak=c.lr, steps=c.steps, warmup_steps=c.warmup_steps, min_share=c.min_lr_share)
 
     def _mfu(self, flops_per_s: float) -> dict[str, float]:
-        """The share of what the processors could do; nothing where operations or processors are not known."""
+        """Return the model FLOPs utilisation, or {} if the operations or the processors are not known."""
         if not flops_per_s:
             return {}
-        if self._peak is None:
-            found = hardware.of_device(self.device)
-            self._peak = found.peak_flops * self.ranks.count if found else 0.0
-        return {"mfu": flops_per_s / self._peak} if self._peak else {}
+        if self._peak_flops is None:
+            known = hardware.of_device(self.device)
+            self._peak_flops = known.peak_flops * self.ranks.count if known else 0.0
+        return {"mfu": flops_per_s / self._peak_flops} if self._peak_flops else {}
 
     def _steps(self, until: int) -> Iterator[tuple[list[Any], float]]:
-        """This rank's batches of each step, in the order of their positions, and the seconds spent waiting for them."""
+        """Yield this process's batches of each step, in the order of positions, and the seconds waited for them."""
         with ThreadPoolExecutor(self.config.threads) as pool:
             ahead: deque[list[Future[Any]]] = deque()
             following = self.step
@@ -310,7 +313,8 @@ class Trainer:
                     future.cancel()
 
     def _positions(self, step: int) -> list[range]:
-        """What this rank does of a step, in micro-batches: as many of them on every rank, the last one may be empty."""
+        """Return this process's positions of a step as micro-batches: equally many in all processes, the last may be
+        empty."""
         size = self.config.batch_size
         mine = self.ranks.share(range(step * size, (step + 1) * size))
         most = math.ceil(size / self.ranks.count)
@@ -320,32 +324,33 @@ class Trainer:
     # --- the state
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Within, the weights are those that samples are made with: the averages, where there are some."""
+        """Within, the weights are their moving averages, if the run keeps them."""
         return self.average.in_place() if self.average is not None else nullcontext()
 
     def _named_trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state's tensors themselves, by name: what learns, buffers, optimiser, average; not what is frozen.
+        """Return the tensors of the state by name: trained weights, buffers, optimiser, averages; nothing frozen.
 
-        A checkpoint is written from them, and read into them.
+        They are the tensors themselves: a checkpoint is written from them and read into them.
         """
-        stored = self.module.state_dict().keys()
-        found = {f"module.{name}": p.detach() for name, p in self._named_trained()}
-        found |= {f"module.{name}": b for name, b in self.module.named_buffers() if name in stored}
+        persistent = self.module.state_dict().keys()
+        state_tensors = {f"module.{name}": p.detach() for name, p in self._named_trained()}
+        state_tensors |= {f"module.{name}": b for name, b in self.module.named_buffers() if name in persistent}
         state = {p: side.optimizer.state[p] for side in self.sides for p in side.trained}
         for name, p in self._named_trained():
-            found |= {f"optimizer.{name}.{key}": value for key, value in state[p].items()}
+            state_tensors |= {f"optimizer.{name}.{key}": value for key, value in state[p].items()}
         if self.average is not None:
-            found |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
-        return found
+            state_tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
+        return state_tensors
 
     def numbers(self) -> dict[str, int]:
-        """The rest of the state."""
+        """Return the state's numbers, by the names that they have in a checkpoint."""
         self.catch_up()
         return {"step": self.step, "num_unreadable": self.num_unreadable}
 
     def go_on(self, numbers: Mapping[str, Any]) -> None:
-        """Go on from a state whose tensors have been read: on a CPU with as many threads and processes, bit for bit."""
+        """Go on from these numbers, after the tensors have been read. On a CPU, with as many threads and processes, the
+        run goes on bit for bit."""
         self.step, self.num_unreadable = numbers["step"], numbers["num_unreadable"]

@@ -1,4 +1,4 @@
-"""The training of the VAE within a GenAu (paper, section 3.3). What any training has is in `run`."""
+"""Training recipe of the VAE in a GenAu (paper, section 3.3): loads it, builds the task, validates, samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,28 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from autorecap.base.settings import Section, setting
-from autorecap.dataset.reading.checks import check_audio, check_rates
-from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.checkpoint import read_checkpoint
 from autorecap.models.files import ModelFilesError
-from autorecap.models.genau.audio import MEL, griffin_lim, log_mel
+from autorecap.models.genau.audio import griffin_lim, log_mel
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.official.vae import lpips_from_official
 from autorecap.models.genau.vae.perceptual import Lpips
 from autorecap.training import run
-from autorecap.training.generator_inputs import open_generator
+from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.processes import Ranks
-from autorecap.training.loop.trainer import LoopConfig, Trainer
-from autorecap.training.run import Outcome, Recipe, RunConfig, Say
-from autorecap.training.vae.task import VAE_PLAYER, VAETask, VAETaskConfig
+from autorecap.training.loop.trainer import Trainer
+from autorecap.training.loop.validation import Measured, validation_means
+from autorecap.training.recipe import RunConfig, Say
+from autorecap.training.run import Outcome
+from autorecap.training.sound_recipe import SoundRecipe
+from autorecap.training.vae.task import VAE_PLAYER, SoundBatch, VAETask, VAETaskConfig
 
-FIXED_SEED = 0  # of the noise in validation, whatever the run's
+VALIDATION_SEED = 0  # of the noise in validation, whatever the run's
+VALIDATION_BATCH = 16  # clips, if loop.micro_batch_size does not say
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAETraining(Section, name=""):
-    """Everything that a training of the VAE can be told."""
+    """All settings of a training of the VAE."""
 
     task: VAETaskConfig = setting(VAETaskConfig, "what is minimised")
     data: DataConfig = setting(DataConfig, "how the data is read")
@@ -39,12 +41,12 @@ class VAETraining(Section, name=""):
 
 
 def train_vae(config: VAETraining, data: Sequence[str], out: str | Path, **options: Any) -> Outcome:
-    """Train the VAE of a GenAu; see `run.train`. `init`: folder or hub id, or the size of a new one."""
+    """Train the VAE of a GenAu. Its `init` is a folder, a hub id, or the size of a new one; options as `run.train`."""
     return run.train(VAERecipe(config), data, out, **options)
 
 
 def read_lpips(paths: Sequence[str]) -> Lpips:
-    """The perceptual distance, its weights from these files together. Raises ModelFilesError that names them."""
+    """Return the perceptual distance with weights from these files together. Raises ModelFilesError naming them."""
     tensors = {name: tensor for path in paths for name, tensor in read_checkpoint(path).tensors.items()}
     try:
         return lpips_from_official(tensors)
@@ -52,47 +54,8 @@ def read_lpips(paths: Sequence[str]) -> Lpips:
         raise ModelFilesError(f"task.lpips: {', '.join(paths)}: {error}") from error
 
 
-class SoundRecipe(Recipe):
-    """What VAE and vocoder have in common: a part of a GenAu that learns from sound alone."""
-
-    model: GenAu
-    _clips: Manifest
-
-    def load(self, init: str) -> GenAu:
-        return open_generator(init, with_text=False)
-
-    def check(self, clips: Manifest) -> None:
-        check_audio(clips)
-        check_rates(clips, MEL.sample_rate_hz)
-
-    def examples(self, clips: Manifest, loop: LoopConfig) -> ClipExamples:
-        """Each clip as it is."""
-        self._clips = clips
-        plain = ExamplesConfig(mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0)
-        return ClipExamples(clips, plain, self.seconds, loop.seed, self.config.data.window)
-
-    @property
-    def seconds(self) -> float:
-        """Of the longest clip."""
-        return float(self.config.task.seconds)
-
-    def heard(self, held_out: Manifest) -> PlainExamples:
-        """What is listened to: validation data, or else what is learned from."""
-        return PlainExamples(held_out if len(held_out) else self._clips, self.seconds)
-
-    def learning(self) -> nn.Module:
-        """The part that learns."""
-        raise NotImplementedError
-
-    def about(self) -> str:
-        return f" in the {type(self.learning()).__name__} of size {self.model.config.size} and its discriminators"
-
-    def save(self, folder: Path) -> None:
-        self.model.cpu().save_pretrained(folder)
-
-
 class VAERecipe(SoundRecipe):
-    """Of the VAE."""
+    """Training recipe of the VAE."""
 
     def __init__(self, config: VAETraining) -> None:
         self.config = config
@@ -104,43 +67,44 @@ class VAERecipe(SoundRecipe):
     def weights(self) -> dict[str, nn.Module]:
         return super().weights() | ({"task.lpips": self.lpips} if self.lpips else {})
 
-    def learning(self) -> nn.Module:
+    def trained_part(self) -> nn.Module:
         return self.model.vae
 
-    def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, who: Ranks, resumed: bool) -> VAETask:
+    def task(self, clips: Manifest, loop: LoopConfig, device: torch.device, ranks: Ranks, resumed: bool) -> VAETask:
         return VAETask(self.model.vae, self.examples(clips, loop), self.config.task, loop.seed, self.lpips)
 
     def validate(self, trainer: Trainer, held_out: Manifest, say: Say) -> dict[str, float]:
-        """The loss without the discriminator's say, at fixed noise, and its parts."""
+        """Return the loss without the discriminator's part, at fixed noise, and its terms."""
         task = trainer.task
         assert isinstance(task, VAETask)
-        num_clips = min(len(held_out), self.config.run.validation_clips)
-        at_once = min(num_clips, trainer.config.micro_batch_size or 16)
-        examples, sums, count = self.heard(held_out), dict[str, float](), 0
-        for first in range(0, num_clips, at_once):
-            batch = task.batch_of(examples, range(first, min(first + at_once, num_clips)), FIXED_SEED)
-            for what in batch.unreadable:
-                say(f"validation: left out, as it cannot be read: {what}")
-            if batch.names:
-                with trainer.autocast:
-                    scored = trainer.module(task.to(batch, trainer.device), VAE_PLAYER, trainer.step)
-                count += len(batch.names)
-                for name, value in {"validation_loss": scored.loss, **scored.numbers}.items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch.names)
-        return {name: value / count for name, value in sums.items()} if count else {}
+        examples = self.plain_examples(held_out)
+
+        def measure(batch: SoundBatch) -> Measured:
+            with trainer.autocast:
+                scored = trainer.module(task.to(batch, trainer.device), VAE_PLAYER, trainer.step)
+            numbers = {"validation_loss": scored.loss, **scored.numbers}
+            return Measured({name: float(value) for name, value in numbers.items()}, len(batch.names))
+
+        return validation_means(
+            lambda positions: task.batch_of(examples, positions, VALIDATION_SEED),
+            measure,
+            num_clips=min(len(held_out), self.config.run.validation_clips),
+            batch_size=trainer.config.micro_batch_size or VALIDATION_BATCH,
+            say=say,
+        )
 
     def sample(self, trainer: Trainer, held_out: Manifest) -> list[tuple[Any, Tensor]]:
-        """Clips as they are and as the VAE gives them back, both by way of log-mels and without a vocoder."""
+        """Return clips as they are and through the VAE, both by way of log-mels, without a vocoder."""
         task = trainer.task
         assert isinstance(task, VAETask)
-        made: list[tuple[Any, Tensor]] = []
-        count = min(len(held_out) or len(self._clips), max(self.config.run.num_samples // 2, 1))
-        for number in range(count):
-            batch = task.to(task.batch_of(self.heard(held_out), [number], FIXED_SEED), trainer.device)
+        examples = self.plain_examples(held_out)
+        sounds: list[tuple[Any, Tensor]] = []
+        for number in self.sampled_clips(held_out):
+            batch = task.to(task.batch_of(examples, [number], VALIDATION_SEED), trainer.device)
             if batch.names:
                 mel_BMT = log_mel(batch.x_BS)
                 with trainer.autocast:
                     again_BMT = self.model.vae.decode(self.model.vae.encode(mel_BMT).mean).float()
-                for what, mel in (("as it is", mel_BMT), ("through the VAE", again_BMT)):
-                    made.append((f"{batch.names[0]}, {what}", griffin_lim(mel)[0]))
-        return made
+                for origin, mel in (("as it is", mel_BMT), ("through the VAE", again_BMT)):
+                    sounds.append((f"{batch.names[0]}, {origin}", griffin_lim(mel)[0]))
+        return sounds

@@ -25,7 +25,7 @@ from autorecap.pipeline.latents.encode import encode
 from autorecap.pipeline.latents.encoder import EncodeConfig
 from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
-from autorecap.training.loop.trainer import LoopConfig
+from autorecap.training.loop.config import LoopConfig
 from autorecap.training.vae.recipe import VAETraining, train_vae
 from tests.support.datasets import Growing
 

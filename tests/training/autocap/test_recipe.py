@@ -25,10 +25,12 @@ from autorecap.demo.sounds import synthesise
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
 from autorecap.models.autocap.model import AudioFeatures
 from autorecap.training.augment import SpecAugmentConfig, disturb, draw_stripes, mask_stripes, mix_prepared
-from autorecap.training.autocap.recipe import AutoCapTraining, RunConfig, RunError, train_autocap
+from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
 from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig
 from autorecap.training.checkpoint import checkpoint
-from autorecap.training.loop.trainer import LoopConfig, Trainer, TrainingStoppedError
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.loop.trainer import Trainer, TrainingStoppedError
+from autorecap.training.recipe import RunConfig, RunError
 from tests.support.places import PROJECT
 
 KINDS = ("rain", "siren", "dog", "clock")

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from autorecap.models.genau.audio import SAMPLES_PER_LATENT, latent_frames, log_mel, prepare_clip
 from autorecap.models.genau.model import GenAu
-from autorecap.training.autocap.recipe import RunConfig
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
-from autorecap.training.loop.trainer import LoopConfig
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.recipe import RunConfig
 from autorecap.training.vae.recipe import VAETraining, train_vae
 from autorecap.training.vae.task import VAETaskConfig
 from tests.support.places import SHARED

@@ -26,12 +26,12 @@ from autorecap.models.genau.vocoder.discriminators import (
     discriminator_loss,
     feature_loss,
 )
-from autorecap.training.autocap.recipe import RunConfig
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
 from autorecap.training.genau.task import GenAuTask, GenAuTaskConfig
-from autorecap.training.loop.trainer import LoopConfig, Trainer
-from autorecap.training.run import RunError
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.loop.trainer import Trainer
+from autorecap.training.recipe import RunConfig, RunError
 from autorecap.training.vae.recipe import VAETraining, train_vae
 from autorecap.training.vae.task import VAETask, VAETaskConfig
 from autorecap.training.vocoder.recipe import VocoderTraining, train_vocoder
@@ -174,7 +174,7 @@ def test_what_cannot_be_trained_is_said(runs: Path, data: str, tmp_path: Path) -
     (silent / "a.wav").write_bytes(b"no sound")
     (silent / "mine.csv").write_text("file_name,caption\na.wav,Rain\n")
     refused(
-        "of 1 clips tried none can be read, the first: a.wav",
+        "none of 1 clips of the data can be read; the first: a.wav",
         train_genau,
         GenAuTraining(loop=loop()),
         data=[str(silent / "mine.csv")],

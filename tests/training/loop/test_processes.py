@@ -23,7 +23,7 @@ from autorecap.models.genau.model import GenAu, small_encoders
 from autorecap.models.genau.recipe import SIZES
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import ALONE
-from tests.support.genau_ranks import BATCH, NUM_CLIPS, STEPS, TOLD, train, trainer_of
+from tests.support.genau_ranks import BATCH, IDENTITY, NUM_CLIPS, STEPS, train, trainer_of
 from tests.support.places import PROJECT
 
 ROOT = PROJECT
@@ -108,7 +108,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_bits_of_one_that_was_n
     states = []
     for name in ("whole", "killed"):
         trainer = trainer_of(ALONE, "fsdp")
-        checkpoint.load(checkpoint.all_in(tmp_path / name / "checkpoints")[-1], TOLD, trainer)
+        checkpoint.load(checkpoint.all_in(tmp_path / name / "checkpoints")[-1], IDENTITY, trainer)
         states.append(trainer.tensors())
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())

@@ -14,10 +14,12 @@ from torch import nn
 
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.checkpoint.tensor_files import INDEX
+from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.lamb import Lamb
 from autorecap.training.loop.optim import OPTIMIZERS, learning_rate, parameter_groups
 from autorecap.training.loop.processes import Ranks
-from autorecap.training.loop.trainer import LoopConfig, Scored, Trainer, TrainingStoppedError
+from autorecap.training.loop.task import Scored
+from autorecap.training.loop.trainer import Trainer, TrainingStoppedError
 from autorecap.training.report.logs import CsvLog, for_people
 from tests.fakes.s3 import s3_server
 from tests.support import gpu_box
@@ -136,7 +138,7 @@ def test_epochs_become_steps_of_the_data_at_hand() -> None:
     assert LoopConfig(steps=7, epochs=3).resolved(205).steps == 7
     with pytest.raises(ValueError, match="resolved"):
         Trainer(Numbers(), LoopConfig())
-    with pytest.raises(ValueError, match="there are 5 processes"):
+    with pytest.raises(ValueError, match="5 processes cannot share a batch of 4 clips"):
         Trainer(Numbers(), config(), ranks=Ranks(0, 5))
 
 
@@ -202,7 +204,7 @@ def test_settings_that_cannot_be_meant_are_refused() -> None:
         ({"batch_size": 0}, r"loop\.batch_size: expected 1 or more, found 0"),
         ({"optimizer": "sgd"}, "expected adam, adamw or lamb, found 'sgd'"),
         ({"precision": "fp8"}, "auto, fp32 or bf16"),
-        ({"steps": 0, "epochs": 0}, "expected more than 0 where loop.epochs is 0"),
+        ({"steps": 0, "epochs": 0}, "expected more than 0, since loop.epochs is 0"),
         ({"max_grad_norm": -1.0}, r"loop\.max_grad_norm: expected more than 0, found -1"),
         ({"betas": (0.9, 1.0)}, r"loop\.betas: expected 0 to below 1 for each, found 1\.0"),
         ({"min_lr_share": 2.0}, r"loop\.min_lr_share: expected 0 to 1, found 2\.0"),
@@ -333,7 +335,7 @@ def test_a_state_of_another_kind_is_named(tmp_path: Path, content: str) -> None:
     found = saved(tmp_path, trainer, {})
     (Path(found.url) / checkpoint.STATE).write_text(content.replace("train/1", checkpoint.FORMAT))
     with pytest.raises(checkpoint.CheckpointError, match=checkpoint.STATE):
-        checkpoint.read_told(found)
+        checkpoint.read_identity(found)
 
 
 def test_a_place_that_can_hold_no_checkpoints_is_named() -> None:
@@ -373,7 +375,8 @@ def test_a_run_that_is_asked_to_stop_ends_after_its_step() -> None:
     trainer = Trainer(Numbers(), config())
 
     def stop_soon() -> None:
-        trainer.stop_asked = trainer.step >= 4
+        if trainer.step == 4:
+            trainer.request_stop()
 
     assert trainer.run(silent, after_step=stop_soon) is False
     assert trainer.step == 5
@@ -437,7 +440,8 @@ from autorecap.models.genau.backbones.backbone import Text
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.text.conditioning import Condition
 from autorecap.training.genau.task import GenAuLoss, NoisyBatch
-from autorecap.training.loop.trainer import LoopConfig, Trainer
+from autorecap.training.loop.config import LoopConfig
+from autorecap.training.loop.trainer import Trainer
 
 class Latents:
     def __init__(self):
