@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
-from autorecap.stages.keyword_pattern import normalise
+from autorecap.stages.keyword_files.pattern import normalise
 from autorecap.stages.keywords import KeywordFilter
 
 LABELLED = Path(__file__).parents[2] / "shared" / "data" / "keyword-cases-dev.jsonl"

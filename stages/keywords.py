@@ -1,6 +1,6 @@
 """The last filter: drops clips whose caption names speech or music (paper, A.3).
 
-`configs/keywords.yaml` explains the notation to its reader; `stages.keyword_pattern` makes one pattern of it:
+`configs/keywords.yaml` explains the notation to its reader; `keyword_files/pattern.py` makes one pattern of it:
 
     \\b (?: (?P<allowed> exceptions) | (?P<keyword> keywords) ) \\b
 
@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from autorecap.base.settings import FILE, Section, setting
-from autorecap.stages.keyword_pattern import Compiler, NotationError, normalise
+from autorecap.stages.keyword_files.pattern import Compiler, NotationError, normalise
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
 
