@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
+from autorecap.stages.keyword_files.keyword_filter import KeywordFilter
 from autorecap.stages.keyword_files.pattern import normalise
-from autorecap.stages.keywords import KeywordFilter
 
 LABELLED = Path(__file__).parents[2] / "shared" / "data" / "keyword-cases-dev.jsonl"
 PAPER_WORDS = ("talking", "speaking", "singing")  # the ones that the paper names (A.3)

@@ -28,7 +28,7 @@ def filter_captions(
     ] = "",
 ) -> None:
     """Show which captions the filter drops, and for which keyword: one line of output for each line of input."""
-    from autorecap.stages.keywords import KeywordFilter
+    from autorecap.stages.keyword_files.keyword_filter import KeywordFilter
 
     try:
         keyword_filter = KeywordFilter(keywords)

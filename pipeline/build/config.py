@@ -17,7 +17,8 @@ from autorecap.base.settings_files import SettingsError
 from autorecap.pipeline.build.bundle_writer import WriterConfig
 from autorecap.stages import scores, speech, video_captions
 from autorecap.stages.captions import DEMO, CaptionsConfig, model_files, window_ms
-from autorecap.stages.keywords import KeywordFilter, KeywordsConfig
+from autorecap.stages.keyword_files.keyword_filter import KeywordFilter
+from autorecap.stages.keywords import KeywordsConfig
 from autorecap.stages.listeners import hub
 from autorecap.stages.media import MediaConfig
 from autorecap.stages.probe import ProbeConfig

@@ -7,8 +7,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from autorecap.stages.keyword_files.keyword_filter import BUNDLED_KEYWORDS, EMPTY_CAPTION, KeywordFilter
 from autorecap.stages.keyword_files.pattern import normalise
-from autorecap.stages.keywords import BUNDLED_KEYWORDS, EMPTY_CAPTION, KeywordFilter, Keywords, KeywordsConfig
+from autorecap.stages.keywords import Keywords, KeywordsConfig
 from autorecap.stages.reasons import Reason, Status
 from autorecap.stages.records import Clip, Verdict, Video
 from tests.support.places import SHARED
