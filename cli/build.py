@@ -77,7 +77,8 @@ def build(
         from autorecap.dataset.log import CLIPS, SEGMENTS
         from autorecap.pipeline.build.config import ConfigError, load_config
         from autorecap.pipeline.build.driver import prepare
-        from autorecap.pipeline.plan.sources import Thresholds, of_build
+        from autorecap.pipeline.plan.sources import of_build
+        from autorecap.stages.sources.lists import Thresholds
 
         if until not in (None, SEGMENTS):
             raise ConfigError(f"--until is {until!r}: segments is all that it can be")

@@ -78,7 +78,7 @@ class SwinEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.mel = LogMel(config.mel)
-        self.swin: Any = ClapAudioEncoder(  # type: ignore[no-untyped-call]  # transformers' has no types
+        self.swin: Any = ClapAudioEncoder(
             ClapAudioConfig(
                 window_size=config.window,
                 num_mel_bins=config.mel.num_mels,

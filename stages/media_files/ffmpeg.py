@@ -137,7 +137,8 @@ def frames(path: str, times_ms: Sequence[int], timeout_s: float) -> list[bytes |
 
 
 def _arguments(command: ffmpeg.nodes.OutputStream) -> list[str]:
-    return ffmpeg.compile(command.global_args("-nostdin"), cmd=ffmpeg_exe())
+    arguments: list[str] = ffmpeg.compile(command.global_args("-nostdin"), cmd=ffmpeg_exe())
+    return arguments
 
 
 def _run(arguments: list[str], timeout_s: float) -> tuple[bytes, str]:

@@ -56,7 +56,7 @@ class YoutubeAudio:
 
     @property
     def path(self) -> str:
-        return self.file.name
+        return str(self.file.name)
 
     def decode(self, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
         """As `autorecap.stages.media_files.ffmpeg.decode`, for the spans that were asked for."""

@@ -111,7 +111,7 @@ class YtDlp:
         return dict(args)
 
 
-class _PoliteYoutubeDL(YoutubeDL):
+class _PoliteYoutubeDL(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
     """yt-dlp whose requests to YouTube go through our session: with its turns, limits, cookies and way out."""
 
     def __init__(self, parameters: Mapping[str, Any], session: requests.Session, config: YoutubeConfig) -> None:

@@ -266,7 +266,8 @@ def _clock_span(span: Any) -> tuple[int, int] | None:
 
 def _clock_s(value: Any) -> float | None:
     if _is_number(value):
-        return value
+        seconds: float = value
+        return seconds
     if not isinstance(value, str):
         return None
     seconds = 0.0
