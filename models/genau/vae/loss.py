@@ -21,6 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autorecap.models.genau.norms import at_least_float32
 from autorecap.models.genau.vae.discriminator import PatchDiscriminator
 from autorecap.models.genau.vae.model import Posterior
 from autorecap.models.genau.vae.perceptual import Lpips, Multiscale
@@ -120,5 +121,8 @@ def gradient_ratio(reconstruction: Tensor, adversarial: Tensor, last_layer: Tens
 
 
 def as_image(mel_BMT: Tensor) -> Tensor:
-    """A spectrogram as the image that discriminator and LPIPS see. shape (B, M, T) -> (B, 1, T, M), in fp32"""
-    return rearrange(mel_BMT, "b m t -> b 1 t m").float()
+    """A spectrogram as the image that discriminator and LPIPS see. shape (B, M, T) -> (B, 1, T, M)
+
+    It is in fp32, or in fp64 where the spectrogram is.
+    """
+    return at_least_float32(rearrange(mel_BMT, "b m t -> b 1 t m"))

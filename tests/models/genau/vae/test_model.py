@@ -1,5 +1,6 @@
 """The 1D-VAE, its discriminator and its loss: against the official numbers, and what they promise."""
 
+import copy
 import dataclasses
 import math
 
@@ -91,18 +92,28 @@ def official_loss(vectors: Vectors) -> VAELoss:
     return loss.train()
 
 
-def reset_statistics(vectors: Vectors, loss: VAELoss) -> None:
+def reset_statistics(vectors: Vectors, loss: VAELoss, dtype: torch.dtype = torch.float32) -> None:
     state = vectors.fill(loss.discriminator.state_dict(), "loss.discriminator.")
-    loss.discriminator = discriminator_from_official(state)
+    loss.discriminator = discriminator_from_official(state).to(dtype)
 
 
-def test_losses_are_the_official_ones(vectors: Vectors, small: VAE, official_loss: VAELoss) -> None:
-    mel_BMT = (vectors.input("disc.real", 2, 1, 64, 64) * 2 - 5)[:, 0].mT
-    last_layer = small.decoder.conv_out.weight
-    posterior = small.encode(mel_BMT)
-    made_BMT = small.decode(posterior.mean)
+@pytest.mark.parametrize(
+    ("dtype", "score_error"),
+    [
+        (torch.float64, 1e-7),  # scores are 0.6 in size: what rounding to fp32 left of the official ones
+        (torch.float32, 1e-6),  # and a few roundings more, which differ from kernel to kernel
+    ],
+)
+def test_losses_are_the_official_ones(
+    vectors: Vectors, small: VAE, official_loss: VAELoss, dtype: torch.dtype, score_error: float
+) -> None:
+    vae, official_loss = copy.deepcopy(small).to(dtype), copy.deepcopy(official_loss).to(dtype)
+    mel_BMT = (vectors.input("disc.real", 2, 1, 64, 64) * 2 - 5)[:, 0].mT.to(dtype)
+    last_layer = vae.decoder.conv_out.weight
+    posterior = vae.encode(mel_BMT)
+    made_BMT = vae.decode(posterior.mean)
     for batches in (0, 60_000):
-        reset_statistics(vectors, official_loss)
+        reset_statistics(vectors, official_loss, dtype)
         loss, numbers = official_loss(mel_BMT, made_BMT, posterior, last_layer, batches)
 
         def official(name: str, batches: int = batches) -> float:
@@ -112,9 +123,10 @@ def test_losses_are_the_official_ones(vectors: Vectors, small: VAE, official_los
         assert float(numbers["kl"]) == pytest.approx(official(".kl_loss"), rel=1e-5)
         assert float(numbers["reconstruction"]) == pytest.approx(official(".nll_loss"), rel=1e-5)
         assert float(numbers["l1"] + numbers["perceptual"]) == pytest.approx(official(".rec_loss"), rel=1e-5)
-    assert float(numbers["adversarial"]) == pytest.approx(official(".g_loss"), rel=1e-4)
+    # The mean of scores that cancel: it is -0.002, and its error is that of the scores.
+    assert float(numbers["adversarial"]) == pytest.approx(official(".g_loss"), abs=score_error)
     assert 0.5 * float(numbers["ratio"]) == pytest.approx(official(".d_weight"), rel=1e-4)
-    reset_statistics(vectors, official_loss)
+    reset_statistics(vectors, official_loss, dtype)
     assert float(official_loss.discriminator_loss(mel_BMT, made_BMT, 0)[0]) == 0
     assert float(official_loss.discriminator_loss(mel_BMT, made_BMT, 60_000)[0].detach()) == pytest.approx(
         1.02588, abs=1e-5
