@@ -158,7 +158,7 @@ def _preference(name: str) -> int:
 # --- CSV
 
 
-def _from_csv(rows: csv.DictReader[str], path: Path, skip_damaged: bool) -> AudioList:
+def _from_csv(rows: "csv.DictReader[str]", path: Path, skip_damaged: bool) -> AudioList:
     columns = [name.strip() for name in rows.fieldnames or ()]
     rows.fieldnames = columns
     for kind, needed in _CSV_KINDS:
@@ -169,7 +169,7 @@ def _from_csv(rows: csv.DictReader[str], path: Path, skip_damaged: bool) -> Audi
     raise SourceError(f"{path}: columns {', '.join(columns) or 'none'} found, these expected: {known}")
 
 
-def _lines(rows: csv.DictReader[str], path: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
+def _lines(rows: "csv.DictReader[str]", path: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
     """Where each row stands, its fields, and how many there should be."""
     for row in rows:
         yield f"{path}, line {rows.line_num}", row, len(rows.fieldnames or ())
