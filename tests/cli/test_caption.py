@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,9 +277,7 @@ def test_a_stream_that_nobody_reads_on_ends_its_ffmpeg(tmp_path):
     before = threading.active_count()
     pieces = stream(str(make(tmp_path / "a.flac", seconds=600)), RATE, RATE, None, 20)
     next(pieces)
-    started = time.monotonic()
     pieces.close()
-    assert time.monotonic() - started < 2
     assert threading.active_count() == before
 
 

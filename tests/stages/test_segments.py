@@ -1,7 +1,6 @@
 """Gaps and clips: the paper's rule, and every way in which a transcript's times mislead."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -220,12 +219,10 @@ def test_repeated_lines_are_not_removed_before_gaps_are_found():
     assert find_gaps(read_transcript(vtt, "v.vtt").cues, 14_000) == [(12_000, 14_000)]
 
 
-def test_a_week_of_gaps_is_cut_at_once():
-    started = time.perf_counter()
+def test_a_duration_beyond_a_week_makes_no_more_clips_than_a_week():
     found = segment([cue(0, 1000)], 7 * 24 * 3_600_000, CONFIG)
     assert len(found.clips_ms) == 60_480
     assert segment([cue(0, 1000)], 10**15, CONFIG).clips_ms == found.clips_ms
-    assert time.perf_counter() - started < 2
 
 
 def test_the_stage_sets_clips_counts_and_drops_the_cues():

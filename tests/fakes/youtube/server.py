@@ -41,6 +41,9 @@ class FakeYouTube:
     media_bytes: dict[str, int] = field(default_factory=dict)  # sent, by video
     key: str = pages.API_KEY  # in its pages; the player refuses any other
     elsewhere: str = ""  # where /redirect leads
+    num_at_work: int = 0  # requests that wait for their answer now
+    most_at_work: int = 0  # and at any time
+    bytes_to_drip: int = 0  # of the last answer that drips, what has not been sent
     doors: list[int] = field(default_factory=list)
     unknown: Callable[[str], FakeVideo] = lambda video_id: FakeVideo(mishap="deleted")
 
@@ -76,7 +79,12 @@ class FakeYouTube:
         seen = Seen(time.monotonic(), kind, video_id, door, cookie, wanted)
         self.requests.append(seen)
         if self.latency_s:
-            await asyncio.sleep(self.latency_s)
+            self.num_at_work += 1
+            self.most_at_work = max(self.most_at_work, self.num_at_work)
+            try:
+                await asyncio.sleep(self.latency_s)
+            finally:
+                self.num_at_work -= 1
         video = self.video(video_id)
         befalls = self.refusal(seen) or _of_video(video, kind)
         if befalls in ("429", "429_retry_after"):
@@ -122,10 +130,21 @@ class FakeYouTube:
         if befalls == "html":
             return web.Response(body=b"<!DOCTYPE html><html><body>Sorry</body></html>", content_type="text/html")
         if befalls == "drip":
-            return await _send(request, body, content_type, pause_s=_DRIP_S)
+            return await self._drip(request, body, content_type)
         if befalls == "wrong_length":
-            return await _send(request, body[: len(body) // 2], content_type, promised=len(body))
+            await _break_off(request, body[: len(body) // 2], content_type, promised=len(body))
         return web.Response(body=body, content_type=content_type)
+
+    async def _drip(self, request: web.Request, body: bytes, content_type: str) -> web.StreamResponse:
+        """Send the body byte by byte, slowly."""
+        answer = web.StreamResponse(headers={"Content-Type": content_type})
+        answer.content_length = self.bytes_to_drip = len(body)
+        await answer.prepare(request)
+        for first in range(len(body)):
+            await answer.write(body[first : first + 1])
+            self.bytes_to_drip -= 1
+            await asyncio.sleep(_DRIP_S)
+        return answer
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
         video_id = request.query.get("id", "")
@@ -210,21 +229,15 @@ def _range_of(request: web.Request, size: int) -> tuple[int, int]:
     return first, min(size, wanted.stop if wanted.stop is not None else size)
 
 
-async def _send(
-    request: web.Request, body: bytes, content_type: str, *, pause_s: float = 0.0, promised: int | None = None
-) -> web.StreamResponse:
-    """The body byte by byte, or less of it than is promised."""
+async def _break_off(request: web.Request, body: bytes, content_type: str, *, promised: int) -> None:
+    """Send fewer bytes than are promised, and hang up."""
     answer = web.StreamResponse(headers={"Content-Type": content_type})
-    answer.content_length = promised or len(body)
+    answer.content_length = promised
     await answer.prepare(request)
-    for first in range(0, len(body), 1 if pause_s else len(body)):
-        await answer.write(body[first : first + (1 if pause_s else len(body))])
-        await asyncio.sleep(pause_s)
-    if promised:
-        assert request.transport is not None
-        request.transport.close()
-        raise asyncio.CancelledError
-    return answer
+    await answer.write(body)
+    assert request.transport is not None
+    request.transport.close()
+    raise asyncio.CancelledError
 
 
 @contextmanager

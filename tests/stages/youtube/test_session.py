@@ -73,10 +73,9 @@ def test_nothing_goes_out_by_a_parked_egress():
 def test_an_answer_that_drips_is_given_up_on_time():
     with running({ID: FakeVideo(mishap="drip")}) as fake:
         session = new_session(turns_of(fake, FakeClock(), request_timeout_s=0.5))
-        started = time.monotonic()
         with pytest.raises(requests.exceptions.Timeout):
             session.get(f"{YOUTUBE}/api/timedtext?v={ID}&lang=en&kind=asr")
-        assert time.monotonic() - started < 10, "the whole takes minutes"
+        assert fake.bytes_to_drip > 0, "nobody has waited for the whole"
 
 
 def test_a_silent_server_is_given_up_on_time():

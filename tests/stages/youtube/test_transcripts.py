@@ -1,6 +1,5 @@
 """Transcripts of YouTube, by both client libraries as they are, from a fake YouTube on loopback."""
 
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -185,12 +184,10 @@ def test_what_is_said_of_a_video_is_kept_although_it_has_no_captions():
 def test_videos_are_asked_for_at_the_same_time_and_come_back_in_their_order():
     ids = [f"{number:011d}" for number in range(40)]
     with running({each: FakeVideo(title=each) for each in ids}, latency_s=0.2) as fake:
-        started = time.monotonic()
         videos = stage_of(fake, in_flight=40)([video_of(each) for each in ids])
-        took_s = time.monotonic() - started
         most = Counter(seen.kind for seen in fake.requests)
     assert [video.title for video in videos] == ids and most["player"] == 40
-    assert took_s < 40 * 2 * 0.2, "one after the other would take longer"
+    assert fake.most_at_work > 4
 
 
 # --- who asks
