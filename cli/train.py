@@ -1,4 +1,4 @@
-"""`autorecap train`: the models, each by a command of its own."""
+"""`autorecap train`: a command for each model."""
 
 import json
 import shlex
@@ -24,30 +24,28 @@ EXIT_CODES = """
 
 @train.callback(help=HELP)
 def _group() -> None:
-    """Without this, typer would make one command alone the whole of `train`."""
+    """Hold the commands. Without a callback typer would make a single command the whole of `train`."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """One of the models: where its recipe is, and what people are told."""
+class ModelCommand:
+    """The command of one model: its name and help, and where to find what it runs."""
 
     name: str
-    recipe: str  # autorecap.training.<recipe> holds the two below
-    settings: str
-    function: str
+    settings: str  # a class in autorecap.training.<name>.recipe
+    function: str  # likewise
     help: str
-    then: str  # what can be done with the model's folder
+    next_step: str  # printed at the end, with the model's folder
 
     def load(self) -> tuple[Any, Any]:
-        """The class of its settings, and its recipe."""
-        module = import_module(f"autorecap.training.{self.recipe}")
+        """Return the class of the model's settings, and the function that trains it."""
+        module = import_module(f"autorecap.training.{self.name}.recipe")
         return getattr(module, self.settings), getattr(module, self.function)
 
 
 MODELS = (
-    Trained(
+    ModelCommand(
         "autocap",
-        "autocap.recipe",
         "AutoCapTraining",
         "train_autocap",
         f"""Train the captioner AutoCap: stage 1 aligns the Q-Former with a frozen BART, stage 2 trains BART as well.
@@ -67,9 +65,8 @@ MODELS = (
     """,
         "autorecap caption --model {model}",
     ),
-    Trained(
+    ModelCommand(
         "vae",
-        "vae.recipe",
         "VAETraining",
         "train_vae",
         f"""Train the 1D-VAE of a GenAu: the first of three; the vocoder and GenAu itself go on from its folder.
@@ -82,9 +79,8 @@ MODELS = (
     """,
         "go on with: autorecap train vocoder --init {model} --config ... --data ... --out ...",
     ),
-    Trained(
+    ModelCommand(
         "vocoder",
-        "vocoder.recipe",
         "VocoderTraining",
         "train_vocoder",
         f"""Train the vocoder of a GenAu, as HiFi-GAN is trained.
@@ -95,9 +91,8 @@ MODELS = (
     """,
         "go on with: autorecap train genau --init {model} --config ... --data ... --out ...",
     ),
-    Trained(
+    ModelCommand(
         "genau",
-        "genau.recipe",
         "GenAuTraining",
         "train_genau",
         f"""Train the generator GenAu, on captioned sounds or on latents that `autorecap encode` made of them.
@@ -117,7 +112,7 @@ MODELS = (
 )
 
 
-def _add(model: Trained) -> None:
+def _add(model: ModelCommand) -> None:
     def command(
         out: Annotated[str, typer.Option(help="Folder of the run: checkpoints, logs, and in the end model/.")] = "",
         data: Annotated[
@@ -148,20 +143,26 @@ def _add(model: Trained) -> None:
         resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
         workers: Annotated[
             str | None,
-            typer.Option(help="Train in so many processes on a Ray cluster: 4, or 2:8 for what there is room for."),
+            typer.Option(
+                help="Train in this many processes on a Ray cluster: 4, or 2:8 for as many as there is room for."
+            ),
         ] = None,
         address: Annotated[
             str | None, typer.Option(help="The Ray cluster; by default the one that is running here. local: a new one.")
         ] = None,
-        plan: Annotated[
-            bool, typer.Option("--plan", help="Say what the run will need, and do nothing else. --out is not needed.")
+        forecast: Annotated[
+            bool,
+            typer.Option(
+                "--forecast", help="Print the memory, time and data that the run will need, and start nothing."
+            ),
         ] = False,
+        plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,  # the former name of --forecast
         hardware: Annotated[
-            str, typer.Option(help="With --plan: h100, h200, a100, ..., of which there are --workers; or cpu.")
+            str, typer.Option(help="With --forecast: h100, h200, a100, ..., as many as --workers; or cpu.")
         ] = "h100",
-        mfu: Annotated[float, typer.Option(help="With --plan: the share of its peak that is reached.")] = 0.4,
-        usd_per_hour: Annotated[float, typer.Option(help="With --plan: the price of one GPU for an hour.")] = 0.0,
-        device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+        mfu: Annotated[float, typer.Option(help="With --forecast: the share of the peak speed that is reached.")] = 0.4,
+        usd_per_hour: Annotated[float, typer.Option(help="With --forecast: the price of one GPU for an hour.")] = 0.0,
+        device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a GPU.")] = "auto",
         set_: Annotated[
             list[str] | None, typer.Option("--set", help="section.field=value on top of the file. May be given again.")
         ] = None,
@@ -172,34 +173,34 @@ def _add(model: Trained) -> None:
             bool, typer.Option("--json", help="Print how the run ended as JSON, as the last line.")
         ] = False,
     ) -> None:
-        with answered(f"interrupted: where there is a checkpoint in {out or '--out'}, --resume goes on from it"):
+        with answered(f"interrupted: if {out or '--out'} holds a checkpoint, --resume goes on from it"):
             from autorecap.base import settings_files as settings
             from autorecap.cluster.workers import Workers
 
-            kind, recipe = model.load()
-            told = settings.load(kind, config, set_ or [])
+            kind, train_model = model.load()
+            chosen = settings.load(kind, config, set_ or [])
             if show_config:
-                print(settings.to_yaml(told), end="")
+                print(settings.to_yaml(chosen), end="")
                 return
-            given = [*(data or []), *(more_data or [])]
-            if plan:
+            all_data = [*(data or []), *(more_data or [])]
+            if forecast or plan:
                 from autorecap.training.forecast.forecast import cluster_of
-                from autorecap.training.forecast.run_forecast import plan_run
+                from autorecap.training.forecast.run_forecast import forecast_run
 
                 cluster = cluster_of(hardware, Workers.parse(workers or "1").most, mfu, usd_per_hour)
-                print(plan_run(told, given, init=init, where=where, cluster=cluster))
+                print(forecast_run(chosen, all_data, init=init, where=where, cluster=cluster))
                 return
             if not out:
                 raise ForeseenError("--out is missing: name the folder of the run")
             check_lasts(out)
-            start = recipe
+            start = train_model
             if workers:
                 from autorecap.cluster.train import train_on_ray
 
-                start = partial(train_on_ray, recipe, workers=Workers.parse(workers), address=address)
+                start = partial(train_on_ray, train_model, workers=Workers.parse(workers), address=address)
             outcome = start(
-                told,
-                given,
+                chosen,
+                all_data,
                 out,
                 init=init,
                 where=where,
@@ -213,8 +214,8 @@ def _add(model: Trained) -> None:
             if as_json:
                 print(json.dumps({"step": outcome.step, "model": outcome.model, **outcome.numbers}))
             else:
-                then = model.then.format(model=shlex.quote(outcome.model))
-                print(f"{outcome.step} steps done; the model is in {outcome.model}: {then}")
+                next_step = model.next_step.format(model=shlex.quote(outcome.model))
+                print(f"{outcome.step} steps done; the model is in {outcome.model}: {next_step}")
 
     command.__doc__ = model.help
     train.command(model.name)(command)

@@ -18,7 +18,7 @@ from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.pretrained import CLAP_FOLDER, T5_FOLDER
 from autorecap.models.genau.recipe import SIZES
 from autorecap.models.genau.text.conditioning import TextEncoders
-from autorecap.training.run import RunError
+from autorecap.training.recipe import RunError
 
 
 def open_generator(init: str, t5: str = "", clap: str = "", with_text: bool = True) -> GenAu:

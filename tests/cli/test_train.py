@@ -115,21 +115,28 @@ def test_the_stages_of_the_paper_freeze_what_they_should() -> None:
 def test_settings_are_printed_as_a_file_to_start_from() -> None:
     shown = run("--out", "x", "--show-config", "--config", CONFIGS / "autocap-stage2.yaml").output
     assert yaml.safe_load(shown)["task"]["frozen"] == ["encoders", "embeddings"]
-    assert "# L2" not in shown and "# What does not learn" in shown
+    assert "# L2" not in shown and "# Parts that are not trained" in shown
 
 
 def test_the_script_for_clusters_trains_genau_or_the_model_that_is_named_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--plan` says which, and that it would be eight workers at most unless told otherwise."""
+    """`--forecast` names the model, and takes eight workers, the script's upper bound, unless --workers says else."""
     script = PROJECT / "train_genau.py"
-    steps = ["--plan", "--set", "loop.steps=1", "--set", "loop.batch_size=8", "--init", "demo"]
+    steps = ["--forecast", "--set", "loop.steps=1", "--set", "loop.batch_size=8", "--init", "demo"]
     for words, said in ((["--workers", "3"], "GenAu demo: .* 3 x H100"), (["autocap"], "AutoCap demo: .* 8 x H100")):
         monkeypatch.setattr(sys, "argv", [str(script), *words, *steps])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(script), run_name="__main__")
         printed = capsys.readouterr().out
         assert ended.value.code == 0 and re.search(said, printed), printed
+
+
+def test_the_former_name_of_a_forecast_still_works_and_is_not_advertised() -> None:
+    options = ("--init", "demo", "--set", "loop.steps=1", "--set", "loop.batch_size=8")
+    forecast, plan = (run(name, *options).output for name in ("--forecast", "--plan"))
+    assert forecast == plan and forecast.startswith("AutoCap demo: ")
+    assert "--plan" not in run("--help").output
 
 
 def test_a_number_of_workers_that_means_nothing_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Plans of trainings: what is exact, and what is estimated against what a run really takes."""
+"""Forecasts of trainings: what is exact, and what is estimated against what a run really takes."""
 
 import subprocess
 import sys
@@ -18,15 +18,16 @@ from autorecap.models.genau.flops import flops
 from autorecap.models.genau.recipe import SIZES as GENAU_SIZES
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig
-from autorecap.training.forecast.forecast import Cluster, Load, PlanError, Reading, cluster_of, count, fake, make_plan
+from autorecap.training.forecast.forecast import Cluster, EpochData, ForecastError, cluster_of, make_forecast
 from autorecap.training.forecast.model_loads import autocap_load, genau_load, vae_load, vocoder_load
+from autorecap.training.forecast.step_load import StepLoad, count_load, fake
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.hardware import GPUS, Hardware
 from autorecap.training.vae.task import VAETaskConfig
 from autorecap.training.vocoder.task import VocoderTaskConfig
 from tests.support.places import PROJECT
 
-WITHIN = 1.35  # the factor within which a plan's peak is that of a run on a CPU
+WITHIN = 1.35  # the factor within which a forecast's peak is that of a run on a CPU
 
 
 def step_of(size: str, batch: int) -> tuple[Fit, Any]:
@@ -43,10 +44,10 @@ def step_of(size: str, batch: int) -> tuple[Fit, Any]:
     return model, loss
 
 
-def load_of(size: str, batch: int, *, bf16: bool = False) -> Load:
+def load_of(size: str, batch: int, *, bf16: bool = False) -> StepLoad:
     with fake():
         model, loss = step_of(size, batch)
-        return count(size, model, [loss], batch, bf16=bf16)
+        return count_load(size, model, [loss], batch, bf16=bf16)
 
 
 @pytest.mark.parametrize(("size", "batch"), [("demo", 1), ("demo", 3), ("s", 2)])
@@ -55,8 +56,8 @@ def test_parameters_and_operations_are_counted_as_they_are(size: str, batch: int
     load = load_of(size, batch)
     with torch.device("meta"):
         parameters = list(Fit(SIZES[size]).parameters())
-    assert load.learned == sum(p.numel() for p in parameters if p.requires_grad)
-    assert load.learned + load.frozen == sum(p.numel() for p in parameters)
+    assert load.num_trained == sum(p.numel() for p in parameters if p.requires_grad)
+    assert load.num_trained + load.num_frozen == sum(p.numel() for p in parameters)
     assert load.flops == flops(SIZES[size], batch=batch, backward=True)
 
 
@@ -82,18 +83,25 @@ def test_every_model_has_a_load_of_its_own_size_without_its_memory() -> None:
         autocap_load(captioner.config, captioner.tokenizer, ("encoders", "bart"), 2, bf16=False),
     ]
     for load, size in zip(loads, sizes, strict=False):
-        assert size <= load.learned < 1.05 * size  # and small discriminators
-    assert loads[3].learned == 447_488 and loads[3].frozen > 1_400_000
+        assert size <= load.num_trained < 1.05 * size  # and small discriminators
+    assert loads[3].num_trained == 447_488 and loads[3].num_frozen > 1_400_000
     assert all(load.kept_bytes > 1e5 and load.flops > 1e8 for load in loads)
     sound, latents = (genau_load(GENAU_SIZES["demo"], 1, bf16=False, from_sound=given) for given in (True, False))
-    assert sound.frozen - latents.frozen == 4_093_568 + 532_544  # the VAE, and text encoders
+    assert sound.num_frozen - latents.num_frozen == 4_093_568 + 532_544  # the VAE, and text encoders
     assert torch.equal(log_mel(torch.ones(1, 2_560)), log_mel(torch.ones(1, 2_560)))  # its tables are real ones
-    assert (sound.flops_are, loads[2].flops_are) == ("exact", "counted")
+    assert (sound.flops_origin, loads[2].flops_origin) == ("exact", "counted")
 
 
-def a_load(**changes: Any) -> Load:
-    values = {"model": "m", "learned": 1_000_000, "frozen": 500, "samples": 8, "kept_bytes": 10**9, "flops": 8 * 10**12}
-    return Load(**values | changes)  # type: ignore[arg-type]
+def a_load(**changes: Any) -> StepLoad:
+    values = {
+        "model": "m",
+        "num_trained": 1_000_000,
+        "num_frozen": 500,
+        "num_clips": 8,
+        "kept_bytes": 10**9,
+        "flops": 8 * 10**12,
+    }
+    return StepLoad(**values | changes)  # type: ignore[arg-type]
 
 
 def loop(**changes: Any) -> LoopConfig:
@@ -104,23 +112,23 @@ H100 = Cluster(hardware=GPUS["h100"], count=8, mfu=0.5, usd_per_hour=2.0)
 
 
 def test_the_numbers_follow_from_one_another() -> None:
-    plan = make_plan(a_load(), loop(ema_decay=0.999), H100, Reading(samples=6_400, bytes=6_400 * 1_000))
-    assert (plan["weights"], plan["gradients"], plan["optimiser"]) == (0.004, 0.004, 0.008)
-    assert plan["moving average"] == plan["exchange of gradients"] == 0.004
-    assert plan["clips a second"] == pytest.approx(8 * 0.5 * 989)
-    assert plan["hours"] == pytest.approx(64_000 / plan["clips a second"] / 3_600)
-    assert plan["epochs"] == 10 and plan["read"] == pytest.approx(0.064)
-    assert plan["cost"] == pytest.approx(plan["hours"] * 8 * 2)
-    assert plan["read a second"] == pytest.approx(1_000 * plan["clips a second"])
+    forecast = make_forecast(a_load(), loop(ema_decay=0.999), H100, EpochData(num_clips=6_400, num_bytes=6_400 * 1_000))
+    assert (forecast["weights"], forecast["gradients"], forecast["optimiser"]) == (0.004, 0.004, 0.008)
+    assert forecast["moving average"] == forecast["exchange of gradients"] == 0.004
+    assert forecast["clips a second"] == pytest.approx(8 * 0.5 * 989)
+    assert forecast["hours"] == pytest.approx(64_000 / forecast["clips a second"] / 3_600)
+    assert forecast["epochs"] == 10 and forecast["read"] == pytest.approx(0.064)
+    assert forecast["cost"] == pytest.approx(forecast["hours"] * 8 * 2)
+    assert forecast["read a second"] == pytest.approx(1_000 * forecast["clips a second"])
 
 
 def test_what_is_trained_in_fp32_is_measured_by_what_a_gpu_does_in_fp32() -> None:
-    fast, slow = (make_plan(a_load(), loop(precision=each), H100)["clips a second"] for each in ("bf16", "fp32"))
+    fast, slow = (make_forecast(a_load(), loop(precision=each), H100)["clips a second"] for each in ("bf16", "fp32"))
     assert slow == pytest.approx(fast * 67 / 989)
 
 
 def test_sharding_parts_weights_and_needs_no_exchange_in_one_piece() -> None:
-    whole, parts = (make_plan(a_load(), loop(sharding=each), H100) for each in ("ddp", "fsdp"))
+    whole, parts = (make_forecast(a_load(), loop(sharding=each), H100) for each in ("ddp", "fsdp"))
     assert parts["optimiser"] == whole["optimiser"] / 8
     with pytest.raises(StopIteration):
         parts["exchange of gradients"]
@@ -128,34 +136,34 @@ def test_sharding_parts_weights_and_needs_no_exchange_in_one_piece() -> None:
 
 
 def test_what_does_not_fit_is_said_with_what_to_do() -> None:
-    assert "MORE THAN the 80 GB" in str(make_plan(a_load(kept_bytes=75 * 10**9), loop(), H100))
-    assert "MORE THAN" not in str(make_plan(a_load(kept_bytes=50 * 10**9), loop(), H100))
+    assert "MORE THAN the 80 GB" in str(make_forecast(a_load(kept_bytes=75 * 10**9), loop(), H100))
+    assert "MORE THAN" not in str(make_forecast(a_load(kept_bytes=50 * 10**9), loop(), H100))
 
 
 def test_every_number_says_where_it_comes_from() -> None:
-    plan = make_plan(a_load(), loop(), H100, Reading(samples=10, bytes=10))
-    hows = [line.how for lines in plan.sections.values() for line in lines]
-    assert all(how.startswith(("exact", "counted", "estimated", "at ", "data sheet")) for how in hows)
+    forecast = make_forecast(a_load(), loop(), H100, EpochData(num_clips=10, num_bytes=10))
+    origins = [line.origin for lines in forecast.sections.values() for line in lines]
+    assert all(each.startswith(("exact", "counted", "estimated", "at ", "data sheet")) for each in origins)
 
 
 def test_unknown_hardware_and_impossible_shares_are_refused() -> None:
-    with pytest.raises(PlanError, match="choose one of cpu, b200, h200"):
+    with pytest.raises(ForecastError, match=r"--hardware: expected cpu, b200, h200, .* found 'voodoo2'"):
         cluster_of("voodoo2", 1, 0.4, 0)
-    with pytest.raises(PlanError, match=r"--mfu 1\.5"):
+    with pytest.raises(ForecastError, match=r"--mfu: expected .* found 1\.5"):
         cluster_of("h100", 1, 1.5, 0)
     assert cluster_of("CPU", 1, 0.4, 0).hardware.measured
 
 
 @pytest.mark.slow
-def test_a_plan_s_peak_is_that_of_a_real_run_on_a_cpu() -> None:
+def test_the_peak_of_a_forecast_is_that_of_a_real_run_on_a_cpu() -> None:
     """The demo backbone at batch 32, three steps of LAMB in a process of its own: resident memory at its peak."""
     batch = 32
     done = subprocess.run([sys.executable, "-c", _CHILD, str(batch)], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     measured_gb = int(done.stdout) / 1e9
     a_cpu = Cluster(hardware=Hardware("CPU", 1e11, 0, measured=True))
-    plan = make_plan(load_of("demo", batch), loop(), a_cpu)
-    assert 1 / WITHIN < plan["peak"] / measured_gb < WITHIN, (str(plan), measured_gb)
+    forecast = make_forecast(load_of("demo", batch), loop(), a_cpu)
+    assert 1 / WITHIN < forecast["peak"] / measured_gb < WITHIN, (str(forecast), measured_gb)
 
 
 _CHILD = """
