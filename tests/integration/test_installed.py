@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,7 @@ from autorecap.demo.corpus import CORPUS, synthesise_corpus
 from autorecap.demo.sounds import synthesise
 from tests.fakes.ray_head import free_port, ray_head
 from tests.support.hostile import make_hostile
+from tests.support.places import PROJECT
 from tests.test_layout import copy_of_the_checkout
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -108,6 +110,12 @@ def test_commands_answer(run) -> None:
     assert "build" in run("autorecap", "--help") and "build" in run("python", "-m", "autorecap", "--help")
     assert run("autorecap", "filter", given="A man speaks as birds sing\n").startswith("drop  speaks")
     assert "rain" in run("autorecap", "caption", "rain.wav").lower()
+
+
+@pytest.mark.parametrize("script", ["build_autorecap_xl.py", "train_genau.py"])
+def test_the_scripts_that_ray_submit_copies_to_a_cluster_run_from_anywhere(run, mine, script) -> None:
+    shutil.copy(PROJECT / script, mine)
+    assert "--out" in run("python", script, "--help")
 
 
 def test_a_build_on_ray_and_a_training_of_two_processes(run, mine, demo_config) -> None:
