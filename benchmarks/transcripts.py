@@ -107,8 +107,8 @@ def with_stage(base: str, ids: Sequence[str], in_flight: int, **settings: object
     budget = BudgetConfig(requests_per_s=10_000, burst=1_000)
     config = YoutubeConfig(base_url=base, budget=budget, **settings)  # type: ignore[arg-type]
     rules = TranscriptsConfig()
-    ways = LocalBudget(config.budget, list(config.ways_out()))
-    stage = Transcripts(rules, Youtube(config, rules, 32_000, ways, in_flight=in_flight))
+    budget = LocalBudget(config.budget, list(config.egresses_by_name()))
+    stage = Transcripts(rules, Youtube(config, rules, 32_000, budget, in_flight=in_flight))
 
     def block(mine: Sequence[str]) -> int:
         videos = stage([Video(row=0, video_id=video_id, media=watch_url(video_id)) for video_id in mine])

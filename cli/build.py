@@ -116,7 +116,7 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
     with connected(address):
         pools = settings.pools.used(until_segments=job.kind == SEGMENTS)
         wait_for_room(pools, settings.pools.wait_for_nodes_s, say)
-        budget = SharedBudget(settings.youtube.budget, list(settings.youtube.ways_out()))
+        budget = SharedBudget(settings.youtube.budget, list(settings.youtube.egresses_by_name()))
         flow = RayFlow(settings, job.store, budget, until_segments=job.kind == SEGMENTS)
         with _Watch(flow) as watch:
             return run(job, flow, watch.committed)

@@ -149,7 +149,7 @@ class Reason(Enum):
         "The video has been announced and not been shown yet.",
         "Nothing: a later run tries again.",
     )
-    # --- what YouTube thinks of who asks: the egress is parked, and the video waits for another try
+    # --- what YouTube thinks of an egress: it is parked, and the video waits for another try
     RATE_LIMITED = (
         "rate_limited",
         Status.RETRY,
@@ -205,7 +205,7 @@ class Reason(Enum):
 
     @property
     def parks(self) -> bool:
-        """Whether who asked is at fault, not the video: the egress is parked, and the video is charged no attempt."""
+        """Whether the egress is at fault, not the video: the egress is parked, and no attempt is counted."""
         return self in (Reason.RATE_LIMITED, Reason.IP_BLOCKED, Reason.BOT_CHECK)
 
     @classmethod

@@ -124,7 +124,7 @@ class Video:
     detail: str = ""  # what was found, for people: names the file or the field
     attempt: int = 0  # how often it was tried before
     not_before: float | None = None  # Unix time before which another try makes no sense, where that is known
-    refusals: int = 0  # how often in this run asking for it was answered by a refusal of who asks
+    refusals: int = 0  # requests for this video refused in this run because of the egress (429, captcha)
     bytes_read: int = 0
     bytes_saved: int = 0  # of the media that was fetched in parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage

@@ -53,7 +53,7 @@ class Proposal:
     retry: tuple[Retry, ...]
     summary: dict[str, int]  # for progress: videos that are done, by status, and their clips
     parked: tuple[tuple[int, int], ...] = ()
-    """Rows that were not tried, as whoever asks for them is refused. Nothing is written of them; they stay unfinished.
+    """Rows that were not tried, since every egress is refused. Nothing is written of them; they stay unfinished.
     """
     parked_until: float | None = None  # Unix time, where it is known
     refusals: tuple[tuple[int, int], ...] = ()  # of those rows that were asked for nevertheless: row, how often so far

@@ -36,7 +36,7 @@ class LocalFlow:
 
         Raises what the stages raise when their settings or files are wrong.
         """
-        budget = budget or LocalBudget(config.youtube.budget, list(config.youtube.ways_out()))
+        budget = budget or LocalBudget(config.youtube.budget, list(config.youtube.egresses_by_name()))
         pools = POOLS[:1] if until_segments else POOLS
         self.config = config
         self.stages = {pool: stages_of(pool, config, budget) for pool in pools} if stages is None else stages

@@ -58,7 +58,7 @@ POOLS = tuple(_MAKERS)
 
 def stages_of(pool: str, config: BuildConfig, budget: Budget | None = None) -> list[Stage]:
     """The stages of a pool. `budget`: of requests to YouTube; None: one of this process alone."""
-    return _MAKERS[pool](config, budget or LocalBudget(config.youtube.budget, list(config.youtube.ways_out())))
+    return _MAKERS[pool](config, budget or LocalBudget(config.youtube.budget, list(config.youtube.egresses_by_name())))
 
 
 def blocks_at_once(pool: str, config: BuildConfig) -> int:

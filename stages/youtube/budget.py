@@ -1,12 +1,12 @@
 """How fast a service may be asked, and from where.
 
-An egress is one way out: an address or proxy, with its cookies. Each has a token bucket: every HTTP request takes one
-token. A 429 halves the rate of its egress; answers bring it back, little by little. An egress that is blocked, or
-asked to prove that it is no bot, is parked: nothing goes out by it for a while, each time for longer, until it has
-brought an answer.
+An egress is an address or proxy by which requests leave, with its cookies. Each has a token bucket: every HTTP request
+takes one token. A 429 halves the rate of its egress; answers bring it back, little by little. An egress that is
+blocked, or asked to prove that it is no bot, is parked: no request leaves by it for a while, each time for longer,
+until it has brought an answer.
 
-An answer is what was asked for, or what the service says of a video. A single request that goes well is none, since
-refusals come as pages, too, with HTTP 200.
+An answer is what was asked for, or what the service says of a video. A single request that goes well is not an answer,
+since refusals come as pages, too, with HTTP 200.
 
 `Budget` is what the stages see. `LocalBudget` keeps it for the threads of one process; a cluster shares one through an
 actor (`cluster/budget.py`).
@@ -26,7 +26,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Egress:
-    """One way out."""
+    """An address or proxy by which requests leave, with its cookies."""
 
     name: str  # for people and ledgers; holds no password
     proxy: str = ""  # "": this machine's own address; socks5://host:port, http://user:password@host:port

@@ -23,7 +23,7 @@ class YoutubeConfig(Section, name="youtube"):
     budget: BudgetConfig = setting(BudgetConfig, "requests per second, and what happens when there are too many")
     egresses: tuple[str, ...] = setting(
         (DIRECT,),
-        "Ways out: direct (this machine's address), or proxies, such as socks5h://host:1080 or "
+        "How requests leave: direct (this machine's address), or by proxies, such as socks5h://host:1080 or "
         "http://user:password@host:8080. Each has a budget of its own over the whole cluster. Passwords go nowhere "
         "else.",
         filled=True,
@@ -113,18 +113,18 @@ class YoutubeConfig(Section, name="youtube"):
             f"expected scheme://host[:port], found {self.base_url!r}",
         )
 
-    def ways_out(self) -> dict[str, Egress]:
+    def egresses_by_name(self) -> dict[str, Egress]:
         """The egresses by name; a name holds no password."""
         names = [_name(address) for address in self.egresses]
-        ways = {}
+        egresses = {}
         for number, (name, address) in enumerate(zip(names, self.egresses, strict=True)):
             unique = name if names.count(name) == 1 else f"{name}#{number}"  # several accounts at one proxy
-            ways[unique] = Egress(
+            egresses[unique] = Egress(
                 name=unique,
                 proxy="" if address == DIRECT else address,
                 cookies=self.cookies[number] if self.cookies else "",
             )
-        return ways
+        return egresses
 
 
 def _name(address: str) -> str:

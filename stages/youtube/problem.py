@@ -10,8 +10,8 @@ from autorecap.stages.records import Video
 class Problem(Exception):
     """Why something could not be had.
 
-    `not_before`: Unix time before which another try makes no sense, if known. `refused`: it was asked for, and the
-    answer was a refusal of who asks.
+    `not_before`: Unix time before which another try makes no sense, if known. `refused`: a request was sent, and
+    refused because of its egress.
     """
 
     def __init__(self, reason: Reason, detail: str, *, not_before: float | None = None, refused: bool = False) -> None:

@@ -92,8 +92,8 @@ class Sessions:
     """A session per thread and egress: requests' sessions are for one thread each, and keep connections open."""
 
     def __init__(self, config: YoutubeConfig, budget: Budget, sleep: Callable[[float], object] = time.sleep) -> None:
-        self.ways = config.ways_out()
-        self.turns = {name: Turns(egress, budget, config, sleep) for name, egress in self.ways.items()}
+        self.egresses = config.egresses_by_name()
+        self.turns = {name: Turns(egress, budget, config, sleep) for name, egress in self.egresses.items()}
         self._of_thread = threading.local()
 
     def __getitem__(self, egress: str) -> requests.Session:
@@ -108,7 +108,7 @@ class Sessions:
 def new_session(turns: Turns) -> requests.Session:
     """A session that goes out by the egress of `turns`. Raises Problem where its cookies cannot be read."""
     session = requests.Session()
-    session.trust_env = False  # a proxy of the environment would be a way out that no budget knows
+    session.trust_env = False  # a proxy of the environment would be an egress that no budget knows
     adapter = PoliteAdapter(turns)
     session.mount("https://", adapter)
     session.mount("http://", adapter)

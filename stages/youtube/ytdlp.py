@@ -112,7 +112,7 @@ class YtDlp:
 
 
 class _PoliteYoutubeDL(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
-    """yt-dlp whose requests to YouTube go through our session: with its turns, limits, cookies and way out."""
+    """yt-dlp whose requests to YouTube go through our session: with its turns, limits, cookies and egress."""
 
     def __init__(self, parameters: Mapping[str, Any], session: requests.Session, config: YoutubeConfig) -> None:
         self._session, self._config = session, config

@@ -10,7 +10,7 @@ import pytest
 
 from autorecap.dataset.view import DatasetView
 from tests.fakes.youtube import FakeVideo, running
-from tests.fakes.youtube.videos import OF_WHO_ASKS
+from tests.fakes.youtube.videos import OF_THE_EGRESS
 from tests.pipeline.build.test_online_builds import REASONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -39,7 +39,7 @@ def videos() -> dict[str, FakeVideo]:
         f"{number:05d}-video": FakeVideo(
             title=mishaps.get(number, ""),
             mishap=mishaps.get(number, ""),
-            times=1 if mishaps.get(number) in OF_WHO_ASKS else None,  # each park ends a pass
+            times=1 if mishaps.get(number) in OF_THE_EGRESS else None,  # each park ends a pass
         )
         for number in range(NUM_VIDEOS)
     }

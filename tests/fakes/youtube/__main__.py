@@ -19,7 +19,7 @@ from pathlib import Path
 from autorecap.stages.youtube.ids import ID
 from tests.fakes.youtube.media import ITAGS, synthesise
 from tests.fakes.youtube.server import FakeYouTube, faster_than, running
-from tests.fakes.youtube.videos import MISHAPS, OF_WHO_ASKS, Cues, FakeVideo
+from tests.fakes.youtube.videos import MISHAPS, OF_THE_EGRESS, Cues, FakeVideo
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _EVERY_S = 5.0  # between two lines of figures
@@ -35,7 +35,7 @@ def video_ids(count: int, seed: int = 0) -> list[str]:
 def mixture(ids: list[str], share: float, seconds: int, media: Mapping[str, Path]) -> dict[str, FakeVideo]:
     """Videos of which `share` has a mishap, every mishap as often as the others; in between, speech and gaps.
 
-    What is said of who asks is said once: the next request passes.
+    A refusal because of the egress comes once: the next request passes.
     """
     names = sorted(MISHAPS)
     draw = random.Random(1)
@@ -49,7 +49,7 @@ def mixture(ids: list[str], share: float, seconds: int, media: Mapping[str, Path
             auto={"en": cues},
             media=dict(media),
             mishap=mishap,
-            times=1 if mishap in OF_WHO_ASKS else None,
+            times=1 if mishap in OF_THE_EGRESS else None,
         )
     return videos
 

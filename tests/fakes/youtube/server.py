@@ -36,7 +36,7 @@ class FakeYouTube:
 
     videos: Mapping[str, FakeVideo]
     latency_s: float = 0.0
-    refusal: Callable[[Seen], str] = lambda seen: ""  # a mishap for whoever asks, such as "429", "captcha", "bot"
+    refusal: Callable[[Seen], str] = lambda seen: ""  # a mishap because of the egress, such as "429", "captcha", "bot"
     requests: list[Seen] = field(default_factory=list)
     media_bytes: dict[str, int] = field(default_factory=dict)  # sent, by video
     key: str = pages.API_KEY  # in its pages; the player refuses any other
@@ -73,7 +73,7 @@ class FakeYouTube:
     # --- what all have in common
 
     async def _enter(self, request: web.Request, kind: str, video_id: str) -> tuple[FakeVideo, str]:
-        """The video, and what befalls this request: a mishap of whoever asks, or of the video. Answers some of them."""
+        """The video, and the mishap of this request, by its egress or its video. Answers some mishaps itself."""
         door = request.transport.get_extra_info("sockname")[1] if request.transport else 0
         cookie, wanted = request.headers.get("Cookie", ""), request.headers.get("Range", "")
         seen = Seen(time.monotonic(), kind, video_id, door, cookie, wanted)

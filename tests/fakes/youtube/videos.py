@@ -18,7 +18,7 @@ MISHAPS = {
     "no_english": "its captions are in another language",
     "no_audio": "it has no audio format",
     "po_token": "its captions want a PO token",
-    # what the service thinks of who asks
+    # what the service thinks of the egress
     "429": "too many requests",
     "429_retry_after": "too many requests; come back in a second",
     "captcha": "a page with a captcha in place of the video's",
@@ -41,7 +41,7 @@ MISHAPS = {
 }
 """Name and meaning. Each stands for ever, or for the first `FakeVideo.times` requests that meet it."""
 
-OF_WHO_ASKS = ("429", "429_retry_after", "captcha", "bot")
+OF_THE_EGRESS = ("429", "429_retry_after", "captcha", "bot")
 """Mishaps that say nothing of the video: in life another request, later or from elsewhere, passes."""
 
 Cues = Sequence[tuple[int, int, str]]  # start and duration in ms, text

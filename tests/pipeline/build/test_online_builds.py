@@ -18,7 +18,7 @@ from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
 from autorecap.stages.youtube.client import Youtube
 from tests.fakes.clock import FakeClock
 from tests.fakes.youtube import MISHAPS, FakeVideo, FakeYouTube, running
-from tests.fakes.youtube.videos import OF_WHO_ASKS
+from tests.fakes.youtube.videos import OF_THE_EGRESS
 from tests.support.flows import WatchedFlow
 
 HOUR_S = 3_600
@@ -55,7 +55,7 @@ REASONS = {
 def videos_of(count: int) -> dict[str, FakeVideo]:
     """So many of each mishap, mixed."""
     return {
-        f"v{number:04d}-{kind:05d}": FakeVideo(title=name, mishap=name, times=2 if name in OF_WHO_ASKS else None)
+        f"v{number:04d}-{kind:05d}": FakeVideo(title=name, mishap=name, times=2 if name in OF_THE_EGRESS else None)
         for number in range(count)
         for kind, name in enumerate(REASONS)
     }
@@ -82,8 +82,8 @@ class Build:
         self.out, self.list = str(tmp_path / "out"), listed(tmp_path, fake.videos)
         self.waits: list[float] = []
         self.seen: list[str] = []  # videos that have gone through the stages, as often as they have
-        ways = list(self.config.youtube.ways_out())
-        self.budget = LocalBudget(self.config.youtube.budget, ways, self.clock)
+        egresses = list(self.config.youtube.egresses_by_name())
+        self.budget = LocalBudget(self.config.youtube.budget, egresses, self.clock)
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)

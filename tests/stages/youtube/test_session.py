@@ -1,4 +1,4 @@
-"""The one way out to YouTube: each request in its turn, none without a limit."""
+"""Sessions with YouTube: each request in its turn, none without a limit."""
 
 import time
 from email.utils import formatdate
@@ -105,7 +105,7 @@ def test_proxies_of_the_environment_are_no_way_out(monkeypatch):
 
 def test_each_thread_and_egress_has_a_session_of_its_own_and_keeps_it():
     config = YoutubeConfig(egresses=("direct", "http://127.0.0.1:9"))
-    sessions = Sessions(config, LocalBudget(config.budget, list(config.ways_out())))
+    sessions = Sessions(config, LocalBudget(config.budget, list(config.egresses_by_name())))
     assert sessions["direct"] is sessions["direct"]
     assert sessions["direct"] is not sessions["http://127.0.0.1:9"]
 
@@ -212,7 +212,7 @@ def test_one_proxy_may_be_two_egresses_with_the_cookies_of_two_accounts(tmp_path
     for file in files:
         file.write_text("# Netscape HTTP Cookie File\n")
     config = YoutubeConfig(egresses=("http://p:1", "http://p:1"), cookies=tuple(map(str, files)))
-    assert len(config.ways_out()) == 2
+    assert len(config.egresses_by_name()) == 2
 
 
 def test_extractor_args_are_yt_dlps_own_and_come_on_top_of_ours():

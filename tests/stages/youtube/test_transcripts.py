@@ -27,7 +27,7 @@ def stage_of(fake: FakeYouTube, *, rules: TranscriptsConfig = RULES, in_flight: 
     """The stage, which asks the fake, and does not wait between tries."""
     settings = {"base_url": fake.url, "budget": FAST, **settings}
     config = YoutubeConfig(**settings)
-    budget = LocalBudget(config.budget, list(config.ways_out()))
+    budget = LocalBudget(config.budget, list(config.egresses_by_name()))
     stage = Transcripts(rules, Youtube(config, rules, 32_000, budget, in_flight=in_flight, sleep=lambda s: None))
     stage.budget = budget
     return stage
@@ -190,7 +190,7 @@ def test_videos_are_asked_for_at_the_same_time_and_come_back_in_their_order():
     assert fake.most_at_work > 4
 
 
-# --- who asks
+# --- egresses
 
 
 def refusing(door: int):
@@ -270,7 +270,7 @@ def test_no_password_of_a_proxy_is_in_a_name_a_reason_or_a_budget():
         video = transcribe(fake, egresses=("http://me:secret@127.0.0.1:9",))
     assert video.reason == "network" and "secret" not in repr(video) and "me:" not in video.detail
     config = YoutubeConfig(egresses=("http://me:secret@127.0.0.1:9",))
-    assert list(config.ways_out()) == ["http://127.0.0.1:9"]
+    assert list(config.egresses_by_name()) == ["http://127.0.0.1:9"]
     assert redacted('{"egresses": ["http://me:s@cr@t@host:9", "b"]}') == '{"egresses": ["http://***@host:9", "b"]}'
 
 
