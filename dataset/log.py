@@ -15,14 +15,14 @@ from typing import Any
 
 from autorecap.base.errors import REFUSED, ForeseenError, Refused
 from autorecap.dataset.row_set import Range, RowSet
-from autorecap.dataset.store import NameTaken, Store
+from autorecap.dataset.store import NameTaken, Store, patiently
 
 FORMAT = "autorecap/1"
 DESCRIPTION = "dataset.json"
 CLIPS, SEGMENTS, LATENTS = "clips", "segments", "latents"
 """Kinds of datasets: captioned clips; spans that were found before any audio was fetched; latents of such clips."""
 _COMMIT = re.compile(r"commits/\d{10}\.json")
-_READERS = 16  # commits are small, and in S3 each costs a round trip
+READERS = 16  # small files that are read at once: in S3 each costs a round trip
 
 
 class DatasetError(ForeseenError):
@@ -175,17 +175,37 @@ def describe(store: Store) -> dict[str, Any]:
     return description
 
 
-def read_state(store: Store, since: State | None = None) -> State:
-    """The state of the dataset as committed now; `since`: an earlier state, to read on from. Raises DatasetError."""
+def read_state(store: Store, since: State | None = None, *, seq: int | None = None, tries: int = 1) -> State:
+    """The state of the dataset as committed now. `since`: an earlier state, to read on from.
+
+    `seq`: how many commits count; None: all there are. `tries`: of each commit that the store refuses to read.
+    Raises DatasetError.
+    """
     describe(store)
+    names = _commits(store) if seq is None else [commit_name(number) for number in range(seq)]
+
+    def read(name: str) -> Commit:
+        return Commit.from_json(patiently(lambda: store.read(name), tries), f"{store.url}/{name}")
+
+    try:
+        with ThreadPoolExecutor(READERS) as pool:
+            return fold(pool.map(read, names[since.next_seq if since else 0 :]), since)
+    except FileNotFoundError as error:
+        if seq is None:
+            raise
+        raise DatasetError(
+            f"{store.url} had {seq} commits when the run began, and has fewer now: it is another dataset, or it "
+            "was not copied whole"
+        ) from error
+
+
+def _commits(store: Store) -> list[str]:
+    """The names of all commits. Raises DatasetError where one is missing."""
     names = [name for name in store.list("commits") if _COMMIT.fullmatch(name)]  # people leave copies beside them
     for seq, name in enumerate(names):
         if name != commit_name(seq):
             raise DatasetError(f"{store.url}: {commit_name(seq)} is missing ({name} exists): restore it from a copy")
-    unread = names[since.next_seq if since else 0 :]
-    with ThreadPoolExecutor(_READERS) as pool:
-        commits = pool.map(lambda name: Commit.from_json(store.read(name), f"{store.url}/{name}"), unread)
-        return fold(commits, since)
+    return names
 
 
 def state_to_extend(store: Store, kind: str) -> State:

@@ -10,18 +10,21 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autorecap.base.errors import ForeseenError
 from autorecap.base.files import explanation
 
 STAGING = ".staging"
 """Where a local store keeps files that have no final name yet. A crash may leave some; a build sweeps them."""
+TRIES, WAIT_S = 4, 1.0  # of a read that failed for another reason than that there is nothing; doubled each time
+
+Value = TypeVar("Value")
 
 
 class StoreError(ForeseenError):
@@ -255,3 +258,12 @@ class S3Store:
 
 
 Store = LocalStore | S3Store
+
+
+def patiently(read: Callable[[], Value], tries: int = TRIES) -> Value:
+    """What `read` gives, tried again where the store has a weak moment. Raises what it raises in the end."""
+    for number in range(tries - 1):
+        with suppress(StoreError):
+            return read()
+        time.sleep(WAIT_S * 2**number)
+    return read()

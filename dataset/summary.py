@@ -15,7 +15,7 @@ def summarise(view: DatasetView) -> dict[str, Any]:
     return {
         "dataset": view.store.url,
         "format": view.description["format"],
-        "kind": view.description["kind"],
+        "kind": view.kind,
         "epoch": view.state.epoch,
         "totals": _totals(view),
         "funnel": funnel(view),
@@ -64,7 +64,7 @@ def funnel(view: DatasetView) -> list[dict[str, Any]]:
     v = {name: int(value) for name, value in v.items()}
     unnamed = v["low_score"] + v["kept"]  # by no keyword
     failed = v["clips"] - v["left_out"] - v["silent"] - v["joined"] - v["keyword"] - unnamed
-    if view.description["kind"] == SEGMENTS:
+    if view.kind == SEGMENTS:
         unheard = [("videos handled", v["videos"]), ("with a transcript", v["transcribed"])]
         unheard += [("with gaps in it", v["with_gaps"]), ("clips cut from gaps", v["clips"])]
         return [{"step": step, "count": count, "lost": ""} for step, count in unheard]

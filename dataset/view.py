@@ -1,7 +1,6 @@
 """Reading a dataset: its committed clips and videos as SQL tables, and single clips out of the shards."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,20 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from autorecap.base.errors import ForeseenError
-from autorecap.dataset.log import LATENTS, SEGMENTS, DatasetError, State, describe, read_state
-from autorecap.dataset.parquet import read_parquet
+from autorecap.dataset.log import LATENTS, SEGMENTS, DatasetError
 from autorecap.dataset.schemas import INDEX_SCHEMA, LATENT_INDEX, LATENT_LEDGER, LEDGER_SCHEMA
-from autorecap.dataset.store import Store, open_store
-
-_READERS = 16  # files at once: in S3 each costs a round trip
+from autorecap.dataset.snapshot import Snapshot
+from autorecap.dataset.sql import ask, connect
 
 
 class NoSuchClip(ForeseenError):
     """No committed clip has this key. The message names near ones."""
-
-
-class BadQuery(ForeseenError):
-    """DuckDB does not understand the query."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +29,13 @@ class StoredClip:
     flac: bytes
 
 
-class DatasetView:
-    """A dataset as committed at the moment of opening. Raises DatasetError where there is none."""
+class DatasetView(Snapshot):
+    """A dataset as committed at the moment of opening, as SQL tables. Raises DatasetError where there is none."""
 
     def __init__(self, url: str, *, with_clips: bool = True) -> None:
         """`with_clips`: whether there is a table of clips, for which all of the index is read."""
+        super().__init__(url)
         self.with_clips = with_clips
-        self.store: Store = open_store(url)
-        self.description = describe(self.store)
-        self.state: State = read_state(self.store)
 
     @cached_property
     def sql(self) -> duckdb.DuckDBPyConnection:
@@ -53,13 +44,11 @@ class DatasetView:
         In a dataset of segments `clips` are the spans that were found: what is not known of them yet is null. Of a
         dataset of latents the second is `shards`: what became of each shard of the clips.
         """
-        connection = duckdb.connect()
-        connection.execute("set python_enable_replacements = false")  # a query is about tables, not our variables
-        kind = self.description["kind"]
-        is_latents = kind == LATENTS
+        connection = connect()
+        is_latents = self.kind == LATENTS
         index, ledger = (LATENT_INDEX, LATENT_LEDGER) if is_latents else (INDEX_SCHEMA, LEDGER_SCHEMA)
         if self.with_clips:
-            rows = self._segments() if kind == SEGMENTS else self._table("index", index)
+            rows = self._segments() if self.kind == SEGMENTS else self._table("index", index)
             connection.register("index_rows", rows)
             connection.execute("create view clips as select * exclude (commit_order) from index_rows")
         connection.register("ledger_rows", self._table("ledger", ledger))
@@ -75,20 +64,17 @@ class DatasetView:
     @property
     def tables(self) -> tuple[str, str]:
         """The names of the tables."""
-        return "clips", "shards" if self.description["kind"] == LATENTS else "videos"
+        return "clips", "shards" if self.kind == LATENTS else "videos"
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """The result of a query, a dict per row. Raises BadQuery."""
-        try:
-            result = self.sql.sql(query, params=list(parameters) or None)
-            return [] if result is None else result.to_arrow_table().to_pylist()  # None: nothing was asked
-        except (duckdb.Error, RuntimeError) as error:  # RuntimeError: text that is not UTF-8
-            tables = " and ".join(self.tables)
-            raise BadQuery(f"{error}\nThe tables are {tables}: try --sql 'describe clips'") from error
+        hint = f"The tables are {' and '.join(self.tables)}: try --sql 'describe clips'"
+        result = ask(self.sql, query, parameters, hint=hint)
+        return [] if result is None else result.to_pylist()
 
     def clip(self, key: str) -> StoredClip:
         """One clip, read by its index row. Raises NoSuchClip."""
-        if self.description["kind"] == LATENTS:
+        if self.kind == LATENTS:
             raise NoSuchClip(f"{self.store.url} holds latents and no sound: name the dataset that they were made of")
         found = self.rows("select * from clips where key = ?", key)
         if not found:
@@ -108,8 +94,7 @@ class DatasetView:
         """The spans of a dataset of segments as rows of an index."""
         known = ("row", "video_id", "title", "source")
         rows = [_numbered(INDEX_SCHEMA.empty_table(), 0)]
-        for order, name in enumerate(self.state.names(SEGMENTS)):
-            videos = read_parquet(self.store, name)
+        for order, videos in enumerate(self.read_tables(self.state.names(SEGMENTS))):
             clips = videos["clips"].combine_chunks()
             of_video, spans = pc.list_parent_indices(clips), pc.list_flatten(clips)
             start, end = spans.field("start_ms"), spans.field("end_ms")
@@ -122,8 +107,7 @@ class DatasetView:
 
     def _table(self, folder: str, schema: pa.Schema) -> pa.Table:
         """Every column of the schema; null where a file is older than the column."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            tables = list(pool.map(lambda name: read_parquet(self.store, name), self.state.names(folder)))
+        tables = self.read_tables(self.state.names(folder))
         numbered = [_numbered(table, order) for order, table in enumerate(tables)]
         return pa.concat_tables([_numbered(schema.empty_table(), 0), *numbered], promote_options="default")
 

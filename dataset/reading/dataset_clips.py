@@ -4,13 +4,9 @@ Nothing is held of a clip but the number of its row, for there may be 57 million
 from the index files when the shards they belong to are wanted, and forgotten when others are.
 """
 
-import hashlib
 import io
 import json
-import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,24 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autorecap.dataset.log import CLIPS, LATENTS
+from autorecap.dataset.reading.chosen import choose
 from autorecap.dataset.reading.clips import Audio, Clip, DataError, Latent, named, piece
-from autorecap.dataset.reading.shard_reader import ReadConfig, ShardReader, patiently, runs
+from autorecap.dataset.reading.shard_reader import ReadConfig, ShardReader, runs
+from autorecap.dataset.snapshot import Snapshot
+from autorecap.dataset.store import TRIES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from autorecap.dataset.log import State
-    from autorecap.dataset.store import Store
-
-_SELECTED = ("shard", "offset", "size", "duration_ms", "sample_rate_hz")
 _COLUMNS = (
     *("key", "offset", "size", "json_offset", "json_size", "caption", "title"),
     *("duration_ms", "sample_rate_hz", "num_samples"),
 )
-_READERS = 16  # index files are small, and in S3 each costs a round trip
-_FILES_AT_ONCE = 64
 _SHARDS_KEPT = 512  # whose rows of the index are in memory: windows of now and next, and some more
-_NOT_OF_ONE_CLIP = re.compile(r"\b(?:select|over)\b", re.IGNORECASE)
 
 
 class _Rows(NamedTuple):
@@ -46,28 +38,22 @@ class _Rows(NamedTuple):
     runs: NDArray  # what is read with each, see `reader.runs`
 
 
-class StoredClips:
+class StoredClips(Snapshot):
     """The clips of a dataset as it was after so many commits, sorted by shard and offset."""
 
     def __init__(
         self, url: str, name: str = "", where: str = "", seq: int | None = None, read: ReadConfig | None = None
     ) -> None:
         """`where`: an SQL condition on the index. `seq`: the commits that count; None: all there are now."""
-        from autorecap.dataset.log import describe, read_state
-        from autorecap.dataset.store import open_store
-
+        super().__init__(url, seq, tries=TRIES)
         self.url, self.where = url, where.strip()
-        self.store = open_store(url)
-        self.description = describe(self.store)
-        self.kind: str = self.description["kind"]
         if self.kind not in (CLIPS, LATENTS):
             raise DataError(f"{url} holds {self.kind}: training needs a dataset of captioned clips, or its latents")
         self.name = name or "autocap"  # captions of this project are AutoCap's
-        self.state = read_state(self.store) if seq is None else _state_after(self.store, seq)
         self.seq = self.state.next_seq
         self.config = read or ReadConfig()
         self.reader = ShardReader(self.store, self.config)
-        self._chosen = _choose(self.store, self.state.names("index"), self.where)
+        self._chosen = choose(self, self.where)
         if not len(self):
             raise DataError(f"{url} has no clips{f' where {self.where}' if self.where else ''}")
         self._first = np.cumsum(self.shard_sizes) - self.shard_sizes
@@ -158,21 +144,11 @@ class StoredClips:
 
     # --- latents
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the set was made with. Of latents: `vae` and `text` (digests), `piece_frames`, and more."""
-        settings: dict[str, Any] = self.state.settings or self.description.get("settings", {})
-        return settings
-
     @cached_property
     def sums(self) -> tuple[float, float, float]:
         """Of all latent values of the set, whatever `where` chooses: how many, their sum, and that of their squares."""
-        from autorecap.dataset.parquet import read_parquet
-
-        names = self.state.names("ledger")
         columns = ("num_values", "sum", "sum_of_squares")
-        with ThreadPoolExecutor(_READERS) as pool:
-            tables = list(pool.map(lambda name: patiently(lambda: read_parquet(self.store, name, columns)), names))
+        tables = self.read_tables(self.state.names("ledger"), columns)
         count, total, squares = (fsum(v for t in tables for v in t.column(c).to_pylist()) for c in columns)
         return count, total, squares
 
@@ -191,12 +167,10 @@ class StoredClips:
         """The chosen rows of the index that belong to a shard."""
         import pyarrow as pa
 
-        from autorecap.dataset.parquet import read_parquet
-
         index = self._chosen.shards[shard][0]
         first = self.first_of(shard)
         chosen = self._chosen.rows[first : first + int(self.shard_sizes[shard])]
-        return patiently(lambda: read_parquet(self.store, index, columns)).take(pa.array(chosen))
+        return self.read_table(index, columns).take(pa.array(chosen))
 
     def _read_rows(self, shard: int) -> _Rows:
         table = self._table(shard, _COLUMNS)
@@ -223,116 +197,3 @@ def _audio(data: bytes, row: dict[str, Any], window_s: float, share: float) -> A
         if len(samples) != round(seconds * rate):
             raise ValueError(f"its sound ends after {len(samples)} of {round(seconds * rate)} samples")
         return samples.T, rate
-
-
-# --- choosing
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """Which rows of which index files, in the order of their shards."""
-
-    shards: list[tuple[str, str]] = field(repr=False)  # index file, shard
-    sizes: NDArray = field(repr=False)  # clips of each
-    rows: NDArray = field(repr=False)  # uint32, in their index file
-    bytes: int
-    rates_hz: tuple[int, int]
-
-    @property
-    def digest(self) -> str:
-        """Of what fixes the clips: the index files are named by their content."""
-        digest = hashlib.sha256(repr(self.shards).encode())
-        digest.update(self.sizes.astype("<i8").tobytes() + self.rows.astype("<u4").tobytes())
-        return digest.hexdigest()
-
-
-def _choose(store: "Store", names: Sequence[str], where: str) -> _Chosen:
-    parts: list[tuple[str, str, NDArray]] = []
-    num_bytes, rates = 0, [np.iinfo(np.int32).max, 0]
-    for file_names, table in _tables(store, names, None if where else _SELECTED):
-        found = _where(table, where) if where else table
-        if not len(found):
-            continue
-        found = found.sort_by([("shard", "ascending"), ("offset", "ascending")])
-        num_bytes += int(np.sum(found.column("size").to_numpy()))
-        hz = found.column("sample_rate_hz").to_numpy()
-        rates = [min(rates[0], int(hz.min())), max(rates[1], int(hz.max()))]
-        rows = found.column("row_number").to_numpy().astype(np.uint32)
-        files = found.column("file_number").to_numpy()
-        shards = found.column("shard").combine_chunks().dictionary_encode()
-        codes = shards.indices.to_numpy()
-        borders = np.flatnonzero(np.diff(codes) | np.diff(files)) + 1
-        starts = [0, *borders.tolist()]
-        words = shards.dictionary.to_pylist()
-        parts += [
-            (words[codes[start]], file_names[files[start]], part)
-            for start, part in zip(starts, np.split(rows, borders), strict=True)
-        ]
-    parts.sort(key=lambda part: part[:2])
-    return _Chosen(
-        shards=[(index, shard) for shard, index, _ in parts],
-        sizes=np.array([len(rows) for *_, rows in parts], np.int64),
-        rows=np.concatenate([rows for *_, rows in parts]) if parts else np.zeros(0, np.uint32),
-        bytes=num_bytes,
-        rates_hz=(rates[0], rates[1]),
-    )
-
-
-def _tables(
-    store: "Store", names: Sequence[str], columns: Sequence[str] | None
-) -> Iterator[tuple[Sequence[str], "pa.Table"]]:
-    """The index, some files at a time, each row with the numbers of its file and of itself in it."""
-    import pyarrow as pa
-
-    from autorecap.dataset.parquet import read_parquet
-    from autorecap.dataset.schemas import INDEX_SCHEMA
-
-    empty = [INDEX_SCHEMA.empty_table()] if columns is None else []  # files may be older than a column
-    with ThreadPoolExecutor(_READERS) as pool:
-        for first in range(0, len(names), _FILES_AT_ONCE):
-            some = names[first : first + _FILES_AT_ONCE]
-            read = pool.map(lambda name: patiently(lambda: read_parquet(store, name, columns)), some)
-            tables = [
-                table.append_column("file_number", pa.array([number] * len(table), pa.int32())).append_column(
-                    "row_number", pa.array(range(len(table)), pa.int64())
-                )
-                for number, table in enumerate(read)
-            ]
-            yield some, pa.concat_tables([*tables, *empty], promote_options="default")
-
-
-def _where(table: "pa.Table", where: str) -> "pa.Table":
-    """The rows for which an SQL condition holds. Raises BadQuery."""
-    import duckdb
-
-    from autorecap.dataset.view import BadQuery
-
-    if _NOT_OF_ONE_CLIP.search(re.sub(r"'[^']*'", "", where)):
-        raise BadQuery(f"the condition {where!r} must look at one clip by itself: write it without select and over")
-    connection = duckdb.connect()
-    connection.execute("set python_enable_replacements = false")  # a condition is about columns, not our variables
-    connection.register("clips", table)
-    columns = ", ".join(f'"{name}"' for name in (*_SELECTED, "file_number", "row_number"))
-    try:
-        query = f"select {columns} from clips where ({where}\n)"  # noqa: S608  the user's own condition
-        return connection.sql(query).to_arrow_table()
-    except (duckdb.Error, RuntimeError) as error:  # RuntimeError: text that is not UTF-8
-        raise BadQuery(f"{error}\nThe columns are {', '.join(table.column_names[:-2])}") from error
-
-
-def _state_after(store: "Store", seq: int) -> "State":
-    """The state of a dataset after its first `seq` commits. Raises DataError where there are fewer."""
-    from autorecap.dataset.log import Commit, commit_name, fold
-
-    def read(number: int) -> Commit:
-        name = commit_name(number)
-        return Commit.from_json(patiently(lambda: store.read(name)), f"{store.url}/{name}")
-
-    try:
-        with ThreadPoolExecutor(_READERS) as pool:
-            return fold(pool.map(read, range(seq)))
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{store.url} had {seq} commits when the run began, and has fewer now: it is another dataset, or it was "
-            "not copied whole"
-        ) from error

@@ -11,29 +11,22 @@ import os
 import queue
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autorecap.base.errors import ForeseenError
 from autorecap.base.settings import FILE, Section, setting
-
-if TYPE_CHECKING:
-    from autorecap.dataset.store import Store
+from autorecap.dataset.store import Store, patiently
 
 GAP_BYTES = 64_000
 """A read goes on over what was not asked for, where that is no more than this: a new request costs as much."""
-TRIES, WAIT_S = 4, 1.0  # of a read that failed for another reason than that there is nothing; doubled each time
 AHEAD_THREADS = 4
 _LOCKS = 256
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +49,7 @@ class CacheError(ForeseenError):
 class ShardReader:
     """Reads the shards of one store. Used from any number of threads."""
 
-    def __init__(self, store: "Store", config: ReadConfig) -> None:
+    def __init__(self, store: Store, config: ReadConfig) -> None:
         self.store, self.config = store, config
         remote = store.url.startswith("s3://") and config.read_mb > 0
         self.cache = Cache(config.cache, round(1e9 * config.cache_gb)) if remote else None
@@ -182,17 +175,3 @@ def _slice(path: Path, start: int, end: int) -> bytes:
         return os.pread(descriptor, end - start, start)
     finally:
         os.close(descriptor)
-
-
-def patiently(read: Callable[[], Value]) -> Value:
-    """What `read` gives, tried again where the store has a weak moment. Raises what it raises in the end."""
-    from autorecap.dataset.store import StoreError
-
-    for number in range(TRIES):
-        try:
-            return read()
-        except StoreError:
-            if number == TRIES - 1:
-                raise
-            time.sleep(WAIT_S * 2**number)
-    raise AssertionError("not reached")

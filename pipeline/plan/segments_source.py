@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autorecap.dataset.log import DESCRIPTION, SEGMENTS, State, describe, read_state
-from autorecap.dataset.parquet import read_parquet
+from autorecap.dataset.log import DESCRIPTION, SEGMENTS, State, describe
+from autorecap.dataset.snapshot import Snapshot
 from autorecap.dataset.store import Store, is_store, open_store
 from autorecap.pipeline.plan.plan import PLAN_SCHEMA, Found, planned_ids
 
@@ -25,19 +25,19 @@ class SegmentsSource:
 
     def find(self, store: Store, state: State) -> Found:
         """See `autorecap.pipeline.plan.plan.Source`. Sees the dataset as it is committed now."""
-        stored = open_store(self.url)
-        names = read_state(stored).names(SEGMENTS)
+        segments = Snapshot(self.url)
+        names = segments.state.names(SEGMENTS)
         planned = pa.chunked_array(
             [chunk for table in planned_ids(store, state.names("plan")) for chunk in table["video_id"].chunks],
             pa.string(),
         ).combine_chunks()
 
         def tables() -> Iterator[pa.Table]:
-            for table in _joined(read_parquet(stored, name).select(PLAN_SCHEMA.names) for name in names):
+            for table in _joined(segments.read_table(name, PLAN_SCHEMA.names) for name in names):
                 yield table.filter(pc.invert(pc.is_in(table["video_id"], value_set=planned)))
 
         num_new = sum(len(table) for table in tables())
-        line = f"{stored.url}: {num_new} videos with segments that are new to {store.url}"
+        line = f"{segments.store.url}: {num_new} videos with segments that are new to {store.url}"
         return Found(state, num_new, tables, [line], {"kind": SEGMENTS, "new": num_new})
 
 

@@ -5,7 +5,8 @@ import pickle
 
 import pytest
 
-from autorecap.dataset.store import STAGING, NameTaken, StoreError, open_store
+from autorecap.dataset import store as module
+from autorecap.dataset.store import STAGING, TRIES, NameTaken, StoreError, open_store, patiently
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -113,3 +114,29 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
     (tmp_path / "f").write_text("x")
     with pytest.raises(StoreError, match="is a file"):
         open_store(str(tmp_path / "f")).is_empty()
+
+
+def test_a_store_with_a_weak_moment_is_asked_again_and_one_that_is_gone_is_not_for_ever(monkeypatch):
+    monkeypatch.setattr(module, "WAIT_S", 0.0)
+    answers = iter([StoreError("throttled"), StoreError("throttled"), b"data"])
+
+    def read() -> bytes:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert patiently(read) == b"data"
+    tries = []
+
+    def fail() -> bytes:
+        tries.append(1)
+        raise StoreError("gone")
+
+    with pytest.raises(StoreError, match="gone"):
+        patiently(fail)
+    assert len(tries) == TRIES
+    tries.clear()
+    with pytest.raises(StoreError, match="gone"):
+        patiently(fail, tries=1)
+    assert len(tries) == 1

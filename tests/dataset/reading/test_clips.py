@@ -12,8 +12,8 @@ from autorecap.dataset.log import Log
 from autorecap.dataset.reading.clips import DataError, UnreadableClipError
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples, mixed_caption
 from autorecap.dataset.reading.manifest import Manifest, open_clips
+from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import open_store
-from autorecap.dataset.view import BadQuery
 from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
 from autorecap.stages.flac import Encode
 from autorecap.stages.records import Clip, Verdict, Video

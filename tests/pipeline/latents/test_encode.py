@@ -16,8 +16,9 @@ from autorecap.dataset.log import read_state
 from autorecap.dataset.reading.checks import check_latents, latent_sets, scale_factor
 from autorecap.dataset.reading.clips import DataError, Latent
 from autorecap.dataset.reading.manifest import open_clips, open_manifest
+from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import open_store
-from autorecap.dataset.view import BadQuery, DatasetView, NoSuchClip
+from autorecap.dataset.view import DatasetView, NoSuchClip
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.vae.model import VAE
