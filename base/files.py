@@ -1,4 +1,7 @@
-"""Files on this machine or behind URLs: opened, as local paths, and what it means when one cannot be used."""
+"""Files on this machine or behind URLs: opened, as local paths, and what it means when one cannot be used.
+
+fsspec is imported for the first URL: a machine that trains on tensors needs none.
+"""
 
 import errno
 import os
@@ -9,9 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
-
-import fsspec
-from fsspec.registry import available_protocols, registry
 
 _FILE = "file://"
 _CHECK_AWS = (
@@ -43,6 +43,8 @@ def explanation(place: str, error: Exception) -> str:
         return "there is no such file or folder" + (", or these credentials may not list it" * is_remote(place))
     if not is_remote(place):
         return (isinstance(error, OSError) and error.strerror) or str(error)
+    from fsspec.registry import available_protocols, registry
+
     scheme = place.partition("://")[0]
     if isinstance(error, ImportError):
         return f"{scheme}:// needs a package: {error}"
@@ -61,6 +63,8 @@ def open_bytes(path: str) -> Iterator[BinaryIO]:
         with _local(path).open("rb") as file:
             yield file
         return
+    import fsspec
+
     try:
         with fsspec.open(path, "rb") as file:
             yield file
