@@ -1,4 +1,4 @@
-"""From waveforms to what the audio encoders read: resampling, waveform preparation, log-mel spectrograms.
+"""The front-end of the audio encoders turns waveforms into log-mel spectrograms: it resamples, prepares, transforms.
 
 All of it is torch: batched, on any device, differentiable. Shape suffixes: B batch, S samples, T frames, M mel bands.
 """
@@ -34,7 +34,10 @@ MEL_LOG_STEP = math.log(6.4) / 27  # 27 mels from the break to 6.4 times the bre
 
 @dataclass(frozen=True, kw_only=True)
 class MelConfig:
-    """A log-mel front-end. The defaults are HTSAT's in AutoCap: 1,001 frames of 64 bands for 10 s."""
+    """A MelConfig fixes a log-mel front-end.
+
+    The defaults are HTSAT's in AutoCap: 1,001 frames of 64 bands for 10 s.
+    """
 
     sample_rate_hz: int = 32_000
     window: int = 1_024  # samples per frame, and the size of its Fourier transform
@@ -58,7 +61,9 @@ class MelConfig:
 
 
 def to_mono(waveform: object) -> Tensor:
-    """float32 (S,) from (S,) or (channels, S), a tensor or numpy array, floating or int16. Channels are averaged.
+    """Returns the mean of a waveform's channels as float32 of shape (S,).
+
+    `waveform`: (S,) or (channels, S), a tensor or numpy array, floating point or int16.
 
     Raises ValueError for an empty waveform, one of another shape or type, and one with NaN or infinity in it.
     """
@@ -69,7 +74,7 @@ def to_mono(waveform: object) -> Tensor:
 
 
 def _channels(waveform: object) -> Tensor:
-    """The samples as they came, floating or int16, as (channels, S). Raises ValueError for what is no waveform."""
+    """Returns the samples as (channels, S), in their own type. Raises ValueError for anything but a waveform."""
     if isinstance(waveform, np.ndarray) and waveform.dtype.kind in "fi":
         # torch has no read-only tensors, as bytes of a record would be, none that run backwards, and one byte order
         waveform = np.require(waveform, waveform.dtype.newbyteorder("="), ["C", "W"])
@@ -89,19 +94,24 @@ def _channels(waveform: object) -> Tensor:
 
 
 def _mixed(x_CS: Tensor) -> Tensor:
-    """The mean of the channels in float32, of full scale 1. shape (..., channels, S) -> (..., S)"""
+    """Averages the channels in float32, with full scale at 1. shape (..., channels, S) -> (..., S)"""
     scale = INT16_SCALE if x_CS.dtype == torch.int16 else 1.0
     return x_CS.float().mean(dim=-2) / scale
 
 
 def normalise(x_S: Tensor) -> Tensor:
-    """Zero mean, peak `PEAK`. Silence stays silence. Comes before padding, so that padding does not move the mean."""
+    """Scales a waveform to zero mean and a peak of `PEAK`; silence stays silence.
+
+    It comes before padding, which would move the mean.
+    """
     x_S = x_S - x_S.mean()
     return x_S / (x_S.abs().max() + SILENCE) * PEAK
 
 
 def prepare_waveform(waveform: object, sample_rate_hz: int, *, target_rate_hz: int, num_samples: int) -> Tensor:
-    """One clip as AutoCap takes it: mono, `target_rate_hz`, zero mean, peak 0.5, zero-padded. shape (num_samples,)
+    """Returns one clip as AutoCap takes it. shape (num_samples,)
+
+    It is mono, of `target_rate_hz`, of zero mean and peak 0.5, with zeros behind it.
 
     Raises ValueError as `to_mono` does, and for a clip that lasts longer than `num_samples`: what to cut is the
     caller's decision.
@@ -115,7 +125,7 @@ def prepare_waveform(waveform: object, sample_rate_hz: int, *, target_rate_hz: i
 
 
 def as_waveforms(waveforms: Sequence[object], sample_rate_hz: int, max_s: float) -> list[Tensor]:
-    """Every waveform as (channels, S), as it came and uncopied: what `prepare_waveforms` takes.
+    """Returns every waveform as (channels, S), in its own type and uncopied, as `prepare_waveforms` takes them.
 
     Raises ValueError that says which waveform is empty, of another shape or type, or lasts longer than `max_s`, and
     for a sample rate that is none.
@@ -139,7 +149,9 @@ def prepare_waveforms(
     device: torch.device,
     numbers: Sequence[int] | None = None,
 ) -> Tensor:
-    """`prepare_waveform` for many clips of `as_waveforms`, computed together on `device`. shape (B, num_samples)
+    """Prepares many clips together on `device`, each as `prepare_waveform` does. shape (B, num_samples)
+
+    `waveforms`: those of `as_waveforms`.
 
     A clip's samples do not depend on the others. Raises ValueError that says which waveform is not finite: its place,
     or what `numbers` has at its place.
@@ -168,7 +180,7 @@ def _check_length(x_CS: Tensor, sample_rate_hz: int, max_s: float) -> None:
 def _prepared(
     clips: Sequence[Tensor], sample_rate_hz: int, target_rate_hz: int, num_samples: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Clips of one type and number of channels, prepared; and which are finite. shape (B, num_samples), (B,)"""
+    """Prepares clips of one type and number of channels, and tells which are finite. shape (B, num_samples), (B,)"""
     # Always padded to the whole window, so that a clip's sums run over the same positions in any company.
     limit = math.ceil(num_samples * sample_rate_hz / target_rate_hz)
     together = torch.zeros(len(clips), len(clips[0]), limit, dtype=clips[0].dtype, pin_memory=device.type == "cuda")
@@ -189,9 +201,9 @@ def _prepared(
 
 
 def resample(x: Tensor, from_hz: int, to_hz: int) -> Tensor:
-    """Band-limited resampling with a Hann-windowed sinc. shape (..., S) -> (..., ceil(S * to_hz / from_hz))
+    """Resamples band-limited, with a Hann-windowed sinc. shape (..., S) -> (..., ceil(S * to_hz / from_hz))
 
-    Same filter as torchaudio's `sinc_interp_hann` with its default width and roll-off.
+    The filter is that of torchaudio's `sinc_interp_hann` with its default width and roll-off.
     """
     if from_hz <= 0 or to_hz <= 0:
         raise ValueError(f"sample rates must be positive, found {from_hz} and {to_hz} Hz")
@@ -212,7 +224,7 @@ def resample(x: Tensor, from_hz: int, to_hz: int) -> Tensor:
 
 
 def _windowed_sinc(distance: Tensor, stride: int, num_phases: int) -> Tensor:
-    """The filter's taps for distances (in input samples) between an output sample and input samples."""
+    """Returns the filter's taps for distances (in input samples) between an output sample and input samples."""
     cutoff = min(stride, num_phases) * SINC_ROLLOFF / stride
     t = (distance * cutoff).clamp(-SINC_ZERO_CROSSINGS, SINC_ZERO_CROSSINGS)
     window = torch.cos(t * math.pi / SINC_ZERO_CROSSINGS / 2) ** 2
@@ -221,14 +233,14 @@ def _windowed_sinc(distance: Tensor, stride: int, num_phases: int) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _polyphase_kernel(stride: int, num_phases: int, reach: int) -> Tensor:
-    """One filter per output phase. shape (stride + 2 * reach, phases)"""
+    """Returns one filter per output phase. shape (stride + 2 * reach, phases)"""
     taps = torch.arange(-reach, reach + stride, dtype=torch.float64)
     offsets = torch.arange(num_phases, dtype=torch.float64) * stride / num_phases
     return _windowed_sinc(taps[:, None] - offsets, stride, num_phases).float()
 
 
 def _resample_by_taps(x_BS: Tensor, stride: int, num_phases: int, reach: int, num_out: int) -> Tensor:
-    """The same filter, tap after tap over all output samples: for rates without a common factor."""
+    """Applies the same filter tap by tap to all output samples: for rates without a common factor."""
     position = torch.arange(num_out, dtype=torch.float64, device=x_BS.device) * stride / num_phases
     base = position.floor().long()
     padded = F.pad(x_BS, (reach, reach + stride))
@@ -255,7 +267,7 @@ def _hz_to_mel(hz: float) -> float:
 
 
 def mel_filter_bank(config: MelConfig) -> Tensor:
-    """Triangular filters on Slaney's mel scale, each of unit area. shape (window // 2 + 1, num_mels)"""
+    """Returns triangular filters on Slaney's mel scale, each of unit area. shape (window // 2 + 1, num_mels)"""
     num_bins = config.window // 2 + 1
     bin_hz = torch.linspace(0, config.sample_rate_hz / 2, num_bins, dtype=torch.float64)
     low, high = _hz_to_mel(config.min_hz), _hz_to_mel(config.max_hz)
@@ -269,7 +281,7 @@ def mel_filter_bank(config: MelConfig) -> Tensor:
 
 
 class Float32(nn.Module):
-    """A module whose numbers stay in float32 when the model around it goes to half precision: decibels need it."""
+    """A Float32 module stays in float32 when the model around it goes to half precision: decibels need it."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32":
         super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)  # type: ignore[no-untyped-call]  # torch's has no types
@@ -277,7 +289,7 @@ class Float32(nn.Module):
 
 
 class LogMel(Float32):
-    """Power mel spectrogram in decibels, frames centred on their hop with reflection at both ends."""
+    """LogMel computes power mel spectrograms in dB, with frames centred on their hop and reflected at both ends."""
 
     window: Tensor
     filters: Tensor

@@ -14,7 +14,7 @@ MAX_TEXT_CHARS = 1_000  # of one text: more could never fit, and need not be tok
 
 
 class BpeTokenizer:
-    """A vocabulary of `vocab` tokens, of which the first four are `SPECIAL_TOKENS`."""
+    """A tokenizer has `vocab` tokens, of which the first four are `SPECIAL_TOKENS`."""
 
     def __init__(self, bpe: Tokenizer) -> None:
         for i, token in enumerate(SPECIAL_TOKENS):
@@ -52,7 +52,7 @@ class BpeTokenizer:
         path.write_text(self.bpe.to_str(pretty=True) + "\n", encoding="utf-8")
 
     def encode_text(self, text: str) -> list[int]:
-        """The ids of a text, without <s> and </s>. A tag or special token in the text is text like any other."""
+        """Returns the ids of a text, without <s> and </s>. Tags and special tokens in it are text like any other."""
         text = text[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode("utf-8")  # lone surrogates exist in titles
         ids: list[int] = []
         for piece, _ in self.bpe.pre_tokenizer.pre_tokenize_str(text):

@@ -1,4 +1,4 @@
-"""Checkpoints that `torch.save` wrote, read without running anything in them.
+"""Checkpoints that `torch.save` wrote are read here, and nothing in them is run.
 
 The tensors are views of the file, mapped into memory: nothing is copied before it is used, however large the file.
 Every settings object beside them (omegaconf, Lightning, argparse, numpy scalars) is passed over, see `unpickle.py`.
@@ -50,7 +50,7 @@ class CheckpointError(ModelFilesError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A file's weights by name, and what lies beside them."""
+    """A checkpoint holds weights by name; what lies beside them is named and not read."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -58,7 +58,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """The weights of a checkpoint, from under `WEIGHTS_KEYS` or from its top level.
+    """Reads the weights of a checkpoint, from under `WEIGHTS_KEYS` or from its top level.
 
     Prefixes that DDP ("module.") and torch.compile ("_orig_mod.") put into names are taken out. Raises CheckpointError.
     """
@@ -82,7 +82,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def read_pickled(path: Path) -> Any:
-    """Everything in the file: plain values, tensors, and `Foreign` for the rest. Raises CheckpointError."""
+    """Reads everything in the file: plain values, tensors, and `Foreign` for the rest. Raises CheckpointError."""
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -123,12 +123,12 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _mapped(file: BinaryIO) -> mmap.mmap:
-    """The file as memory that may be written to: a page that is written to becomes a copy, the file stays."""
+    """Maps the file into memory that may be written to: a page that is written to becomes a copy, the file stays."""
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def _records(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
-    """A zip's records by name. They are looked up, never unpacked to where their names say."""
+    """Returns a zip's records by name. They are looked up, never unpacked to where their names say."""
     try:
         return {record.filename: record for record in zipfile.ZipFile(file).infolist()}
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
@@ -136,7 +136,7 @@ def _records(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
 
 
 def _read_zip(records: dict[str, zipfile.ZipInfo], buffer: mmap.mmap) -> Any:
-    """torch.save since 1.6: a zip of NAME/data.pkl and one uncompressed record NAME/data/KEY per storage."""
+    """Reads what torch.save writes since 1.6: a zip of NAME/data.pkl and an uncompressed NAME/data/KEY per storage."""
     pickles = [name for name in records if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise UnpickleError(f"a zip with {len(pickles)} records data.pkl in it, where torch.save writes one")
@@ -161,7 +161,7 @@ def _read_zip(records: dict[str, zipfile.ZipInfo], buffer: mmap.mmap) -> Any:
 
 
 def _span(record: zipfile.ZipInfo, buffer: mmap.mmap) -> tuple[int, int]:
-    """Where the bytes of a record begin and end in the file."""
+    """Returns where the bytes of a record begin and end in the file."""
     header = record.header_offset
     if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1:
         raise UnpickleError(f"record {record.filename[:80]!r} is compressed or encrypted, which torch.save does not do")
@@ -175,7 +175,10 @@ def _span(record: zipfile.ZipInfo, buffer: mmap.mmap) -> tuple[int, int]:
 
 
 def _read_legacy(buffer: mmap.mmap) -> Any:
-    """torch.save before 1.6: pickles of magic number, version, system, content and storage keys; then the storages."""
+    """Reads what torch.save wrote before 1.6: five pickles, then the storages.
+
+    The pickles are the magic number, the version, the system, the content and the keys of the storages.
+    """
     stream = io.BytesIO(buffer[:MAX_PICKLE_BYTES])
     for _ in range(3):
         unpickle(stream, {}, lambda _: None)
@@ -223,13 +226,13 @@ def _view(buffer: mmap.mmap, start: int, dtype: torch.dtype, numel: int) -> Tens
 
 @dataclass(frozen=True)
 class _Storage:
-    """The numbers that tensors are views of; a class of its own, so that no tensor is taken for one."""
+    """Tensors are views of these numbers; the class keeps a tensor from being taken for a storage."""
 
     values: Tensor
 
 
 class _Storages:
-    """Persistent ids: ("storage", type, key, device, number of elements, ...). Each storage is made once."""
+    """Persistent ids become storages, each made once: ("storage", type, key, device, number of elements, ...)."""
 
     def __init__(self, read: Callable[[str, torch.dtype, int], Tensor]) -> None:
         self.read = read
@@ -252,7 +255,7 @@ class _Storages:
 
 
 def _makers(num_bytes: int) -> dict[str, Maker]:
-    """The only globals that have an effect. `num_bytes`: of the file, which no tensor may exceed."""
+    """Returns the only globals that have an effect. `num_bytes`: of the file, which no tensor may exceed."""
 
     def tensor(arguments: tuple[Any, ...]) -> Any:
         match arguments:
@@ -277,7 +280,7 @@ def _makers(num_bytes: int) -> dict[str, Maker]:
 
 
 def _tensor(values: Tensor, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...], num_bytes: int) -> Tensor:
-    """A view of a storage, checked to lie in it: torch's own check can be led to overflow."""
+    """Returns a view of a storage, checked to lie in it: torch's own check can be led to overflow."""
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or not all(isinstance(n, int) and 0 <= n < 1 << 48 for n in numbers):
         raise UnpickleError("a tensor has an impossible shape")

@@ -1,4 +1,4 @@
-"""CLAP's two branches: one vector for a clip, one for a text, in a space where the two can be compared.
+"""CLAP maps clips and texts to vectors in one space, where they can be compared.
 
 Wu et al., "Large-scale Contrastive Language-Audio Pretraining", 2023 (LAION's CLAP). AutoCap hears by the audio branch;
 the text branch scores captions and conditions the generator.
@@ -30,7 +30,7 @@ TEXT_FOLDER = "clap_text"
 
 
 class ClapAudio(nn.Module):
-    """Swin encoder, pooled, projected, of unit length."""
+    """CLAP's audio branch is a Swin encoder whose pooled output is projected to unit length."""
 
     def __init__(self, config: SwinConfig, joint_width: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ClapAudio(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ClapTextSize:
-    """The text branch: a RoBERTa. The defaults are those of LAION's CLAP, roberta-base."""
+    """A ClapTextSize fixes the text branch, a RoBERTa. The defaults are those of LAION's CLAP, roberta-base."""
 
     vocab: int = 50_265
     width: int = 768
@@ -93,7 +93,10 @@ TEXT_SIZES: dict[str, ClapTextSize] = {
 
 
 class ClapText(nn.Module):
-    """RoBERTa, pooled, projected, of unit length. `embed` takes texts, `forward` tokens."""
+    """CLAP's text branch is a RoBERTa whose pooled output is projected to unit length.
+
+    `embed` takes texts, `forward` tokens.
+    """
 
     def __init__(self, config: ClapTextSize, tokenizer: BpeTokenizer) -> None:
         super().__init__()
@@ -113,7 +116,7 @@ class ClapText(nn.Module):
         return device
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids and mask of `<s> text </s>`, both of shape (B, T), on the CPU. A text too long loses its end."""
+        """Returns ids and mask of `<s> text </s>`, both of shape (B, T), on the CPU. A text too long loses its end."""
         room = self.config.max_tokens - 2
         rows = [torch.tensor([BOS, *self.tokenizer.encode_text(text)[:room], EOS]) for text in texts]
         ids_BT = pad_sequence(rows, batch_first=True, padding_value=PAD)
@@ -124,7 +127,7 @@ class ClapText(nn.Module):
         return F.normalize(self.roberta(input_ids=ids_BT, attention_mask=mask_BT).text_embeds, dim=-1)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """One unit vector per text, whatever mode the model is in. shape (B, P), on the model's device
+        """Returns one unit vector per text, whatever mode the model is in. shape (B, P), on the model's device
 
         A text's vector does not depend on the others of the batch, but for the last bits of floating point.
         """
@@ -144,7 +147,7 @@ class ClapText(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "ClapText":
-        """The text branch in a folder or a repository of the Hugging Face hub, in eval mode.
+        """Loads the text branch in a folder or a repository of the Hugging Face hub, in eval mode.
 
         Reads folders of `save_pretrained`, of transformers' ClapTextModelWithProjection, and of its whole ClapModel
         (laion/larger_clap_general), of which the audio branch is left out. Raises ModelFilesError.
@@ -158,7 +161,7 @@ class ClapText(nn.Module):
 
     @classmethod
     def check_pretrained(cls, path: str | Path) -> None:
-        """Raise ModelFilesError where `from_pretrained` would, without the time and memory that a model takes."""
+        """Raises ModelFilesError where `from_pretrained` would, without the time and memory that a model takes."""
         folder = files.find(path, FILES)
         with torch.device("meta"):
             model = cls._new(folder)
@@ -172,7 +175,7 @@ class ClapText(nn.Module):
             raise ModelFilesError(f"{folder}: {error}") from error
 
     def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write config.json, model.safetensors and tokenizer.json. `dtype`: of the stored weights, if another."""
+        """Writes config.json, model.safetensors and tokenizer.json. `dtype`: of the stored weights, if another."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         files.write_weights(folder / WEIGHTS, self.roberta, dtype)
@@ -207,7 +210,7 @@ _NAMES = {
 
 
 def read_text_config(path: Path) -> ClapTextSize:
-    """The size of the text branch, from a config.json of a text model or of a whole CLAP. Raises ModelFilesError."""
+    """Reads the size of the text branch from a config.json of a text model or a whole CLAP. Raises ModelFilesError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         kind = values.get("model_type")

@@ -1,4 +1,4 @@
-"""Frozen dataclasses from plain values, as a config.json holds them."""
+"""Frozen dataclasses are built from plain values, as a config.json holds them, and their settings are checked."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any], path: str = "config") -> Config:
-    """The inverse of `dataclasses.asdict`.
+    """Builds a dataclass from plain values: the inverse of `dataclasses.asdict`.
 
     Raises ValueError for a name that no setting has, and a value that is not of the setting's type.
     """
@@ -27,7 +27,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], path: str = "config"
 
 
 def _typed(kind: Any, value: Any, path: str) -> Any:
-    """The value as a setting of this type holds it: JSON has no tuples, and may write 1.0 as 1."""
+    """Returns the value as a setting of this type holds it: JSON has no tuples, and may write 1.0 as 1."""
     if isinstance(kind, type) and is_dataclass(kind):
         return value if is_dataclass(value) else from_dict(kind, value, path)
     if isinstance(kind, UnionType):
@@ -51,7 +51,7 @@ def check_positive(what: str, config: object, *names: str) -> None:
 
 
 def check_share(what: str, config: object, *names: str) -> None:
-    """Raises ValueError that names a setting of `what` which is no share of things that are left out."""
+    """Raises ValueError that names a setting of `what` which is not a share of things that are left out."""
     for name in names:
         if not 0 <= getattr(config, name) < 1:
             raise ValueError(f"{what}: {name} is {getattr(config, name)}: write a share from 0 up to, but not, 1")

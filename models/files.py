@@ -1,4 +1,4 @@
-"""A model's folder: a config in JSON, weights in safetensors, what else it needs beside them. Nothing in it is run.
+"""A model's folder holds a config in JSON, weights in safetensors, and what else it needs. Nothing in it is run.
 
 Every model of the project saves and loads by these functions, so each says the same of a file that is missing,
 damaged, or another model's.
@@ -23,7 +23,7 @@ class ModelFilesError(Exception):
 
 
 def find(path: str | Path, files: Sequence[str]) -> Path:
-    """The folder that holds `files`, downloaded where `path` is a hub id ("owner/name"). Raises ModelFilesError."""
+    """Returns the folder that holds `files`, downloaded where `path` is a hub id. Raises ModelFilesError."""
     folder = Path(path)
     if not folder.is_dir():
         folder = download(str(path), files, f"a folder with {', '.join(files)}")
@@ -34,7 +34,10 @@ def find(path: str | Path, files: Sequence[str]) -> Path:
 
 
 def download(name: str, patterns: Sequence[str], wanted: str) -> Path:
-    """The files of a hub id ("owner/name") that match. `wanted`: what else may be given. Raises ModelFilesError."""
+    """Downloads the files of a hub id ("owner/name") that match, and returns their folder. Raises ModelFilesError.
+
+    `wanted`: what may be given in place of a hub id, for the message.
+    """
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelFilesError(f"{name}: no such folder. Give {wanted}, or a hub id owner/name")
     from huggingface_hub import snapshot_download  # the network is needed for hub ids alone
@@ -52,13 +55,13 @@ def download(name: str, patterns: Sequence[str], wanted: str) -> Path:
 
 
 def write_config(path: Path, format_name: str, values: Mapping[str, Any]) -> None:
-    """Write the settings, and which format they are in."""
+    """Writes the settings, and which format they are in."""
     text = json.dumps({"format": format_name, **values}, indent=2)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_config(path: Path, format_name: str) -> dict[str, Any]:
-    """The settings without the format. Raises ModelFilesError where the file is not of this format."""
+    """Reads the settings without the format. Raises ModelFilesError where the file is not of this format."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = values.pop("format", None)
@@ -72,7 +75,7 @@ def read_config(path: Path, format_name: str) -> dict[str, Any]:
 
 
 def format_of(path: Path) -> str | None:
-    """What a config says that it is; None where it says nothing."""
+    """Returns the format that a config names; None where it names none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get("format")
     except (ValueError, AttributeError):
@@ -84,7 +87,7 @@ def format_of(path: Path) -> str | None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file. Raises ModelFilesError."""
+    """Reads every tensor of a safetensors file. Raises ModelFilesError."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -94,10 +97,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def check_weights(
     path: Path, model: nn.Module | None = None, wanted: Callable[[str], bool] = lambda name: True
 ) -> None:
-    """Read the header of a weights file, which says how long it must be. Raises ModelFilesError.
+    """Reads the header of a weights file, which says how long it must be. Raises ModelFilesError.
 
-    `model`, which may be on `meta`: whether the weights are its own and finite, read one tensor at a time.
-    `wanted`: which names are meant for it.
+    `model`, which may be on `meta`: the weights must be its own and finite; they are read one tensor at a time.
+    `wanted`: tells which names are meant for it.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -111,12 +114,12 @@ def check_weights(
 
 
 def write_weights(path: Path, model: nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Write the model's tensors, in `dtype` where one is given; the same model gives the same bytes."""
+    """Writes the model's tensors, in `dtype` where one is given; the same model gives the same bytes."""
     write_tensors(path, dict(stored_tensors(model)), dtype)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
-    """Write tensors by name, floating ones in `dtype` where one is given. What lies on the CPU is not copied first.
+    """Writes tensors by name, floating ones in `dtype` where one is given. What lies on the CPU is not copied first.
 
     Raises OSError where the file cannot be written.
     """
@@ -136,7 +139,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype 
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
-    """Put stored weights into a model, in the model's own precision. Raises ModelFilesError where they do not fit.
+    """Puts stored weights into a model, in the model's own precision. Raises ModelFilesError where they do not fit.
 
     `source`: what the message names as the origin of the weights.
     """
@@ -157,7 +160,7 @@ def _check_fit(model: nn.Module, found: Mapping[str, tuple[int, ...]], source: o
 
 
 def check_finite(module: nn.Module, source: object) -> None:
-    """Raises ModelFilesError, which names the first tensor with NaN or infinity in it."""
+    """Raises ModelFilesError that names the first tensor with NaN or infinity in it."""
     for name, tensor in stored_tensors(module):
         _check_finite(name, tensor, source)
 
@@ -171,7 +174,7 @@ def _check_finite(name: str, tensor: Tensor, source: object) -> None:
 
 
 def digest(model: nn.Module, config: Mapping[str, Any] | None = None) -> str:
-    """sha256 of a model's settings and of every number in it: what is made by it belongs to no other.
+    """Returns the sha256 of a model's settings and of every number in it, which tells what was made by which model.
 
     `config`: the settings; None: those of `model.config`, where it has one.
     """
@@ -187,7 +190,10 @@ def digest(model: nn.Module, config: Mapping[str, Any] | None = None) -> str:
 
 
 def stored_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """What a file holds of a model: each shared tensor once (BART's word table has three names), nothing derived."""
+    """Lists what a file holds of a model: each shared tensor once, nothing derived.
+
+    BART's word table, for example, has three names.
+    """
     seen: set[int] = set()
     out = []
     for name, tensor in model.state_dict(keep_vars=True).items():  # else each would be an object of its own

@@ -1,4 +1,4 @@
-"""The Swin transformer over spectrograms that HTSAT and CLAP's audio branch share.
+"""HTSAT and CLAP's audio branch share this Swin transformer over spectrograms.
 
 Chen et al., "HTS-AT: A Hierarchical Token-Semantic Audio Transformer", 2022. The layers and their weights are those
 that transformers has for CLAP; the mel front-end is ours, and so is the way through the layers: tokens stay in the
@@ -26,7 +26,7 @@ MASKED = -100.0  # added to the score of two patches that a shift brought togeth
 
 @dataclass(frozen=True, kw_only=True)
 class SwinConfig:
-    """An HTSAT encoder: a Swin transformer over a mel spectrogram that is folded to a square image."""
+    """A SwinConfig fixes an HTSAT encoder, a Swin transformer over a mel spectrogram folded to a square image."""
 
     mel: MelConfig
     patch: int = 4  # mel bands and frames per patch of the image
@@ -56,23 +56,23 @@ class SwinConfig:
 
     @property
     def out_width(self) -> int:
-        """Channels of the last stage."""
+        """The last stage has this many channels."""
         return int(self.width * 2 ** (len(self.depths) - 1))
 
     @property
     def max_frames(self) -> int:
-        """Frames of a spectrogram that the image has room for."""
+        """The image has room for this many frames of a spectrogram."""
         return self.image * (self.image // self.mel.num_mels)
 
     @property
     def num_vectors(self) -> int:
-        """Time vectors per window: 32 at the usual sizes."""
+        """A window becomes this many time vectors: 32 at the usual sizes."""
         chunks = self.image // self.mel.num_mels  # of time, stacked in the image
         return int(chunks * self.image // (self.patch * 2 ** (len(self.depths) - 1)))
 
 
 class SwinEncoder(nn.Module):
-    """Log-mel, batch norm over the bands, and Swin blocks. Serves HTSAT and CLAP's audio branch."""
+    """The encoder of HTSAT and CLAP's audio branch is a log-mel, a batch norm over the bands, and Swin blocks."""
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
@@ -99,14 +99,14 @@ class SwinEncoder(nn.Module):
         self.paths = nn.ModuleList(_Path(config, stage) for stage in range(len(config.depths)))
 
     def image(self, mel_BTM: Tensor) -> Tensor:
-        """What the first layer sees, in float32: normalised, stretched, folded. shape (B, T, M) -> (B, 1, 256, 256)"""
+        """Normalises, stretches and folds log-mels for the first layer. float32, shape (B, T, M) -> (B, 1, 256, 256)"""
         bands_BMT1 = rearrange(mel_BTM.float(), "b t m -> b m t 1")
         normal_B1TM = rearrange(self.swin.batch_norm(bands_BMT1), "b m t 1 -> b 1 t m")
         image: Tensor = self.swin.reshape_mel2img(normal_B1TM)
         return image
 
     def forward(self, mel_BTM: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mels, as `self.mel` makes them of waveforms. shape (B, T, M) -> time vectors (B, N, C), pooled (B, C)"""
+        """Encodes log-mels, as `self.mel` makes them. shape (B, T, M) -> time vectors (B, N, C), pooled (B, C)"""
         embed = self.swin.patch_embed
         x_BPC = embed(self.image(mel_BTM).to(embed.proj.weight.dtype))
         for path, stage in zip(self.paths, self.swin.layers, strict=True):
@@ -119,11 +119,11 @@ class SwinEncoder(nn.Module):
 
 
 class _BatchNorm(Float32, nn.BatchNorm2d):
-    """Over the mel bands."""
+    """The batch norm runs over the mel bands, in float32."""
 
 
 class _Path(nn.Module):
-    """The way of the tokens through one stage. It has no weights: the stage is handed to it.
+    """A path leads the tokens through one stage. It has no weights: the stage is handed to it.
 
     Tokens come in row by row, are kept in window order, and leave row by row in the next stage's smaller image.
     """
@@ -203,7 +203,7 @@ class _Path(nn.Module):
 
 
 def _windows(grid: Tensor, window: int) -> Tensor:
-    """A square image's entries in window order, flat."""
+    """Returns a square image's entries in window order, flat."""
     return rearrange(grid, "(r a) (c b) -> (r c a b)", a=window, b=window)
 
 

@@ -1,4 +1,4 @@
-"""Choosing from official tensors those that a module of ours has under the same name."""
+"""From official tensors those are taken that a module of ours has under the same name."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def take(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """The tensors with the names of `own`. Raises ValueError that names one that is missing, misshapen or holds NaN."""
+    """Returns the tensors with the names of `own`. Raises ValueError that names a missing, misshapen or NaN one."""
     state = {}
     for name, like in own.items():
         if name not in tensors:
@@ -27,7 +27,7 @@ def take(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) ->
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, what: str, ndim: int) -> torch.Size:
-    """A tensor's shape. Raises ValueError where it is missing, empty, or not of `ndim` dimensions."""
+    """Returns a tensor's shape. Raises ValueError where it is missing, empty, or not of `ndim` dimensions."""
     if name not in tensors:
         raise ValueError(f"official {what}: {name} is missing: these are no {what} weights")
     shape = tensors[name].shape
@@ -37,7 +37,7 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, what: str, ndim: int) -> 
 
 
 def count(tensors: Mapping[str, Tensor], pattern: str) -> int:
-    """How many of `pattern.format(0)`, `pattern.format(1)`, ... there are.
+    """Counts how many of `pattern.format(0)`, `pattern.format(1)`, ... there are.
 
     Raises ValueError where one is missing and other tensors of its part, or of later ones, are there: nobody wants a
     smaller model made of what is left of a larger one.

@@ -1,4 +1,4 @@
-"""Pickles read without running anything: plain values are built, everything else becomes a name.
+"""Pickles are read without running anything: plain values are built, everything else becomes a name.
 
 A pickle is a program. Python's unpickler imports what it names and calls it, so a checkpoint can run whatever its
 author liked. Here the program is stepped through by hand: there is no import and no call in it, but for the functions
@@ -20,7 +20,7 @@ class UnpickleError(ValueError):
 
 @dataclass(frozen=True)
 class Foreign:
-    """A class or function that was named and not imported, or what it was to make."""
+    """A Foreign stands for a class or function that was named and not imported, or for what it was to make."""
 
     name: str
 
@@ -29,7 +29,7 @@ Maker = Callable[[tuple[Any, ...]], Any]
 
 
 def unpickle(stream: BinaryIO, makers: Mapping[str, Maker], persistent: Callable[[Any], Any]) -> Any:
-    """The next pickle of a stream, as dicts, lists, tuples, strings, bytes, numbers, None and `Foreign`.
+    """Reads the next pickle of a stream as dicts, lists, tuples, strings, bytes, numbers, None and `Foreign`.
 
     `makers`: by dotted name, what is called in place of a global, with the tuple of its arguments.
     `persistent`: what a persistent id stands for.
@@ -69,7 +69,7 @@ _NOTHING = frozenset(("PROTO", "FRAME", "READONLY_BUFFER"))
 
 
 class _Machine:
-    """The stack machine that a pickle programs."""
+    """A pickle programs this stack machine."""
 
     def __init__(self, makers: Mapping[str, Maker], persistent: Callable[[Any], Any]) -> None:
         self.makers = makers
@@ -79,7 +79,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}  # a dict: as an array, one high index would cost gigabytes
 
     def step(self, name: str, argument: Any) -> None:
-        """One opcode. Raises IndexError or KeyError where the stack or the memo has nothing for it."""
+        """Runs one opcode. Raises IndexError or KeyError where the stack or the memo has nothing for it."""
         stack = self.stack
         if name in _VALUES:
             stack.append(argument)

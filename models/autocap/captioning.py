@@ -13,7 +13,7 @@ CPU_BATCH, GPU_BATCH = 16, 256  # clips at once
 
 
 def check_options(bart: BartSize, num_beams: int, max_new_tokens: int, batch_size: int | None) -> None:
-    """Raises ValueError that names an option which means nothing, or which BART's decoder cannot follow."""
+    """Raises ValueError that names an option which is out of range, or which BART's decoder cannot follow."""
     for name, value in (("num_beams", num_beams), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if not isinstance(value, int | None):
             raise ValueError(f"{name} is {value!r}: write a whole number")
@@ -27,7 +27,7 @@ def check_options(bart: BartSize, num_beams: int, max_new_tokens: int, batch_siz
 
 
 def one_text_each(texts: Sequence[str | None] | None, num_waveforms: int, what: str) -> list[str]:
-    """The texts, with "" for those that are not given. Raises ValueError where there is not one for each waveform."""
+    """Returns one text per waveform, "" where none is given. Raises ValueError where their numbers differ."""
     if texts is None:
         return [""] * num_waveforms
     if isinstance(texts, str):
@@ -38,7 +38,7 @@ def one_text_each(texts: Sequence[str | None] | None, num_waveforms: int, what: 
 
 
 def long_enough(waveforms: Sequence[object], sample_rate_hz: int, window_s: float) -> list[Tensor]:
-    """Every waveform as (channels, S), see `as_waveforms`. Raises ValueError for one that is too short to caption."""
+    """Returns every waveform as `as_waveforms` does. Raises ValueError for one that is too short to caption."""
     clips = as_waveforms(waveforms, sample_rate_hz, window_s)
     for i, x_CS in enumerate(clips):
         if x_CS.shape[1] < SHORTEST_S * sample_rate_hz:
@@ -68,7 +68,7 @@ def in_batches(items: Sequence[int], size: int, work: Callable[[Sequence[int]], 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Says whether memory ran out, on a GPU or on a CPU, whose allocator has no error of its own."""
+    """Tells whether memory ran out, on a GPU or on a CPU, whose allocator has no error of its own."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

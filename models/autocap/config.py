@@ -1,4 +1,4 @@
-"""The sizes of AutoCap, as frozen dataclasses. `SIZES` names the recipes."""
+"""Frozen dataclasses hold the sizes of AutoCap. `SIZES` names the recipes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ CLAP_PLACES = ("encoder_input", "encoder_output")
 
 @dataclass(frozen=True, kw_only=True)
 class QFormerConfig:
-    """The Q-Former: learned queries that read the audio tokens (paper, section 3.1: 256 queries)."""
+    """A QFormerConfig fixes the Q-Former, learned queries that read the audio tokens (section 3.1: 256 queries)."""
 
     num_queries: int = 256
     width: int = 256
@@ -33,7 +33,7 @@ class QFormerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BartSize:
-    """The text encoder-decoder."""
+    """A BartSize fixes BART, the text encoder-decoder."""
 
     vocab: int = 50_265
     width: int = 768
@@ -51,7 +51,7 @@ class BartSize:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoCapConfig:
-    """Everything that fixes the modules of AutoCap and what they are fed."""
+    """An AutoCapConfig fixes the modules of AutoCap and what they are fed."""
 
     size: str = "base"  # the recipe's name, for people
     htsat: SwinConfig = field(default_factory=lambda: SwinConfig(mel=MelConfig()))
@@ -93,21 +93,21 @@ class AutoCapConfig:
 
     @property
     def num_audio_tokens(self) -> int:
-        """What the Q-Former reads: each of HTSAT's time vectors `token_repeat` times."""
+        """The Q-Former reads this many tokens: each of HTSAT's time vectors `token_repeat` times."""
         return self.htsat.num_vectors * self.token_repeat
 
     @property
     def num_samples(self) -> int:
-        """Samples of one window at HTSAT's rate."""
+        """One window has this many samples at HTSAT's rate."""
         return round(self.window_s * self.htsat.mel.sample_rate_hz)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.json holds them."""
+        """Returns plain values, as config.json holds them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AutoCapConfig":
-        """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
+        """Inverts `to_dict`. Raises ValueError for a name that no setting has."""
         return from_dict(cls, values)
 
 

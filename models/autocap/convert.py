@@ -1,4 +1,4 @@
-"""The released AutoCap's checkpoint as a folder that `AutoCap.from_pretrained` reads.
+"""A conversion turns the released AutoCap's checkpoint into a folder that `AutoCap.from_pretrained` reads.
 
 The checkpoint holds no tokenizer: BART's comes from elsewhere. CLAP's text branch, where the checkpoint has it, becomes
 a folder of its own beside the captioner: scores of captions need it, captions do not.
@@ -30,7 +30,7 @@ _BPE_FILES = ("vocab.json", "merges.txt")  # the same tokenizer as it was writte
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What became of a checkpoint."""
+    """A conversion reports what became of the checkpoint."""
 
     config: AutoCapConfig
     num_tensors: int  # in the checkpoint
@@ -40,7 +40,7 @@ class Conversion:
 
 
 def convert(checkpoint: str | Path, out: str | Path, tokenizer: str | Path = BART) -> Conversion:
-    """Write `out` (config.json, model.safetensors, tokenizer.json, clap_text/) from an official checkpoint.
+    """Writes `out` (config.json, model.safetensors, tokenizer.json, clap_text/) from an official checkpoint.
 
     `tokenizer`: a tokenizer.json, a folder with one or with vocab.json and merges.txt, or a hub id.
     Raises ModelFilesError, and OSError where `out` cannot be written; nothing is written before checkpoint and
@@ -97,7 +97,7 @@ def _by_reason(names: list[str]) -> dict[str, list[str]]:
 def clap_text(
     tensors: Mapping[str, Tensor], tokenizer: BpeTokenizer, max_tokens: int = ClapTextSize.max_tokens
 ) -> ClapText | None:
-    """The text branch in an official checkpoint, of AutoCap or CLAP; None where there is none.
+    """Returns the text branch in an official checkpoint of AutoCap or CLAP; None where there is none.
 
     Raises ModelFilesError where it is incomplete, or the tokenizer is another's.
     """
@@ -135,7 +135,7 @@ def clap_text(
 
 
 def read_bart_tokenizer(source: str | Path) -> CaptionTokenizer:
-    """BART's tokenizer from a tokenizer.json, a folder, or the hub. Raises ModelFilesError that says how to give it."""
+    """Reads BART's tokenizer from a tokenizer.json, a folder, or the hub. Raises ModelFilesError with what to do."""
     path = Path(source)
     if path.is_file():
         return CaptionTokenizer.load(path)

@@ -1,4 +1,4 @@
-"""HTSAT: the encoder whose time vectors AutoCap reads.
+"""HTSAT is the encoder whose time vectors AutoCap reads.
 
 Shape suffixes: B batch, T frames, M mel bands, N time vectors, C channels.
 """
@@ -9,7 +9,7 @@ from autorecap.models.swin import SwinConfig, SwinEncoder
 
 
 class Htsat(nn.Module):
-    """HTSAT's time vectors as audio tokens."""
+    """HTSAT turns a log-mel spectrogram into time vectors, which become AutoCap's audio tokens."""
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""AutoCap: audio and metadata in, one caption out (paper, section 3.1).
+"""AutoCap takes audio and metadata and returns one caption (paper, section 3.1).
 
 The input of BART's encoder is equation 3, in the loss and in generation alike:
 
@@ -35,21 +35,21 @@ LAYER_NORM_EPS = 1e-5
 
 
 class AudioFeatures(NamedTuple):
-    """What the two audio encoders read: log-mels in dB, each of shape (B, T, M)."""
+    """The two audio encoders read these log-mels in dB, each of shape (B, T, M)."""
 
     htsat: Tensor
     clap: Tensor
 
 
 class Heard(NamedTuple):
-    """What the two audio encoders make of it."""
+    """The two audio encoders return these vectors."""
 
     vectors: Tensor  # HTSAT's time vectors, (B, N, C)
     clap: Tensor  # unit vectors in the space of audio and texts, (B, P)
 
 
 class AutoCap(nn.Module):
-    """The captioner. `caption` takes waveforms and texts; the other methods take prepared tensors."""
+    """AutoCap is the captioner: `caption` takes waveforms and texts; the other methods take prepared tensors."""
 
     DEMO = Path(__file__).parent / "demo_weights"
     """The bundled model: knows the sounds of `autorecap.demo.sounds`, and those alone."""
@@ -80,7 +80,7 @@ class AutoCap(nn.Module):
 
     @torch.no_grad()
     def start_from_bart(self) -> None:
-        """New tokens begin as the BART tokens they resemble, which lets a pretrained BART read them from the start."""
+        """Copies to each new token the BART token it resembles, so that a pretrained BART reads them from the start."""
         words = self.words.weight
         self.tags.weight[0::2] = words[BOS]
         self.tags.weight[1::2] = words[EOS]
@@ -90,7 +90,7 @@ class AutoCap(nn.Module):
 
     @property
     def words(self) -> nn.Embedding:
-        """BART's word embeddings."""
+        """BART embeds words with this table."""
         words: nn.Embedding = self.bart.model.shared
         return words
 
@@ -100,13 +100,13 @@ class AutoCap(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights. Waveforms, log-mels and scores are float32 in any case."""
+        """The weights have this dtype; waveforms, log-mels and scores are float32 in any case."""
         return self.audio_in.weight.dtype
 
     # --- audio and metadata to the input of BART's encoder
 
     def prepare(self, waveforms: Sequence[object], sample_rate_hz: int) -> Tensor:
-        """Clips of any rate and length up to the window, as the model takes them. shape (B, S)
+        """Returns clips of any rate and length up to the window as the model takes them. shape (B, S)
 
         Raises ValueError that names the index of a clip that is empty, too long, or not finite.
         """
@@ -123,16 +123,16 @@ class AutoCap(nn.Module):
         )
 
     def features(self, x_BS: Tensor) -> AudioFeatures:
-        """Prepared waveforms to the log-mels of both encoders. Has no weights, so training may compute it once."""
+        """Turns prepared waveforms into the log-mels of both encoders. It has no weights: training may do it once."""
         x48_BS = resample(x_BS, self.config.htsat.mel.sample_rate_hz, self.config.clap.mel.sample_rate_hz)
         return AudioFeatures(self.htsat.encoder.mel(x_BS), self.clap.encoder.mel(x48_BS))
 
     def hear(self, features: AudioFeatures) -> Heard:
-        """Both audio encoders. Frozen in the paper's training, so their output may be computed once, too."""
+        """Runs both audio encoders. Training may compute their output once: the paper freezes them."""
         return Heard(self.htsat(features.htsat), self.clap(features.clap))
 
     def audio_memory(self, vectors_BNC: Tensor) -> Tensor:
-        """What the Q-Former reads: repeated, with positions. shape (B, N, C) -> (B, num_audio_tokens, D)"""
+        """Repeats time vectors and adds positions, for the Q-Former. shape (B, N, C) -> (B, num_audio_tokens, D)"""
         # A repeated vector differs from its copies by its position alone, so it is projected before it is repeated.
         memory_BND = self.audio_in(vectors_BNC).repeat_interleave(self.config.token_repeat, dim=1)
         memory_BND = self.dropout(memory_BND) + self.audio_positions.weight
@@ -140,12 +140,12 @@ class AutoCap(nn.Module):
         return normal_BND
 
     def encode_audio(self, vectors_BNC: Tensor) -> Tensor:
-        """HTSAT's time vectors to audio tokens. shape (B, N, C) -> (B, Q, D)"""
+        """Turns HTSAT's time vectors into audio tokens. shape (B, N, C) -> (B, Q, D)"""
         audio_BQD: Tensor = self.audio_out(self.qformer(self.audio_memory(vectors_BNC)))
         return audio_BQD
 
     def embed_metadata(self, ids_BT: Tensor) -> Tensor:
-        """Word or tag embeddings; positions are BART's to add. shape (B, T) -> (B, T, D)"""
+        """Embeds words and tags; BART adds positions. shape (B, T) -> (B, T, D)"""
         vocab = self.tokenizer.vocab
         is_tag = ids_BT >= vocab
         words = self.words(ids_BT.masked_fill(is_tag, PAD))
@@ -153,7 +153,7 @@ class AutoCap(nn.Module):
         return torch.where(is_tag[..., None], tags, words)
 
     def clap_token(self, heard: Heard) -> Tensor:
-        """CLAP's vector as an input of BART. shape -> (B, 1, D)"""
+        """Returns CLAP's vector as an input token of BART. shape -> (B, 1, D)"""
         token_BD: Tensor = self.clap_norm(self.clap_in(heard.clap))
         return token_BD[:, None]
 
@@ -165,7 +165,10 @@ class AutoCap(nn.Module):
         *,
         with_clap: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Equation 3. Metadata of shape (B, Tm) or None -> embeddings (B, T, D) and mask (B, T)"""
+        """Builds the input of BART's encoder (equation 3): embeddings (B, T, D) and mask (B, T).
+
+        `metadata_ids_BT`, `metadata_mask_BT`: of shape (B, Tm), or None where there is no metadata.
+        """
         audio_BQD = self.encode_audio(heard.vectors)
         batch = len(audio_BQD)
         boa_D = self.words.weight[BOS]
@@ -183,7 +186,10 @@ class AutoCap(nn.Module):
     def encode(
         self, heard: Heard, metadata_ids_BT: Tensor | None, metadata_mask_BT: Tensor | None, *, clap_place: str
     ) -> tuple[Tensor, Tensor]:
-        """What BART's decoder reads, and which of it: (B, T, D), (B, T). `clap_place`: see `config.clap_in_loss`."""
+        """Returns what BART's decoder reads, (B, T, D), and which of it counts, (B, T).
+
+        `clap_place`: see `config.clap_in_loss`.
+        """
         at_input = clap_place == "encoder_input"
         embeddings_BTD, mask_BT = self.encoder_input(heard, metadata_ids_BT, metadata_mask_BT, with_clap=at_input)
         memory_BTD = self.bart.model.encoder(inputs_embeds=embeddings_BTD, attention_mask=mask_BT).last_hidden_state
@@ -201,7 +207,7 @@ class AutoCap(nn.Module):
         metadata_mask_BT: Tensor | None,
         labels_BL: Tensor,
     ) -> Tensor:
-        """Logits of every caption token under teacher forcing. shape -> (B, L, vocab)"""
+        """Returns the logits of every caption token under teacher forcing. shape -> (B, L, vocab)"""
         memory_BTD, mask_BT = self.encode(heard, metadata_ids_BT, metadata_mask_BT, clap_place=self.config.clap_in_loss)
         first = labels_BL.new_full((len(labels_BL), 1), EOS)  # BART's decoder starts from </s>
         previous_BL = torch.cat([first, labels_BL[:, :-1]], dim=1)
@@ -223,7 +229,7 @@ class AutoCap(nn.Module):
         num_beams: int = 2,
         max_new_tokens: int = 30,
     ) -> Tensor:
-        """Beam search over prepared input. shape -> (B, up to 1 + max_new_tokens), starting with </s> <s>"""
+        """Searches captions for prepared input. shape -> (B, up to 1 + max_new_tokens), starting with </s> <s>"""
         memory_BTD, mask_BT = self.encode(heard, metadata_ids_BT, metadata_mask_BT, clap_place="encoder_input")
         return beam_search(self.bart, memory_BTD, mask_BT, num_beams=num_beams, max_new_tokens=max_new_tokens)
 
@@ -239,7 +245,7 @@ class AutoCap(nn.Module):
         batch_size: int | None = None,
         return_clap: bool = False,
     ) -> Any:
-        """One caption per waveform: list[str]. With `return_clap`: (list[str], CLAP's unit vectors).
+        """Returns one caption per waveform, a list[str]; with `return_clap` also CLAP's unit vectors, in a tuple.
 
         The vectors are of shape (B, P), float32, on the CPU.
 
@@ -293,7 +299,7 @@ class AutoCap(nn.Module):
     def from_pretrained(
         cls, path: str | Path, *, dtype: torch.dtype = torch.float32, compiled: bool = False
     ) -> "AutoCap":
-        """The model in a folder, or in a repository of the Hugging Face hub ("owner/name"), in eval mode.
+        """Loads the model in a folder, or in a repository of the Hugging Face hub ("owner/name"), in eval mode.
 
         Raises ModelFilesError that names what is missing, damaged or of another model.
 
@@ -309,7 +315,7 @@ class AutoCap(nn.Module):
 
     @classmethod
     def check_pretrained(cls, path: str | Path) -> None:
-        """Raise ModelFilesError where `from_pretrained` would, without the time and memory that a model takes."""
+        """Raises ModelFilesError where `from_pretrained` would, without the time and memory that a model takes."""
         folder = pretrained.find(path)
         with torch.device("meta"):
             model = cls._new(folder)
@@ -325,7 +331,7 @@ class AutoCap(nn.Module):
             raise ModelFilesError(f"{folder}: {error}") from error
 
     def compile_encoders(self) -> None:
-        """Let torch.compile fuse the audio encoders, the Q-Former and BART's encoder when they first run.
+        """Lets torch.compile fuse the audio encoders, the Q-Former and BART's encoder when they first run.
 
         It takes minutes, and again for other shapes: for long runs on a GPU. Results differ by rounding.
         """
@@ -333,19 +339,19 @@ class AutoCap(nn.Module):
             module.compile()
 
     def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write config.json, model.safetensors and tokenizer.json. `dtype`: of the stored weights, if another."""
+        """Writes config.json, model.safetensors and tokenizer.json. `dtype`: of the stored weights, if another."""
         pretrained.save(path, self.config, self.tokenizer, self, dtype)
 
 
 def caption_loss(logits_BLV: Tensor, labels_BL: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross entropy, mean over all caption tokens of the batch."""
+    """Returns the cross entropy, averaged over all caption tokens of the batch."""
     return F.cross_entropy(
         logits_BLV.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE, label_smoothing=label_smoothing
     )
 
 
 def dtype_for(device: torch.device) -> torch.dtype:
-    """The precision in which a device captions fastest: bfloat16 on GPUs, and on CPUs that multiply in it."""
+    """Returns the precision in which a device captions fastest: bfloat16 on GPUs, and on CPUs that multiply in it."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

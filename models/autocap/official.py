@@ -1,4 +1,4 @@
-"""Weights of the released AutoCap (snap-research/GenAU): their names and layouts, in terms of ours.
+"""Names and layouts of the released AutoCap's weights (snap-research/GenAU) are translated into ours.
 
 The released state dict holds BART twice (`special_tokens_embed.model.*` are aliases), its word table under four more
 names, CLAP with its text branch, and misspells the Q-Former's layer norm. Its Swin transformers keep query, key and
@@ -51,7 +51,7 @@ PRETRAINED = ("encoder.audio_enc.", "clap_model.model.", "decoder.model.")
 def from_official(
     tensors: Mapping[str, Tensor], config: AutoCapConfig, parts: tuple[str, ...] = ("",)
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Our state dict in float32, and the official names that it made no use of, see `why_unused`.
+    """Returns our state dict in float32, and the official names that were not used, see `why_unused`.
 
     `parts`: only what has official names that begin so, such as `PRETRAINED`; else all, which has no eoa token.
     An alias counts as used where it is equal to what it stands for. Raises ModelFilesError that names the first tensor
@@ -88,12 +88,12 @@ def from_official(
 
 
 def why_unused(name: str) -> str:
-    """Why `from_official` made no use of a tensor, for people; "" where it is not known, which deserves a warning."""
+    """Says why `from_official` did not use a tensor; "" where the reason is not known, which deserves a warning."""
     return next((why for why, parts in _UNUSED.items() if any(part in name for part in parts)), "")
 
 
 def clap_text_from_official(tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """CLAP's text branch by transformers' names (ClapTextModelWithProjection); None where there is none.
+    """Returns CLAP's text branch by transformers' names (ClapTextModelWithProjection); None where there is none.
 
     `tensors`: of AutoCap, or of a CLAP checkpoint of LAION, whose names lack `clap_model.model.`.
     """
@@ -111,7 +111,7 @@ def clap_text_from_official(tensors: Mapping[str, Tensor]) -> dict[str, Tensor] 
 
 
 def official_config(tensors: Mapping[str, Tensor]) -> AutoCapConfig:
-    """The size of official weights, read from their shapes, with the options that released weights want.
+    """Reads the size of official weights from their shapes, with the options that released weights want.
 
     BART's number of heads has no trace in its shapes and is taken from the size of equal width in `SIZES`.
     Raises ModelFilesError where the tensors are not AutoCap's.
@@ -166,7 +166,7 @@ def _sizes_of(by_name: Mapping[str, Tensor], shape: Callable[[str, int], torch.S
 
 
 def describe(tensors: Mapping[str, Tensor]) -> str:
-    """What weights seem to be that are not AutoCap's, and what to do."""
+    """Says whose weights these seem to be, where they are not AutoCap's, and what to do."""
 
     def has(*parts: str) -> bool:
         return any(name.startswith(parts) for name in tensors)
@@ -188,14 +188,14 @@ def describe(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _canonical(name: str) -> str:
-    """One name for all that stand for the same tensor."""
+    """Returns one name for all that stand for the same tensor."""
     if name.startswith(_BART_ALIAS):
         name = _BART + name.removeprefix(_BART_ALIAS)
     return _WORDS if name in _TIED_WORDS else name
 
 
 def _without_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by canonical name, and the other names in use with the canonical one of each."""
+    """Returns tensors by canonical name, and the other names in use with the canonical one of each."""
     canonical = {name: _canonical(name) for name in tensors}
     by_name = {name: tensors[name] for name in tensors if canonical[name] == name}
     for name, target in canonical.items():
@@ -222,7 +222,7 @@ _Source = tuple[str, str, slice | None]  # our name, the official one, which of 
 
 
 def _sources(config: AutoCapConfig) -> Iterator[_Source]:
-    """Where each of our tensors comes from, but for the eoa token."""
+    """Yields where each of our tensors comes from; the eoa token, which official weights lack, is left out."""
     yield from _swin_sources(config.htsat, "htsat.encoder.swin", _HTSAT)
     yield from _swin_sources(config.clap, "clap.encoder.swin", _CLAP)
     for layer in ("0", "2"):
@@ -287,7 +287,7 @@ def _qformer_sources(config: QFormerConfig) -> Iterator[_Source]:
 
 
 def _bart_names(size: BartSize) -> Iterator[str]:
-    """The names of BART's tensors, which are transformers' in both."""
+    """Yields the names of BART's tensors, which are transformers' in both."""
     yield "shared.weight"
     for side, attentions in (("encoder", ("self_attn",)), ("decoder", ("self_attn", "encoder_attn"))):
         yield f"{side}.embed_positions.weight"

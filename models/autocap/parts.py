@@ -1,4 +1,4 @@
-"""An AutoCap to begin training with: HTSAT, CLAP and BART as they were published, the rest new (paper, section 4.1).
+"""An AutoCap to begin training with is assembled from published HTSAT, CLAP and BART; the rest is new (section 4.1).
 
 The three are published apart: HTSAT and LAION's CLAP as checkpoints of their own training code, BART by transformers.
 Their names are those inside an official AutoCap but for a prefix, so `official` says where they go.
@@ -27,7 +27,7 @@ _BART_PREFIXES = ("model.",)
 def assemble(
     out: str | Path, *, htsat: str | Path, clap: str | Path, bart: str | Path = BART, size: str = "base", seed: int = 0
 ) -> bool:
-    """Write `out`, a folder for `AutoCap.from_pretrained`; True where CLAP's text branch went to `out`/clap_text.
+    """Writes `out`, a folder for `AutoCap.from_pretrained`; returns whether CLAP's text branch went to `out`/clap_text.
 
     `htsat`, `clap`: official checkpoints. `bart`: a folder or hub id with model.safetensors and the tokenizer. `size`:
     of `SIZES`. Q-Former, projections and positions are random, of `seed`; tags begin as BART's <s> and </s>.

@@ -1,4 +1,4 @@
-"""AutoCap's files: config.json, model.safetensors, tokenizer.json."""
+"""AutoCap's files are config.json, model.safetensors and tokenizer.json."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ FORMAT = "autocap/1"
 
 
 def find(path: str | Path) -> Path:
-    """The folder of a model with all its files, downloaded where `path` is a hub id. Raises ModelFilesError."""
+    """Returns the folder of a model with all its files, downloaded where `path` is a hub id. Raises ModelFilesError."""
     return files.find(path, FILES)
 
 
 def save(
     path: str | Path, config: AutoCapConfig, tokenizer: CaptionTokenizer, model: nn.Module, dtype: torch.dtype | None
 ) -> None:
-    """Write the three files into the folder `path`; the same model gives the same bytes."""
+    """Writes the three files into the folder `path`; the same model gives the same bytes."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_weights(folder / WEIGHTS, model, dtype)
@@ -32,7 +32,7 @@ def save(
 
 
 def read_config(path: Path) -> AutoCapConfig:
-    """The settings. Raises ModelFilesError where they are not AutoCap's."""
+    """Reads the settings. Raises ModelFilesError where they are not AutoCap's."""
     values = files.read_config(path, FORMAT)
     try:
         return AutoCapConfig.from_dict(values)

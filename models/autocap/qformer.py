@@ -1,7 +1,9 @@
-"""The Q-Former: learned queries that condense the audio tokens (paper, section 3.1; Li et al., BLIP-2, 2023).
+"""The Q-Former condenses the audio tokens with learned queries (paper, section 3.1; Li et al., BLIP-2, 2023).
 
-BERT's post-norm layers: self-attention among the queries, cross-attention to the audio, feed-forward; each followed
-by a residual sum and a layer norm. Shape suffixes: B batch, Q queries, N audio tokens, W width, M memory width.
+Its layers are BERT's, with the norm behind: self-attention among the queries, cross-attention to the audio,
+feed-forward; a residual sum and a layer norm follow each.
+
+Shape suffixes: B batch, Q queries, N audio tokens, W width, M memory width.
 """
 
 import torch
@@ -13,7 +15,7 @@ from autorecap.models.autocap.config import QFormerConfig
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` to `memory`, then residual sum and layer norm."""
+    """Multi-head attention of `x` to `memory` is followed by a residual sum and a layer norm."""
 
     def __init__(self, config: QFormerConfig, memory_width: int) -> None:
         super().__init__()
@@ -40,7 +42,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers around an exact GELU, then residual sum and layer norm."""
+    """Two linear layers around an exact GELU are followed by a residual sum and a layer norm."""
 
     def __init__(self, config: QFormerConfig) -> None:
         super().__init__()
@@ -57,7 +59,7 @@ class FeedForward(nn.Module):
 
 
 class QFormerLayer(nn.Module):
-    """Self-attention, cross-attention, feed-forward."""
+    """A layer of the Q-Former is self-attention, cross-attention and a feed-forward part."""
 
     def __init__(self, config: QFormerConfig, memory_width: int) -> None:
         super().__init__()
@@ -74,7 +76,7 @@ class QFormerLayer(nn.Module):
 
 
 class QFormer(nn.Module):
-    """`num_queries` learned vectors, refined layer by layer with what they read in the memory."""
+    """The Q-Former refines `num_queries` learned vectors layer by layer with what they read in the memory."""
 
     def __init__(self, config: QFormerConfig, memory_width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Beam search over BART's decoder, for several clips at once.
+"""Beam search finds captions over BART's decoder, for several clips at once.
 
 The result is that of transformers' `generate` with BART's settings (forced <s> and </s>, no 3-gram twice, the search of
 a clip ends when it has as many finished captions as beams, scores are mean log-probabilities). The work differs: beams
@@ -24,7 +24,7 @@ CUDA_CHECK_STEPS = 4  # a GPU is asked every so many steps whether all clips are
 
 @torch.inference_mode()
 def beam_search(bart: Any, memory_BTD: Tensor, mask_BT: Tensor, *, num_beams: int, max_new_tokens: int) -> Tensor:
-    """The best caption of every clip. shape -> (B, up to 1 + max_new_tokens), `</s> <s> ... </s>`, then padding
+    """Returns the best caption of every clip. shape -> (B, up to 1 + max_new_tokens), `</s> <s> ... </s>`, then padding
 
     `bart`: a BartForConditionalGeneration. `memory_BTD`: what its encoder gave. `mask_BT`: which of it may be read.
     """
@@ -79,12 +79,12 @@ def beam_search(bart: Any, memory_BTD: Tensor, mask_BT: Tensor, *, num_beams: in
 
 
 def _rows(x_BNX: Tensor, rows_BM: Tensor) -> Tensor:
-    """Of each clip the chosen rows. shape (B, N, X), (B, M) -> (B, M, X)"""
+    """Takes the chosen rows of each clip. shape (B, N, X), (B, M) -> (B, M, X)"""
     return x_BNX.gather(1, rows_BM[..., None].expand(-1, -1, x_BNX.shape[2]))
 
 
 def _ban_repeats(log_probs_BKV: Tensor, written_BKL: Tensor) -> None:
-    """What would complete a sequence of `NGRAM` tokens for the second time becomes impossible."""
+    """Makes every token impossible that would complete a sequence of `NGRAM` tokens for the second time."""
     if written_BKL.shape[2] < NGRAM:
         return
     grams_BKNG = written_BKL.unfold(2, NGRAM, 1)
@@ -94,7 +94,7 @@ def _ban_repeats(log_probs_BKV: Tensor, written_BKL: Tensor) -> None:
 
 
 class _Decoder:
-    """BART's decoder, what it reads, and a memory of what it has written."""
+    """A decoder is BART's, with what it reads, and a memory of what it has written."""
 
     def __init__(self, bart: Any, memory_BTD: Tensor, mask_BT: Tensor, *, num_slots: int) -> None:
         self.bart, self.decoder = bart, bart.model.decoder
@@ -137,7 +137,7 @@ class _Decoder:
         return x_BQD
 
     def log_probs(self, x_BQD: Tensor) -> Tensor:
-        """Of every token to come next, in float32. shape (B, Q, D) -> (B, Q, V)"""
+        """Returns the log-probability of every next token, in float32. shape (B, Q, D) -> (B, Q, V)"""
         logits_BQV: Tensor = self.bart.lm_head(x_BQD) + self.bart.final_logits_bias
         return logits_BQV.float().log_softmax(dim=-1)
 

@@ -1,4 +1,4 @@
-"""Captions and metadata become tokens.
+"""AutoCap's tokenizer turns captions and metadata into tokens.
 
 The tags around metadata are no part of the BPE's vocabulary: their ids follow its own, and AutoCap embeds them
 separately, so a title that contains "<TITLE>" stays text.
@@ -18,10 +18,10 @@ TAGS = tuple(tag for name in ("HQVC", "AVC", "TITLE", "DESC", "SUB", "LBL") for 
 
 
 class CaptionTokenizer(BpeTokenizer):
-    """AutoCap's tokenizer is a BPE. Ids from `vocab` on are tags, in the order of `TAGS`."""
+    """AutoCap's tokenizer is a BPE, and has tags: ids from `vocab` on, in the order of `TAGS`."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of generated ids, up to the first </s>, without special tokens."""
+        """Returns the text of generated ids, up to the first </s>, without special tokens."""
         text: list[int] = []
         for i in ids:
             if i == EOS and text:
@@ -31,7 +31,7 @@ class CaptionTokenizer(BpeTokenizer):
         return " ".join(self.bpe.decode(text).split())
 
     def metadata_ids(self, title: str, video_caption: str, max_tokens: int) -> list[int]:
-        """`<HQVC> {video_caption} </HQVC> \\n <TITLE> {title} </TITLE>` in at most `max_tokens`.
+        """Returns `<HQVC> {video_caption} </HQVC> \\n <TITLE> {title} </TITLE>` as at most `max_tokens` ids.
 
         Texts that are too long lose their ends, the longer one first: the tags always close.
         """
@@ -46,20 +46,20 @@ class CaptionTokenizer(BpeTokenizer):
         return [hqvc, *caption_ids, hqvc_end, *between, title_tag, *title_ids, title_end]
 
     def metadata(self, titles: Sequence[str], video_captions: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
-        """Ids and mask, both of shape (B, T): each row's metadata, one </s>, then masked padding."""
+        """Returns ids and mask, both of shape (B, T): each row's metadata, one </s>, then masked padding."""
         rows = [
             self.metadata_ids(title, caption, max_tokens) for title, caption in zip(titles, video_captions, strict=True)
         ]
         return self.padded(rows)
 
     def padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        """Rows of `metadata_ids` as `metadata` gives them."""
+        """Pads rows of `metadata_ids` to what `metadata` returns."""
         lengths = torch.tensor([len(row) + 1 for row in rows])
         ids = _padded([[*row, EOS] for row in rows], PAD)
         return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
     def labels(self, captions: Sequence[str], max_tokens: int) -> Tensor:
-        """Targets of shape (B, L): `<s> caption </s>`, then `IGNORE`."""
+        """Returns targets of shape (B, L): `<s> caption </s>`, then `IGNORE`."""
         return _padded([[BOS, *self.encode_text(text)[: max_tokens - 2], EOS] for text in captions], IGNORE)
 
 

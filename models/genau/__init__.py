@@ -1,1 +1,1 @@
-"""GenAu, the text-to-audio generator (paper, section 3.3): `model.py` joins backbone, VAE, vocoder and text."""
+"""GenAu is the text-to-audio generator (section 3.3): `model.py` joins backbone, VAE, vocoder and text encoders."""

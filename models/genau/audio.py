@@ -1,9 +1,10 @@
-"""From waveforms to the log-mel spectrogram that VAE and vocoder work on, and back without a network.
+"""Waveforms become the log-mel spectrogram that VAE and vocoder work on, and come back from it without a network.
 
-16,000 Hz mono, a frame every 10 ms, 64 bands from 0 to 8,000 Hz, magnitudes (not powers) on a natural logarithm: the
-front-end of HiFi-GAN, which fixes it for VAE and generator too. All of it is torch: batched, on any device, in fp32
-whatever the precision around it. Shape suffixes: B batch, S samples, T frames, M mel bands, F frequencies, W window,
-N latent frames.
+The spectrogram is HiFi-GAN's, which fixes it for VAE and generator too: 16,000 Hz mono, a frame every 10 ms, 64 bands
+from 0 to 8,000 Hz, magnitudes (not powers) on a natural logarithm. All of it is torch: batched, on any device, in fp32
+whatever the precision around it.
+
+Shape suffixes: B batch, S samples, T frames, M mel bands, F frequencies, W window, N latent frames.
 """
 
 import math
@@ -33,7 +34,10 @@ OUTPUT_PEAK = 0.8  # of generated waveforms
 
 
 def latent_frames(seconds: float, multiple: int = 1) -> int:
-    """Latent frames that hold `seconds` of sound, rounded up to a multiple (what a backbone's groups ask for)."""
+    """Returns how many latent frames hold `seconds` of sound, rounded up to a multiple.
+
+    Backbones ask for a multiple of their groups.
+    """
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"a duration of {seconds} s: write a number of seconds above 0")
     samples = round(seconds * MEL.sample_rate_hz)  # 10.24 s are 256 frames, although 10.24 * 25 is not quite 256
@@ -42,9 +46,10 @@ def latent_frames(seconds: float, multiple: int = 1) -> int:
 
 
 def latent_mask(num_frames: Sequence[int] | Tensor, length: int) -> Tensor:
-    """True where a latent of `length` frames holds sound, False in the padding behind it. bool, shape (B, length)
+    """Marks the frames of a latent of `length` frames that hold sound, before the padding. bool, shape (B, length)
 
-    On the CPU, as backbones want it. Raises ValueError for a clip without frames or with more than `length`.
+    The mask lies on the CPU, as backbones want it. Raises ValueError for a clip without frames or with more than
+    `length`.
     """
     counts_B = torch.as_tensor(num_frames, device="cpu")
     if counts_B.numel() == 0 or not 1 <= int(counts_B.min()) <= int(counts_B.max()) <= length:
@@ -58,7 +63,9 @@ def latent_mask(num_frames: Sequence[int] | Tensor, length: int) -> Tensor:
 def prepare_clip(
     waveform: object, sample_rate_hz: int, *, num_samples: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """A clip as VAE and generator hear it: mono, 16 kHz, zero mean, peak 0.5, zeros behind. shape (num_samples,)
+    """Returns a clip as VAE and generator hear it. shape (num_samples,)
+
+    It is mono, of 16 kHz, of zero mean and peak 0.5, with zeros behind it.
 
     A clip that is too long is cut: to its beginning, or where a CPU `generator` is given to a random part of it that
     is not silent. Channels are averaged; the official code hears the first alone, which may be silent.
@@ -71,7 +78,7 @@ def prepare_clip(
 
 
 def crop(x_S: Tensor, num_samples: int, generator: torch.Generator | None) -> Tensor:
-    """At most `num_samples` of a waveform: the first, or with a generator those from a random start on.
+    """Returns at most `num_samples` of a waveform: the first, or with a generator those from a random start on.
 
     A silent part is drawn again, up to 10 times (the official code's rule).
     """
@@ -87,7 +94,7 @@ def crop(x_S: Tensor, num_samples: int, generator: torch.Generator | None) -> Te
 
 
 def scale_to_peak(x_BS: Tensor, peak: float = OUTPUT_PEAK) -> Tensor:
-    """Each waveform of a batch scaled to the peak. Silence stays silence. shape (..., S) -> (..., S)"""
+    """Scales each waveform of a batch to the peak; silence stays silence. shape (..., S) -> (..., S)"""
     loudest = x_BS.abs().amax(dim=-1, keepdim=True)
     return torch.where(loudest > FLOOR, x_BS * (peak / loudest.clamp(min=FLOOR)), x_BS)
 
@@ -96,7 +103,7 @@ def scale_to_peak(x_BS: Tensor, peak: float = OUTPUT_PEAK) -> Tensor:
 
 
 def log_mel(x_BS: Tensor) -> Tensor:
-    """Log-mel spectrogram, a frame per 160 samples. shape (B, S) -> (B, M, T) with T = S / 160
+    """Returns the log-mel spectrogram, a frame per 160 samples. shape (B, S) -> (B, M, T) with T = S / 160
 
     Differentiable. Raises ValueError where S is no multiple of 160, or too short to be reflected at its ends.
     """
@@ -113,7 +120,7 @@ def log_mel(x_BS: Tensor) -> Tensor:
 
 
 def griffin_lim(mel_BMT: Tensor, num_iterations: int = 32, seed: int = 0) -> Tensor:
-    """A waveform with (nearly) this log-mel spectrogram, found without a network. shape (B, M, T) -> (B, 160 * T)
+    """Finds a waveform with (nearly) this log-mel spectrogram, without a network. shape (B, M, T) -> (B, 160 * T)
 
     Griffin and Lim's iteration with momentum (Perraudin et al., 2013): phases are refined until they agree with the
     magnitudes. It sounds hollow beside a trained vocoder; it lets a model without one be heard.
@@ -139,14 +146,14 @@ def griffin_lim(mel_BMT: Tensor, num_iterations: int = 32, seed: int = 0) -> Ten
 
 
 def _spectrum(x_BS: Tensor) -> Tensor:
-    """Windowed frames and their Fourier transform, nothing padded. complex, shape (B, T, F)"""
+    """Returns the Fourier transform of windowed frames; nothing is padded. complex, shape (B, T, F)"""
     window_W, _, _ = _tables(x_BS.device)
     spectrum_BTF: Tensor = torch.fft.rfft(x_BS.unfold(-1, MEL.window, MEL.hop) * window_W)
     return spectrum_BTF
 
 
 def _overlap_add(spectrum_BTF: Tensor) -> Tensor:
-    """The waveform whose frames are closest to a spectrogram's: the inverse of `_spectrum`. shape (B, S + 2 * PAD)"""
+    """Inverts `_spectrum`: it finds the waveform whose frames are closest to a spectrogram's. shape (B, S + 2 * PAD)"""
     window_W, _, _ = _tables(spectrum_BTF.device)
     frames_BTW = torch.fft.irfft(spectrum_BTF, n=MEL.window) * window_W
     num_frames = frames_BTW.shape[1]
@@ -161,9 +168,9 @@ def _overlap_add(spectrum_BTF: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Window (W), mel filters (F, M) and their pseudo-inverse (M, F), once per device.
+    """Returns window (W), mel filters (F, M) and their pseudo-inverse (M, F), once per device.
 
-    Not a module's buffers, which would follow the models around them into bf16.
+    They are not a module's buffers, which would follow the models around them into bf16.
     """
     with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training later
         filters_FM = mel_filter_bank(MEL)

@@ -1,4 +1,4 @@
-"""The sizes of GenAu's two backbones and its noise schedule, as frozen dataclasses. `SIZES` names the recipes of FIT.
+"""Frozen dataclasses hold the sizes of GenAu's two backbones and its noise schedule. `SIZES` names the recipes of FIT.
 
 Table 10 of the paper varies `patch_size`, `num_latents` and the text encoders (`context.summary_width`: 1,536 for
 CLAP and T5, 1,024 for T5 alone, 512 for CLAP alone); Table 11 varies `channels`; Table 3 compares `s` and `l`.
@@ -15,7 +15,7 @@ PREDICTIONS = ("eps", "v", "x0")
 
 @dataclass(frozen=True, kw_only=True)
 class ContextConfig:
-    """What a backbone is conditioned on beside the noisy latent: texts, the timestep, the dataset."""
+    """A backbone is conditioned on this beside the noisy latent: texts, the timestep, the dataset."""
 
     width: int = 1_024  # of a context token
     summary_width: int = 1_536  # of the text as one vector: CLAP 512 and FLAN-T5 1,024, concatenated. 0: no such vector
@@ -31,7 +31,7 @@ class ContextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """FIT, the transformer of the paper (sections 3.3 and 4.2). The defaults are GenAu-S."""
+    """A FitConfig fixes FIT, the transformer of the paper (sections 3.3 and 4.2). The defaults are GenAu-S."""
 
     size: str = "s"  # the recipe's name, for people
     channels: int = 64  # of the VAE's latent
@@ -68,42 +68,42 @@ class FitConfig:
 
     @property
     def group_frames(self) -> int:
-        """Latent frames per group: what the number of frames must be a multiple of."""
+        """A group has this many latent frames; the number of frames must be a multiple of it."""
         return self.group_size * self.patch_size
 
     @property
     def max_groups(self) -> int:
-        """Groups of the longest clip."""
+        """The longest clip has this many groups."""
         return self.max_frames // self.group_frames
 
     @property
     def group_latents(self) -> int:
-        """Latents per group."""
+        """A group has this many latents."""
         return self.num_latents // self.max_groups
 
     @property
     def cross_width(self) -> int:
-        """Hidden width of read and write."""
+        """Read and write have this hidden width."""
         return min(self.patch_width, self.latent_width)
 
     @property
     def context_attention_width(self) -> int:
-        """Hidden width of the attention to the context."""
+        """The attention to the context has this hidden width."""
         return min(self.latent_width, self.context.width)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.json holds them."""
+        """Returns plain values, as config.json holds them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FitConfig":
-        """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
+        """Inverts `to_dict`. Raises ValueError for a name that no setting has."""
         return from_dict(cls, values, "fit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """A 1D U-Net over latents, the backbone that FIT is compared with ("GenAu w/ U-Net", Table 4: 462 M).
+    """A UNetConfig fixes the 1D U-Net over latents that FIT is compared with ("GenAu w/ U-Net", Table 4: 462 M).
 
     The paper gives the number of parameters alone. The layout is that of latent diffusion (Rombach et al., 2022),
     which the systems it is compared with use, in one dimension; the widths are chosen to meet that number.
@@ -136,22 +136,25 @@ class UNetConfig:
 
     @property
     def frames_multiple(self) -> int:
-        """What the number of frames must be a multiple of."""
+        """The number of frames must be a multiple of this."""
         return int(2 ** (len(self.widths) - 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.json holds them."""
+        """Returns plain values, as config.json holds them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "UNetConfig":
-        """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
+        """Inverts `to_dict`. Raises ValueError for a name that no setting has."""
         return from_dict(cls, values, "unet")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
-    """The noise schedule, and what the backbone predicts. The defaults are the paper's and the released code's."""
+    """A DiffusionConfig fixes the noise schedule, and what the backbone predicts.
+
+    The defaults are the paper's and the released code's.
+    """
 
     num_timesteps: int = 1_000
     beta_start: float = 0.0015

@@ -1,4 +1,4 @@
-"""The released GenAu's checkpoint as a folder that `GenAu.from_pretrained` reads.
+"""A conversion turns the released GenAu's checkpoint into a folder that `GenAu.from_pretrained` reads.
 
 The checkpoint holds the backbone, the VAE, the vocoder and what was frozen beside them. Of that the text branch of the
 CLAP that prompts are read with is kept, where its tokenizer is given, for nobody else publishes it; FLAN-T5 comes from
@@ -55,7 +55,7 @@ _UNUSED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What became of a checkpoint."""
+    """A conversion reports what became of the checkpoint."""
 
     config: GenAuConfig
     scale_factor: float
@@ -75,7 +75,7 @@ def convert(
     num_groups: int = 8,
     head_width: int = 64,
 ) -> Conversion:
-    """Write `out` (config.json, model.safetensors, t5/, clap/) from an official checkpoint.
+    """Writes `out` (config.json, model.safetensors, t5/, clap/) from an official checkpoint.
 
     `t5`, `clap`: folders or hub ids of the text encoders, to be put in. `tokenizer`: RoBERTa's, which is BART's: with
     it, and without `clap`, the checkpoint's own CLAP is put in. `num_groups`, `head_width`: what shapes do not tell;
@@ -116,7 +116,7 @@ def convert(
 def _parts(
     tensors: Mapping[str, Tensor], num_groups: int, head_width: int
 ) -> tuple[GenAuConfig, dict[str, Tensor], set[str]]:
-    """The config, what model.safetensors is to hold, and the official names that it was made of. Raises ValueError."""
+    """Returns config, tensors of model.safetensors, and the official names that were used. Raises ValueError."""
     if "scale_factor" not in tensors or tensors["scale_factor"].numel() != 1:
         raise ValueError("official GenAu: scale_factor is missing")
     scale_factor = tensors["scale_factor"].float().reshape(())
@@ -154,13 +154,13 @@ def _parts(
 
 
 def _named(config: Size, sizes: Mapping[str, Size]) -> Size:
-    """The config with the name of the recipe that it is, if it is one."""
+    """Returns the config with the name of its recipe, where it is that of one."""
     known = (name for name, size in sizes.items() if replace(config, size=name) == size)
     return replace(config, size=next(known, config.size))
 
 
 def _text_config(fit: FitConfig) -> TextConfig:
-    """Which text encoders a model of the paper's Table 10 has: CLAP's vector is 512 wide, FLAN-T5's 1,024."""
+    """Tells which text encoders a model of the paper's Table 10 has: CLAP's vector is 512 wide, FLAN-T5's 1,024."""
     width = fit.context.summary_width
     return TextConfig(clap=width != 1_024, t5="none" if width == 512 else "summary")
 
@@ -174,7 +174,7 @@ def _check_schedule(tensors: Mapping[str, Tensor], config: GenAuConfig) -> None:
 
 
 def _clap_encoder(own: Mapping[str, Tensor], path: str | Path | None, tokenizer: str | Path | None) -> ClapText | None:
-    """CLAP's text branch: from a folder, or the checkpoint's own where there is a tokenizer for it."""
+    """Loads CLAP's text branch: from a folder, or the checkpoint's own where there is a tokenizer for it."""
     if path is not None:
         return ClapText.from_pretrained(path)
     branch = {name[name.index("text_") :]: tensor for name, tensor in own.items() if _is_text_branch(name)}
@@ -203,7 +203,7 @@ def _missing(config: GenAuConfig, *, has_clap: bool, has_t5: bool) -> tuple[str,
 
 
 def _describe(tensors: Mapping[str, Tensor]) -> str:
-    """What weights seem to be that are not GenAu's, and what to do."""
+    """Says whose weights these seem to be, where they are not GenAu's, and what to do."""
     if any(name.startswith(FIT) for name in tensors):
         return "The file is incomplete, or of another configuration"
     if any(name.startswith(("audio_Qformer.", "audio_query_tokens", "enc_to_dec_proj.")) for name in tensors):

@@ -1,7 +1,7 @@
-"""The arithmetic of FIT, counted from its config: exactly what its matrix products need, two operations per product.
+"""The operations of FIT are counted from its config: what its matrix products need, two per product.
 
-Counted as torch's counter and the official figures do: products alone, neither norms nor sums, and the backward pass
-as needed, without what a memory-saving kernel or checkpointed activations compute again.
+The count is that of torch's counter and of the official figures: products alone, neither norms nor sums, and the
+backward pass as needed, without what a memory-saving kernel or checkpointed activations compute again.
 """
 
 from autorecap.models.genau.backbones.backbone import TIME_FREQUENCIES
@@ -11,7 +11,7 @@ from autorecap.models.genau.config import FitConfig
 def flops(
     config: FitConfig, *, batch: int = 1, frames: int | None = None, num_words: int = 0, backward: bool = False
 ) -> int:
-    """Operations of a forward pass, or of a forward and a backward pass, for a batch of clips.
+    """Returns the operations of a forward pass, or of a forward and a backward pass, for a batch of clips.
 
     `frames`: of each clip, rounded up to whole groups; the longest by default. Clips of several durations need the sum
     of what each needs, and a little for the padding between latents. `num_words`: context tokens beside the fixed ones.
@@ -38,6 +38,6 @@ def flops(
 
 
 def _layer(queries: int, keys: int, keys_each: int, width: int, key_width: int, hidden: int) -> int:
-    """Multiplications of attention and feed-forward. `keys_each`: how many of the keys a query sees."""
+    """Counts the multiplications of attention and feed-forward. `keys_each`: how many of the keys a query sees."""
     projections = 2 * queries * width * hidden + keys * key_width * 2 * hidden
     return projections + 2 * queries * keys_each * hidden + 8 * queries * width * width

@@ -1,4 +1,4 @@
-"""GenAu: a text in, a sound out (paper, section 3.3).
+"""GenAu makes a sound from a text (paper, section 3.3).
 
     prompt -> T5, CLAP ──────────┐
     noise  -> FIT, many times over -> latent -> VAE's decoder -> log-mel -> vocoder -> waveform
@@ -39,13 +39,13 @@ SAMPLE_RATE_HZ = MEL.sample_rate_hz
 
 
 class GenAu(nn.Module):
-    """The generator. `generate` takes prompts; `encode_audio` and `condition` are for training loops."""
+    """GenAu is the generator: `generate` takes prompts; `encode_audio` and `condition` are for training loops."""
 
     scale_factor: Tensor
     """What latents are multiplied by, so that the diffusion sees unit variance. Training sets it."""
 
     def __init__(self, config: GenAuConfig, text: TextEncoders | None = None) -> None:
-        """`text`: the text encoders; without them the model does all but read texts."""
+        """Builds the model. `text`: the text encoders; without them the model does all but read texts."""
         super().__init__()
         self.config = config
         self.diffusion = Diffusion(config.diffusion)
@@ -61,7 +61,7 @@ class GenAu(nn.Module):
 
     @classmethod
     def new(cls, size: str, seed: int = 0) -> "GenAu":
-        """An untrained model of a size in `SIZES`, in eval mode; the same seed gives the same weights.
+        """Returns an untrained model of a size in `SIZES`, in eval mode; the same seed gives the same weights.
 
         Only size `demo` has text encoders (new ones, too); others are trained with pretrained ones.
         """
@@ -78,12 +78,12 @@ class GenAu(nn.Module):
     # --- what training needs
 
     def condition(self, texts: Sequence[str], datasets: Sequence[str]) -> Condition:
-        """The conditions of a batch: a text and the name of a dataset each. Without gradients."""
+        """Returns the conditions of a batch, without gradients, from a text and the name of a dataset for each clip."""
         ids = [self.config.dataset_id(name) for name in datasets]
         return Condition(self._text_encoders().encode(texts), torch.tensor(ids, device=self.device))
 
     def unconditional(self) -> Condition:
-        """No text and no dataset, a batch of one: the other side of guidance, and what condition dropout puts in."""
+        """Returns the condition of no text and no dataset, a batch of one: guidance and condition dropout need it."""
         ids_1 = torch.tensor([self.config.unconditional_dataset], device=self.device)
         return Condition(self._text_encoders().encode_empty(), ids_1)
 
@@ -96,7 +96,7 @@ class GenAu(nn.Module):
     def encode_audio(
         self, waveforms: Sequence[object], sample_rate_hz: int, generator: torch.Generator | None = None
     ) -> list[Tensor]:
-        """Clips as latents of their own lengths, each (C, T), times `scale_factor`: what the backbone is trained on.
+        """Encodes clips as latents of their own lengths, each (C, T), times `scale_factor`: the backbone learns these.
 
         With a CPU `generator` the posterior is sampled, and of a clip longer than `config.max_seconds` a random part is
         taken; without, it is the posterior's mean, and the clip's beginning. `pad_latents` makes a batch of them.
@@ -117,10 +117,10 @@ class GenAu(nn.Module):
 
     @torch.no_grad()
     def decode(self, latent_CT: Tensor) -> Tensor:
-        """A latent as a waveform of 640 samples per frame. shape (C, T) -> (S,)
+        """Decodes a latent to a waveform of 640 samples per frame. shape (C, T) -> (S,)
 
-        One at a time, although the VAE could mask a batch: so it depends on its latent alone to the last bit. Raises
-        ValueError for NaN.
+        Latents are decoded one at a time, although the VAE could mask a batch: so a waveform depends on its latent
+        alone, to the last bit. Raises ValueError for NaN.
         """
         mel_BMT = self.vae.decode(latent_CT[None] / self.scale_factor)
         return self.vocoder.synthesise(mel_BMT)[0]
@@ -144,7 +144,7 @@ class GenAu(nn.Module):
         batch_size: int = 8,
         progress: Progress | None = None,
     ) -> list[Tensor]:
-        """One waveform per prompt: 16 kHz, float32 on the CPU, of exactly the samples that `seconds` are.
+        """Returns one waveform per prompt: 16 kHz, float32 on the CPU, of exactly the samples that `seconds` are.
 
         `seconds`: of all sounds, or of each; up to `config.max_seconds`.
         `num_steps`, `sampler`, `eta`: how the sampler goes. The defaults are the released model's; `dpm++` and `unipc`
@@ -203,7 +203,7 @@ class GenAu(nn.Module):
         clap: str | Path | None = None,
         with_text: bool = True,
     ) -> "GenAu":
-        """The model in a folder, or in a repository of the Hugging Face hub, in eval mode.
+        """Loads the model in a folder, or in a repository of the Hugging Face hub, in eval mode.
 
         `dtype`: of the backbone, where the work is; bfloat16 on a GPU. The rest stays fp32.
         `t5`, `clap`: folders or hub ids of the text encoders, where they are not in the model's own folder.
@@ -222,16 +222,16 @@ class GenAu(nn.Module):
         return model.to(device).eval()
 
     def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write the folder that `pretrained.py` describes. `dtype`: of the generator's stored weights, if another."""
+        """Writes the folder that `pretrained.py` describes. `dtype`: of the generator's stored weights, if another."""
         pretrained.save(path, self.config, self.parts(), self.text, dtype)
 
     def parts(self) -> pretrained.Parts:
-        """All but the text encoders, under the names of the weights file."""
+        """Returns all but the text encoders, under the names of the weights file."""
         return pretrained.Parts(self.backbone, self.vae, self.vocoder, self.scale_factor)
 
 
 def small_encoders(config: GenAuConfig) -> TextEncoders:
-    """Untrained text encoders of size `demo`, with the tokenizer of the bundled captioner: nothing is downloaded."""
+    """Returns untrained text encoders of size `demo`, with the bundled captioner's tokenizer: nothing is downloaded."""
     tokenizer = BpeTokenizer.load(AutoCap.DEMO / clap.TOKENIZER)
     t5_config = T5Config(
         vocab_size=tokenizer.vocab,

@@ -1,4 +1,4 @@
-"""The group norm that the VAE and the U-Net share: it looks at the sound of a clip, and not at the padding behind it.
+"""VAE and U-Net share this group norm, which looks at the sound of a clip and not at the padding behind it.
 
 Shape suffixes: B batch, C channels, T frames, G norm groups.
 """
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 where it already is: bf16 is too coarse for means and variances."""
+    """Returns the tensor in float32, or in float64 where it already is: bf16 is too coarse for means and variances."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm over a clip's sound; 0 behind its end, which is what convolutions find behind any clip."""
+    """A group norm runs over a clip's sound, and gives 0 behind its end, as convolutions find behind any clip."""
 
     def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
         """shape (B, C, T) -> (B, C, T). `mask_B1T`: True where a frame holds sound. None: everywhere."""

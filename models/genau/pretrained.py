@@ -1,4 +1,4 @@
-"""GenAu's files. A model is a folder:
+"""GenAu's files lie in one folder:
 
     config.json          the settings, `GenAuConfig`
     model.safetensors    backbone.*, vae.*, vocoder.*, and scale_factor, a number
@@ -28,7 +28,7 @@ _EXACT = ("backbone.context.time.", "scale_factor")
 
 
 class Parts(nn.Module):
-    """What model.safetensors holds, under the names that it has there. The modules themselves, no copies."""
+    """The parts are what model.safetensors holds, under its names there: the modules themselves, no copies."""
 
     def __init__(self, backbone: nn.Module, vae: nn.Module, vocoder: nn.Module, scale_factor: Tensor) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Parts(nn.Module):
 
 
 def read_config(path: Path) -> GenAuConfig:
-    """The settings. Raises ModelFilesError where they are not GenAu's."""
+    """Reads the settings. Raises ModelFilesError where they are not GenAu's."""
     values = files.read_config(path, FORMAT)
     try:
         return GenAuConfig.from_dict(values)
@@ -48,7 +48,10 @@ def read_config(path: Path) -> GenAuConfig:
 
 
 def find(path: str | Path) -> tuple[Path, GenAuConfig]:
-    """The folder of a model without its text encoders, downloaded where `path` is a hub id. Raises ModelFilesError."""
+    """Returns the folder of a model, downloaded where `path` is a hub id, and its config. Raises ModelFilesError.
+
+    The text encoders are not looked for.
+    """
     folder = files.find(path, FILES)
     return folder, read_config(folder / CONFIG)
 
@@ -56,7 +59,7 @@ def find(path: str | Path) -> tuple[Path, GenAuConfig]:
 def load_text(
     path: str | Path, config: GenAuConfig, t5_path: str | Path | None, clap_path: str | Path | None
 ) -> TextEncoders:
-    """The text encoders in the model's folder, or where the last two say. Raises ModelFilesError."""
+    """Loads the text encoders from the model's folder, or from where the last two say. Raises ModelFilesError."""
     own = [
         f"{name}/{file}"
         for name, other, wanted, needed in (
@@ -86,7 +89,7 @@ def load_text(
 def save(
     path: str | Path, config: GenAuConfig, parts: Parts, text: TextEncoders | None, dtype: torch.dtype | None
 ) -> None:
-    """Write the folder; the same model gives the same bytes. Without `text` it is to get its t5/ and clap/ elsewhere.
+    """Writes the folder; the same model gives the same bytes. Without `text` it is to get its t5/ and clap/ elsewhere.
 
     `dtype`: of the generator's weights, if another; those that must be exact keep their own.
     """

@@ -1,4 +1,4 @@
-"""The sizes of GenAu as a whole. `SIZES` names the recipes."""
+"""A frozen dataclass holds the sizes of GenAu as a whole. `SIZES` names the recipes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +19,7 @@ _BACKBONES: dict[str, type[FitConfig] | type[UNetConfig]] = {"fit": FitConfig, "
 
 @dataclass(frozen=True, kw_only=True)
 class GenAuConfig:
-    """Everything that fixes the modules of GenAu and how they are used together."""
+    """A GenAuConfig fixes the modules of GenAu and how they are used together."""
 
     size: str = "s"  # the recipe's name, for people
     backbone: FitConfig | UNetConfig = FitConfig()
@@ -53,34 +53,34 @@ class GenAuConfig:
 
     @property
     def frames_multiple(self) -> int:
-        """What the backbone takes latent frames in."""
+        """The backbone takes latents whose frames are a multiple of this."""
         backbone = self.backbone
         return backbone.group_frames if isinstance(backbone, FitConfig) else backbone.frames_multiple
 
     @property
     def max_seconds(self) -> float:
-        """The longest sound that the model can make: it learns no positions behind it."""
+        """The model makes sounds of up to this length: it learns no positions behind it."""
         return self.backbone.max_frames * SAMPLES_PER_LATENT / MEL.sample_rate_hz
 
     def dataset_id(self, name: str) -> int:
-        """The id of a dataset. Raises ValueError for a name that the model does not know."""
+        """Returns the id of a dataset. Raises ValueError for a name that the model does not know."""
         if name not in self.datasets:
             raise ValueError(f"dataset {name!r} is not one of the model's: {', '.join(self.datasets)}")
         return self.datasets.index(name)
 
     def as_released(self) -> "GenAuConfig":
-        """The same with what official weights of this size expect in place of what is better to train with."""
+        """Returns the same with what official weights of this size expect in place of what is better to train with."""
         return replace(self, unconditional_dataset=0, exact_durations=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.json holds them."""
+        """Returns plain values, as config.json holds them."""
         kind = next(name for name, cls in _BACKBONES.items() if isinstance(self.backbone, cls))
         values = asdict(self)
         return values | {"backbone": {"kind": kind, **values["backbone"]}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "GenAuConfig":
-        """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
+        """Inverts `to_dict`. Raises ValueError for a name that no setting has."""
         rest = dict(values)
         backbone = dict(rest.pop("backbone", {"kind": "fit"}))
         kind = backbone.pop("kind", None)

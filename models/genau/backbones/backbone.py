@@ -1,4 +1,4 @@
-"""What every backbone of GenAu takes and gives: FIT (`fit.py`) and the U-Net (`unet.py`) are called alike.
+"""Every backbone of GenAu takes and gives the same: FIT (`fit.py`) and the U-Net (`unet.py`) are called alike.
 
     prediction = backbone(x_BCT, timesteps_B, Text(summary_BW), dataset_ids_B)
     prediction.eps        # (B, C, T), what the diffusion's objective asks for
@@ -28,7 +28,7 @@ TIME_FREQUENCIES = 8  # of the learned sines and cosines of the timestep
 
 
 class Text(NamedTuple):
-    """The texts of a batch, as the text encoders give them. Which parts are there is fixed by ContextConfig."""
+    """The text encoders give these vectors for the texts of a batch. ContextConfig fixes which parts are there."""
 
     summary_BW: Tensor | None = None  # one vector per text; (B, context.summary_width)
     words_BNW: Tensor | None = None  # one vector per word; (B, N, context.word_width)
@@ -36,14 +36,14 @@ class Text(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a backbone gives."""
+    """A backbone returns a prediction."""
 
     eps: Tensor  # (B, C, T) in the precision of the input; 0 on masked frames
     latents: Tensor | None  # FIT: (B, groups * latents per group, width); 0 for masked groups. U-Net: None
 
 
 class Backbone(nn.Module, ABC):
-    """A network that predicts the noise in a latent."""
+    """A backbone is a network that predicts the noise in a latent."""
 
     channels: int  # of the latent
     max_frames: int
@@ -60,7 +60,7 @@ class Backbone(nn.Module, ABC):
         mask_BT: Tensor | None = None,
         previous_latents: Tensor | None = None,
     ) -> Prediction:
-        """The prediction for a noisy latent.
+        """Returns the prediction for a noisy latent.
 
         `timesteps_B`: 0 to 999. `dataset_ids_B`: below `context.num_datasets`.
         `mask_BT`: True where the frame is sound; a sample's sound comes first and its padding last. None: all is sound.
@@ -71,16 +71,16 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def compile_blocks(self, backend: str = "inductor") -> None:
-        """torch.compile, block by block, in place: names of weights stay, equal blocks share their compiled code."""
+        """Compiles the blocks in place by torch.compile: names of weights stay, equal blocks share compiled code."""
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
-        """Keep no activations inside blocks and compute them again in the backward pass: less memory, 4/3 the work."""
+        """Keeps no activations inside blocks; the backward pass computes them again: less memory, 4/3 the work."""
         self.checkpointing = enabled
 
     checkpointing: bool = False
 
     def run(self, block: nn.Module, *inputs: object) -> Any:
-        """`block(*inputs)`, its activations kept or not."""
+        """Calls `block(*inputs)`, with its activations kept or not."""
         if self.checkpointing and self.training:
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
@@ -97,7 +97,7 @@ class Backbone(nn.Module, ABC):
             )
 
     def check_mask(self, x_BCT: Tensor, mask_BT: Tensor) -> Tensor:
-        """The mask as booleans. Raises ValueError for another shape, and where a clip is all padding."""
+        """Returns the mask as booleans. Raises ValueError for another shape, and where a clip is all padding."""
         expected = (x_BCT.shape[0], x_BCT.shape[-1])
         if mask_BT.shape != expected:
             raise ValueError(f"mask: shape is {tuple(mask_BT.shape)}, expected {expected}: a value per frame")
@@ -109,10 +109,10 @@ class Backbone(nn.Module, ABC):
 
 
 class TimeEmbedding(nn.Module):
-    """The timestep, its sines and cosines of learned frequencies, and an MLP.
+    """The timestep is embedded by an MLP over its sines and cosines of learned frequencies.
 
-    In fp32, weights too, whatever the model is cast to: at timestep 999 a frequency in bf16 is off by whole periods.
-    Under FSDP's mixed precision it needs a unit of its own that stays in fp32.
+    It computes in fp32, weights too, whatever the model is cast to: at timestep 999 a frequency in bf16 is off by whole
+    periods. Under FSDP's mixed precision it needs a unit of its own that stays in fp32.
     """
 
     def __init__(self, hidden: int, width: int) -> None:
@@ -140,7 +140,7 @@ class TimeEmbedding(nn.Module):
 
 
 class ContextTokens(nn.Module):
-    """Everything a backbone is conditioned on, as tokens: the text's summary, the time, the dataset, then its words."""
+    """All conditions become tokens: the text's summary, the time, the dataset, then the text's words."""
 
     def __init__(self, config: ContextConfig, time_hidden: int) -> None:
         super().__init__()
@@ -152,11 +152,11 @@ class ContextTokens(nn.Module):
 
     @property
     def num_vectors(self) -> int:
-        """How many tokens come before the words."""
+        """This many tokens come before the words."""
         return 2 if self.summary is None else 3
 
     def forward(self, timesteps_B: Tensor, text: Text, dataset_ids_B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Tokens of shape (B, N, D), and which of them count, shape (B, N), or None where all do."""
+        """Returns tokens of shape (B, N, D), and which of them count, shape (B, N), or None where all do."""
         dtype = self.dataset.weight.dtype
         one_hot = F.one_hot(dataset_ids_B, self.config.num_datasets).to(dtype)
         tokens = [self.time(timesteps_B).to(dtype), self.dataset(one_hot).to(dtype)]

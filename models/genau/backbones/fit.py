@@ -1,4 +1,4 @@
-"""FIT, the transformer backbone (paper, section 3.3; Menapace et al., 2024, "Snap Video").
+"""FIT is the transformer backbone (paper, section 3.3; Menapace et al., 2024, "Snap Video"); `FitBlock` is its block.
 
 A latent becomes patches, contiguous groups of them, and a few learned tokens per group, the latents. A block is:
 
@@ -27,7 +27,7 @@ from autorecap.models.genau.config import FitConfig
 
 
 class LocalLayers(nn.ModuleList):
-    """Layers that patches pass within their groups."""
+    """Patches pass through these layers within their groups."""
 
     def __init__(self, config: FitConfig) -> None:
         width = config.patch_width
@@ -43,7 +43,7 @@ class LocalLayers(nn.ModuleList):
 
 
 class FitBlock(nn.Module):
-    """Local layers, condition, read, global layers, write."""
+    """The block of FIT is local layers, condition, read, global layers and write."""
 
     def __init__(self, config: FitConfig) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class FitBlock(nn.Module):
         context_mask_BS: Tensor | None,
         groups: Groups,
     ) -> tuple[Tensor, Tensor]:
-        """Patches (N, G, P) and latents (N, M, L), with what they found."""
+        """Returns patches (N, G, P) and latents (N, M, L), with what they read."""
         patches_NGP = self.local_layers(patches_NGP, groups)
         latents_NML = self.condition(latents_NML, context_BSD, context_mask_BS, clips=groups)
         latents_NML = self.read(latents_NML, patches_NGP, groups.patch_mask_NG)
@@ -76,7 +76,7 @@ class FitBlock(nn.Module):
 
 
 class Fit(Backbone):
-    """The backbone of GenAu-S and GenAu-L. Called as `backbone.py` says."""
+    """FIT is the backbone of GenAu-S and GenAu-L. It is called as `backbone.py` says."""
 
     def __init__(self, config: FitConfig) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Fit(Backbone):
 
     @torch.no_grad()
     def _scale_linears(self) -> None:
-        """A third of the usual variance, all over but in the context: as the official model begins."""
+        """Scales the weights to a third of the usual variance, but for the context's: as the official model begins."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and not name.startswith("context."):
                 for parameter in module.parameters():
@@ -113,7 +113,7 @@ class Fit(Backbone):
         mask_BT: Tensor | None = None,
         previous_latents: Tensor | None = None,
     ) -> Prediction:
-        """The noise in a latent. shape (B, C, T) -> (B, C, T); see `Backbone.forward`."""
+        """Predicts the noise in a latent. shape (B, C, T) -> (B, C, T); see `Backbone.forward`."""
         config = self.config
         self.check_frames(x_BCT)
         mask_BT = None if mask_BT is None else self.check_mask(x_BCT, mask_BT)
@@ -136,7 +136,7 @@ class Fit(Backbone):
         )
 
     def _patches(self, x_BCT: Tensor, groups: Groups) -> Tensor:
-        """Patch tokens with their positions. shape (B, C, T) -> (N, G, P)"""
+        """Returns patch tokens with their positions. shape (B, C, T) -> (N, G, P)"""
         size = {"g": self.config.group_size, "p": self.config.patch_size}
         x_BKGP = rearrange(x_BCT.to(self.patch_in.weight.dtype), "b c (k g p) -> b k g (c p)", **size)
         positions_KGP = rearrange(self.positions, "(k g) p -> k g p", g=size["g"])[: groups.per_clip]
@@ -144,7 +144,7 @@ class Fit(Backbone):
         return patches_NGP + groups.pack(positions_KGP.expand(groups.batch, -1, -1, -1))
 
     def _latents(self, previous_BML: Tensor | None, groups: Groups) -> Tensor:
-        """The latents that the first block gets. shape -> (N, M, L)"""
+        """Returns the latents that the first block gets. shape -> (N, M, L)"""
         per_group = self.config.group_latents
         learned_KML = rearrange(self.latents, "(k m) l -> k m l", m=per_group)[: groups.per_clip]
         latents_NML = groups.pack(learned_KML.expand(groups.batch, -1, -1, -1))
@@ -160,13 +160,13 @@ class Fit(Backbone):
         return latents_NML + seen_NML
 
     def compile_blocks(self, backend: str = "inductor") -> None:
-        """torch.compile, block by block, in place: names of weights stay, equal blocks share their compiled code."""
+        """Compiles the blocks in place by torch.compile: names of weights stay, equal blocks share compiled code."""
         for block in (*self.blocks, self.last):
             block.compile(backend=backend)
 
 
 def _self_conditioning(width: int) -> nn.Module:
-    """What is made of the latents of the sampling step before.
+    """Builds what reads the latents of the sampling step before.
 
     Its last gain starts at 0, and nothing trains it, here or in the official code: it has no effect on released
     weights. Frozen, so that data-parallel training does not wait for its gradients.

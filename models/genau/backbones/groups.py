@@ -1,4 +1,4 @@
-"""Which groups of a batch are computed: the ones with sound in them.
+"""Only those groups of a batch are computed that have sound in them.
 
 FIT's layers work inside a group of patches, all but two: the attention among the latents of a clip, and theirs to its
 context. So a batch of clips of several durations is the list of their groups, and what lies behind a clip's end is
@@ -16,7 +16,7 @@ from autorecap.models.genau.config import FitConfig
 
 
 class Groups(NamedTuple):
-    """The groups of a batch."""
+    """The groups of a batch form a list."""
 
     batch: int
     per_clip: int  # in the batch's longest clip
@@ -25,12 +25,12 @@ class Groups(NamedTuple):
     group_mask_BK: Tensor | None = None  # True where a group is in the list. None: everywhere
 
     def pack(self, x_BK: Tensor) -> Tensor:
-        """From clips to the list. shape (B, K, ...) -> (N, ...)"""
+        """Goes from clips to the list. shape (B, K, ...) -> (N, ...)"""
         x = x_BK.flatten(0, 1)
         return x if self.index_N is None else x.index_select(0, self.index_N)
 
     def unpack(self, x_N: Tensor) -> Tensor:
-        """From the list to clips, with 0 in the groups that are not in it. shape (N, ...) -> (B, K, ...)"""
+        """Goes from the list to clips, with 0 in the groups that are not in it. shape (N, ...) -> (B, K, ...)"""
         if self.index_N is not None:
             everywhere = x_N.new_zeros(self.batch * self.per_clip, *x_N.shape[1:])
             x_N = everywhere.index_copy(0, self.index_N, x_N)
@@ -38,7 +38,7 @@ class Groups(NamedTuple):
 
 
 def group(x_BCT: Tensor, mask_BT: Tensor | None, config: FitConfig) -> Groups:
-    """The groups of a batch of latents. `mask_BT`: boolean, or None where all is sound.
+    """Lists the groups of a batch of latents. `mask_BT`: boolean, or None where all is sound.
 
     Where the mask lies on the CPU, nothing here waits for the device.
     """

@@ -1,4 +1,4 @@
-"""A transformer layer as FIT has it: attention, then feed-forward, each with its norm in front and added to its input.
+"""A layer of FIT is attention, then feed-forward, each with its norm in front and added to its input.
 
 Norms have a gain and no bias, projections of the attention have no bias; there is no modulation by the timestep, which
 comes in as a context token. Shape suffixes: N groups (or clips), Q queries, K keys, H heads, W width, D width per head.
@@ -12,12 +12,12 @@ from autorecap.models.genau.backbones.groups import Groups
 
 
 def norm(width: int) -> nn.LayerNorm:
-    """Layer norm with a gain alone."""
+    """Returns a layer norm that has a gain and no bias."""
     return nn.LayerNorm(width, bias=False)
 
 
 class Attention(nn.Module):
-    """Multi-head attention to itself, or to a context where a `context_width` is given."""
+    """Tokens attend to each other, or to a context where a `context_width` is given, with several heads."""
 
     def __init__(self, width: int, hidden: int, head_width: int, context_width: int | None = None) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Norm, and an MLP four times as wide inside."""
+    """A norm is followed by an MLP that is four times as wide inside."""
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each added to its input."""
+    """Attention and feed-forward are each added to their input."""
 
     def __init__(
         self, width: int, hidden: int, head_width: int, *, context_width: int | None = None, dropout: float = 0.0

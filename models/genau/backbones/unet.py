@@ -1,8 +1,8 @@
-"""A U-Net over latents, in one dimension: the backbone that the paper compares FIT with (Table 4, "w/ U-Net").
+"""The U-Net over latents, in one dimension, is what the paper compares FIT with (Table 4, "w/ U-Net").
 
-As in latent diffusion (Rombach et al., 2022): residual convolutions at several resolutions, shifted by the timestep,
-with attention to the frames and to the context, and skips from the way down to the way up. Every frame gets the same
-work, and so does padding: mask it, and the sound comes out as it would alone, but no faster.
+Its layout is that of latent diffusion (Rombach et al., 2022): residual convolutions at several resolutions, shifted by
+the timestep, with attention to the frames and to the context, and skips from the way down to the way up. Every frame
+gets the same work, and so does padding: mask it, and the sound comes out as it would alone, but no faster.
 
 Shape suffixes: B batch, C channels, T frames of a resolution, S context tokens, D context width.
 """
@@ -24,7 +24,7 @@ NORM_EPS = 1e-5
 
 
 class Condition(NamedTuple):
-    """What every stage is conditioned on."""
+    """Every stage is conditioned on this."""
 
     embedding_BD: Tensor
     tokens_BSD: Tensor
@@ -32,7 +32,7 @@ class Condition(NamedTuple):
 
 
 class Conv(nn.Conv1d):
-    """A convolution to which padding is silence, as are the frames before the first."""
+    """A convolution takes padding for silence, as it does the frames before the first."""
 
     def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None = None) -> Tensor:
         """shape (B, C, T) -> (B, C', T / stride)"""
@@ -40,7 +40,7 @@ class Conv(nn.Conv1d):
 
 
 class Residual(nn.Module):
-    """Two convolutions, shifted by the embedding in between, added to the input."""
+    """Two convolutions, shifted by the embedding in between, are added to the input."""
 
     def __init__(self, width_in: int, width: int, config: UNetConfig) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Residual(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block, then attention among the frames and to the context where a resolution has it."""
+    """A residual block is followed by attention among the frames and to the context, at resolutions that have it."""
 
     def __init__(self, width_in: int, level: int, config: UNetConfig) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Stage(nn.Module):
 
 
 class UNet(Backbone):
-    """The U-Net behind the interface of `backbone.py`. Has no latents of its own: takes and gives None."""
+    """The U-Net is called as `backbone.py` says. It has no latents of its own: it takes and gives None."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class UNet(Backbone):
         mask_BT: Tensor | None = None,
         previous_latents: Tensor | None = None,
     ) -> Prediction:
-        """The noise in a latent. shape (B, C, T) -> (B, C, T); see `Backbone.forward`."""
+        """Predicts the noise in a latent. shape (B, C, T) -> (B, C, T); see `Backbone.forward`."""
         self.check_frames(x_BCT)
         if previous_latents is not None:
             raise ValueError("previous_latents: a U-Net has no latents: pass None")
@@ -160,7 +160,7 @@ class UNet(Backbone):
         return Prediction(eps=eps_BCT if masks[0] is None else eps_BCT.masked_fill(~masks[0], 0), latents=None)
 
     def _masks(self, x_BCT: Tensor, mask_BT: Tensor | None) -> list[Tensor | None]:
-        """Which frames are sound at each resolution, each of shape (B, 1, T), or None where all are."""
+        """Returns which frames are sound at each resolution, each of shape (B, 1, T), or None where all are."""
         levels = len(self.config.widths)
         if mask_BT is None or bool((mask_BT := self.check_mask(x_BCT, mask_BT)).all()):
             return [None] * levels
@@ -168,7 +168,7 @@ class UNet(Backbone):
         return [mask_B1T[..., :: 2**level] for level in range(levels)]
 
     def compile_blocks(self, backend: str = "inductor") -> None:
-        """torch.compile, stage by stage, in place."""
+        """Compiles stage by stage in place, by torch.compile."""
         for module in self.modules():
             if isinstance(module, Stage):
                 module.compile(backend=backend)

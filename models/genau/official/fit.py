@@ -1,4 +1,4 @@
-"""FIT weights of the official code: its names, its layout, and which size they are.
+"""FIT's official weights have other names and another layout, which are translated here; shapes tell their size.
 
 Names are relative to the module: without the "model.diffusion_model." of a released checkpoint.
 """
@@ -42,7 +42,7 @@ _ATTENTION = {
 
 
 def to_official(name: str, num_blocks: int) -> str:
-    """The official name of a tensor of `Fit`. Raises KeyError for one that the official model has not."""
+    """Returns the official name of a tensor of `Fit`. Raises KeyError for one that the official model has not."""
     if name in _TOP:
         return _TOP[name]
     stem, _, leaf = name.rpartition(".")
@@ -75,7 +75,7 @@ def _feed_forward(name: str, dropout: bool) -> str:
 
 
 def from_official(tensors: Mapping[str, Tensor], config: FitConfig) -> tuple[dict[str, Tensor], list[str]]:
-    """The state of `Fit(config)` from official tensors, and the names that were not used.
+    """Returns the state of `Fit(config)` from official tensors, and the names that were not used.
 
     The official layer norms carry a `beta` of zeros, which ours do without. Raises ValueError that names a tensor which
     is missing, has another shape, holds NaN, or is a `beta` that is not zero.
@@ -99,7 +99,7 @@ def config_from_official(
     num_groups: int = 8,
     head_width: int = 64,
 ) -> FitConfig:
-    """The config that official weights were made with, read from their shapes.
+    """Reads the config that official weights were made with from their shapes.
 
     Shapes do not tell the last three; the defaults are those of all official configurations.
     Raises ValueError for other weights.

@@ -1,4 +1,4 @@
-"""VAE weights of the official code, and those of its loss, which the same file holds.
+"""The VAE's official weights are translated here, and those of its loss, which the same file holds.
 
 Names are relative to the VAE: "encoder.conv_in.weight", "loss.discriminator.main.0.weight". In a checkpoint of the
 generator they stand behind "first_stage_model.", together with a vocoder's ("vocoder.").
@@ -18,7 +18,7 @@ _LPIPS, _DISCRIMINATOR = "loss.perceptual_loss.", "loss.discriminator."
 
 
 def from_official(tensors: Mapping[str, Tensor], config: VAEConfig) -> tuple[dict[str, Tensor], list[str]]:
-    """The state of `VAE(config)` from official tensors, and the names that were not used.
+    """Returns the state of `VAE(config)` from official tensors, and the names that were not used.
 
     Raises ValueError that names a tensor which is missing, has another shape, or holds NaN.
     """
@@ -28,7 +28,7 @@ def from_official(tensors: Mapping[str, Tensor], config: VAEConfig) -> tuple[dic
 
 
 def config_from_official(tensors: Mapping[str, Tensor], *, size: str = "official") -> VAEConfig:
-    """The config that official weights were made with, read from their shapes. Raises ValueError for other weights."""
+    """Reads the config that official weights were made with from their shapes. Raises ValueError for other weights."""
     width, num_mels, _ = shape_of(tensors, "encoder.conv_in.weight", "VAE", 3)
     inner_channels, channels, _ = shape_of(tensors, "post_quant_conv.weight", "VAE", 3)
     levels = count(tensors, "encoder.down.{}.block.0.conv1.weight")
@@ -45,7 +45,7 @@ def config_from_official(tensors: Mapping[str, Tensor], *, size: str = "official
 
 
 def discriminator_from_official(tensors: Mapping[str, Tensor]) -> PatchDiscriminator:
-    """The VAE's trained discriminator, for training on from an official checkpoint. Raises ValueError."""
+    """Returns the VAE's trained discriminator, to train on from an official checkpoint. Raises ValueError."""
     discriminator = PatchDiscriminator()
     found = _without(_DISCRIMINATOR, tensors)
     discriminator.load_state_dict(take(discriminator.state_dict(), found, "discriminator"))
@@ -53,10 +53,10 @@ def discriminator_from_official(tensors: Mapping[str, Tensor]) -> PatchDiscrimin
 
 
 def lpips_from_official(tensors: Mapping[str, Tensor]) -> Lpips:
-    """The perceptual distance with its trained weights. Raises ValueError.
+    """Returns the perceptual distance with its trained weights. Raises ValueError.
 
-    From an official VAE checkpoint, or from the two files that people have: torchvision's VGG-16 ("features.0.weight")
-    and the weights per channel of lpips or taming-transformers ("lin0.model.1.weight"), in one mapping.
+    `tensors`: an official VAE checkpoint's, or those of the two files that people have, in one mapping: torchvision's
+    VGG-16 ("features.0.weight") and the weights per channel of lpips or taming-transformers ("lin0.model.1.weight").
     """
     lpips = Lpips()
     own = lpips.state_dict()

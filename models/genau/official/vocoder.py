@@ -1,4 +1,4 @@
-"""Vocoder weights of HiFi-GAN and its descendants: weight norm folded, names of compiled models cleaned.
+"""Weights of HiFi-GAN and its descendants are translated here: weight norm is folded, names of compiled models cleaned.
 
 Names are relative to the vocoder: the dict under "generator" in a HiFi-GAN file, or what stands behind
 "first_stage_model.vocoder." in a checkpoint of the generator, where weight norm is folded already.
@@ -19,7 +19,7 @@ _WEIGHT_NORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0",
 
 
 def from_official(tensors: Mapping[str, Tensor], config: VocoderConfig) -> tuple[dict[str, Tensor], list[str]]:
-    """The state of `Vocoder(config)` from official tensors, and the names that were not used.
+    """Returns the state of `Vocoder(config)` from official tensors, and the names that were not used.
 
     Raises ValueError that names a tensor which is missing, has another shape, or holds NaN.
     """
@@ -31,7 +31,7 @@ def from_official(tensors: Mapping[str, Tensor], config: VocoderConfig) -> tuple
 
 
 def fold_weight_norm(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
-    """Plain weights by name, and which of the given names each is made from.
+    """Returns plain weights by name, and which of the given names each is made from.
 
     A weight is its length times its direction, per slice along the first axis.
     """
@@ -60,7 +60,7 @@ def fold_weight_norm(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
 def config_from_official(
     tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None, *, size: str = "official"
 ) -> VocoderConfig:
-    """The config that official weights were made with.
+    """Returns the config that official weights were made with.
 
     Widths and kernels are read from shapes. Rates and dilations leave no trace there: they come from the JSON file
     beside the weights where it is given as `settings`, else they are the released model's.

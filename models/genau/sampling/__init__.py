@@ -1,1 +1,1 @@
-"""The way from noise to a sound: the diffusion, its samplers, guidance, and generation from prompts."""
+"""Sampling goes from noise to a sound: the diffusion, its samplers, guidance, and generation from prompts."""

@@ -1,4 +1,4 @@
-"""The diffusion of GenAu: how a latent becomes noise, what the backbone is asked, and its loss (paper, section 3.3).
+"""The diffusion fixes how a latent becomes noise, what the backbone predicts, and its loss (paper, section 3.3).
 
     x_t = alpha_t * x_0 + sigma_t * noise,      alpha_t^2 + sigma_t^2 = 1,      t from 0 (sound) to 999 (noise)
 
@@ -18,7 +18,7 @@ from autorecap.models.genau.config import DiffusionConfig
 
 
 class Diffusion:
-    """The schedule as tables, and the arithmetic on them. Tables are float64; what is done to tensors is fp32."""
+    """A diffusion holds the schedule as tables, in float64, and computes with them, on tensors in fp32."""
 
     def __init__(self, config: DiffusionConfig | None = None) -> None:
         self.config = config = config or DiffusionConfig()
@@ -31,11 +31,11 @@ class Diffusion:
         self._on_device: dict[torch.device, Tensor] = {}
 
     def draw_timesteps(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Uniform timesteps, drawn on the generator's device. int64, shape (B,)"""
+        """Draws uniform timesteps on the generator's device. int64, shape (B,)"""
         return torch.randint(self.config.num_timesteps, (batch,), generator=generator, device=generator.device)
 
     def alpha_sigma(self, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The shares of sound and noise at each timestep, each of shape (B, 1, 1)."""
+        """Returns the shares of sound and noise at each timestep, each of shape (B, 1, 1)."""
         device = timesteps_B.device
         if device not in self._on_device:  # one transfer per device, and not one per step
             with torch.inference_mode(False):
@@ -44,12 +44,12 @@ class Diffusion:
         return alpha_B[:, None, None], sigma_B[:, None, None]
 
     def q_sample(self, x0_BCT: Tensor, noise_BCT: Tensor, timesteps_B: Tensor) -> Tensor:
-        """The latent with noise. shape (B, C, T) -> (B, C, T)"""
+        """Adds noise to a latent. shape (B, C, T) -> (B, C, T)"""
         alpha, sigma = self.alpha_sigma(timesteps_B)
         return alpha * x0_BCT + sigma * noise_BCT
 
     def target(self, x0_BCT: Tensor, noise_BCT: Tensor, timesteps_B: Tensor) -> Tensor:
-        """What the backbone should have said. shape (B, C, T)"""
+        """Returns what the backbone should predict. shape (B, C, T)"""
         match self.config.prediction:
             case "eps":
                 return noise_BCT
@@ -59,7 +59,7 @@ class Diffusion:
         return alpha * noise_BCT - sigma * x0_BCT
 
     def x0_and_eps(self, output_BCT: Tensor, x_BCT: Tensor, timesteps_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The sound and the noise that a backbone's output means, given its input. shape (B, C, T) each"""
+        """Returns the sound and the noise that a backbone's output means, given its input. shape (B, C, T) each"""
         alpha, sigma = self.alpha_sigma(timesteps_B)
         match self.config.prediction:
             case "eps":
@@ -76,7 +76,7 @@ class Diffusion:
         timesteps_B: Tensor,
         mask_BT: Tensor | None = None,
     ) -> Tensor:
-        """The squared error of a backbone's output (paper, equation 6), the mean over all values that are sound.
+        """Returns the squared error of a backbone's output (paper, equation 6), the mean over all that is sound.
 
         `output_BCT`: `backbone(diffusion.q_sample(...), ...).eps`. `mask_BT`: as backbones take it; None: all is sound.
         """
@@ -89,7 +89,7 @@ class Diffusion:
 
 
 def pad_latents(latents: Sequence[Tensor], multiple: int) -> tuple[Tensor, Tensor | None]:
-    """Latents (C, T_i) of several durations as one batch with zeros behind their ends, and which frames are sound.
+    """Batches latents (C, T_i) of several durations, with zeros behind their ends, and tells which frames are sound.
 
     shape (B, C, T) with T a multiple of `multiple`, and (B, T) on the CPU, or None where there is no padding.
     """

@@ -1,4 +1,4 @@
-"""How prompts become sounds: a plan of the sounds to be made, which go in batches through sampler and decoder.
+"""Prompts become sounds: a plan says which, and they go in batches through sampler and decoder.
 
 `GenAu.generate` calls what is here with its own modules.
 
@@ -35,7 +35,7 @@ SILENT_PEAK = 1e-3  # -60 dB of full scale: what never gets louder is left alone
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """How to generate. The defaults of the sampler are those of the released model's script."""
+    """A GenerateConfig says how to generate. The defaults of the sampler are those of the released model's script."""
 
     num_steps: int = 100  # calls of the backbone per sound
     guidance_scale: float = 4.0  # how much the text counts: 0 not at all, 1 without guidance
@@ -57,7 +57,7 @@ class GenerateConfig:
 
 
 class Sound(NamedTuple):
-    """One of the sounds to be made."""
+    """A Sound is one of those to be made."""
 
     prompt: int  # its index
     take: Take
@@ -70,7 +70,7 @@ Make = Callable[[Sequence[Sound], Callable[[], None]], Sequence[Tensor]]
 
 
 class Plan(NamedTuple):
-    """What a call of `generate` will make."""
+    """A plan says what a call of `generate` will make."""
 
     texts: list[str]
     sounds: list[Sound]  # every candidate of every prompt, in this order
@@ -85,7 +85,7 @@ def plan(
     config: GenerateConfig,
     scorer: Scorer | None = None,
 ) -> Plan:
-    """What is to be made by a model of this config. Needs no weights: finds what is wrong before they are read.
+    """Plans what a model of this config is to make. It needs no weights: it finds what is wrong before they are read.
 
     Raises ValueError that names the argument.
     """
@@ -164,7 +164,7 @@ def _waveforms(planned: Plan, make: Make, progress: Progress | None) -> Iterator
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Puts everything in eval mode, and then each part as it was: a trainer may have the backbone alone in training."""
+    """Puts everything in eval mode, and afterwards each part as it was: a trainer may train the backbone alone."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -183,7 +183,7 @@ def sample_latents(
     config: GenerateConfig,
     step: Callable[[], None],
 ) -> Tensor:
-    """The latents that the backbone makes of noise. shape (B, C, T), zeros behind each sound's end
+    """Samples the latents of a batch of sounds. shape (B, C, T), zeros behind each sound's end
 
     `condition`: of each sound. `unconditional`: a batch of one. `step` is called after each step of the sampler.
     """
@@ -211,7 +211,7 @@ def sample_latents(
 
 
 def finish(latent_CT: Tensor, decode: Callable[[Tensor], Tensor], sound: Sound, config: GenerateConfig) -> Tensor:
-    """The waveform of one sound: decoded, cut and scaled. fp32 on the CPU, shape (S,)
+    """Returns the waveform of one sound: decoded, cut and scaled. fp32 on the CPU, shape (S,)
 
     `decode`: makes a waveform of a latent. Raises ValueError that names the prompt where there is NaN in either.
     """

@@ -1,4 +1,4 @@
-"""What a sampler calls: the backbone under classifier-free guidance; and the noise it starts from.
+"""A sampler calls the backbone under classifier-free guidance, and starts from noise; both are here.
 
 Shape suffixes: B batch, C channels, T latent frames.
 """
@@ -17,16 +17,17 @@ from autorecap.models.genau.text.conditioning import Condition, concat
 
 
 def check_scale(scale: float) -> None:
-    """Raises ValueError for a guidance scale that means nothing."""
+    """Raises ValueError for a guidance scale that is negative or not finite."""
     if not (math.isfinite(scale) and scale >= 0):
         raise ValueError(f"guidance_scale is {scale}: write 0 (no text), 1 (no guidance) or more, such as 4")
 
 
 class Guided:
-    """unconditional + scale * (conditional - unconditional) (Ho and Salimans, 2022), both in one forward.
+    """A guided backbone gives unconditional + scale * (conditional - unconditional), both computed in one forward.
 
-    A scale of 1 needs the conditional part alone, one of 0 the unconditional. With `remember` the backbone gets its
-    latents of the step before; both parts get those of the conditional one, as in the official sampler.
+    The rule is that of Ho and Salimans (2022). A scale of 1 needs the conditional part alone, one of 0 the
+    unconditional. With `remember` the backbone gets its latents of the step before; both parts get those of the
+    conditional one, as in the official sampler.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Guided:
         self.previous_latents: Tensor | None = None
 
     def __call__(self, x_BCT: Tensor, timesteps_B: Tensor) -> Tensor:
-        """The backbone's output for a latent. shape (B, C, T) -> (B, C, T)"""
+        """Returns the backbone's output for a latent. shape (B, C, T) -> (B, C, T)"""
         prediction: Prediction = self.backbone(
             x_BCT.repeat(self.num_parts, 1, 1),
             timesteps_B.repeat(self.num_parts),
@@ -71,20 +72,20 @@ class Guided:
 
 
 class Take(NamedTuple):
-    """One sound to be made, and all that its noise depends on."""
+    """A take names one sound to be made by all that its noise depends on."""
 
     prompt: str
     seed: int
     number: int  # the same prompt again, or another candidate for it: another sound
 
     def generator(self) -> torch.Generator:
-        """On the CPU, so the same on every machine; nobody else's, so independent of the batch."""
+        """Returns a generator on the CPU, the same on every machine, and nobody else's, so independent of the batch."""
         name = f"{self.seed}|{self.number}|{self.prompt}".encode("utf-8", "surrogatepass")
         return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:8], "little"))
 
 
 class Noise:
-    """Standard normal latents of several durations, each row from a generator of its own."""
+    """Noise is standard normal latents of several durations, each row from a generator of its own."""
 
     def __init__(self, takes: Sequence[Take], num_frames: Sequence[int], channels: int, length: int) -> None:
         self.generators = [take.generator() for take in takes]
@@ -93,7 +94,7 @@ class Noise:
         self.length = length
 
     def draw(self, device: torch.device) -> Tensor:
-        """The next noise, with zeros behind each row's end. fp32, shape (B, C, T)
+        """Draws the next noise, with zeros behind each row's end. fp32, shape (B, C, T)
 
         Frame by frame, so that a longer sound begins with the noise of a shorter one (torch keeps to that for latents
         whose channels are a multiple of 16).

@@ -1,4 +1,4 @@
-"""Which of several sounds fits a text best, as CLAP hears it."""
+"""CLAP tells which of several sounds fits a text best."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from autorecap.models.genau.audio import MEL
 
 
 class ClapScorer:
-    """The cosine between CLAP's vectors of a sound and a text, from -1 to 1.
+    """A score is the cosine between CLAP's vectors of a sound and a text, from -1 to 1.
 
-    The sound's is the audio branch that a captioner listens with: 10 s, the end of what is longer is not heard.
+    The vector of a sound comes from the audio branch that a captioner listens with: it hears the first 10 s alone.
     """
 
     def __init__(self, captioner: AutoCap, text: ClapText) -> None:
@@ -32,9 +32,9 @@ class ClapScorer:
     def from_pretrained(
         cls, captioner: str | Path, text: str | Path | None = None, device: str | torch.device = "cpu"
     ) -> "ClapScorer":
-        """`captioner`: a captioner's folder or hub id. `text`: of the text branch, if not in the captioner's folder.
+        """Loads both branches of CLAP, the audio branch as part of a captioner. Raises ModelFilesError.
 
-        Raises ModelFilesError.
+        `captioner`: a captioner's folder or hub id. `text`: that of the text branch, if not in the captioner's folder.
         """
         if text is None:
             text = files.find(captioner, [f"{TEXT_FOLDER}/{name}" for name in FILES]) / TEXT_FOLDER
@@ -45,7 +45,7 @@ class ClapScorer:
 
     @torch.inference_mode()
     def __call__(self, waveforms: Sequence[Tensor], texts: Sequence[str]) -> list[float]:
-        """One score per waveform (16 kHz) and its text."""
+        """Returns one score per waveform (16 kHz) and its text."""
         window = round(self.captioner.config.window_s * MEL.sample_rate_hz)
         x_BS = self.captioner.prepare([waveform[:window] for waveform in waveforms], MEL.sample_rate_hz)
         audio_BP = self.captioner.clap(self.captioner.features(x_BS).clap)

@@ -1,4 +1,4 @@
-"""From noise to a latent: our own DDIM, and two faster solvers of the diffusers library where that is installed.
+"""Samplers lead from noise to a latent: our own DDIM, and two faster solvers of diffusers where that is installed.
 
 A sampler calls `denoise(x_BCT, timesteps_B)`, the backbone's output with guidance (`guidance.py`), `num_steps` times.
 Shape suffixes: B batch, C channels, T latent frames.
@@ -43,7 +43,10 @@ def check_sampler(name: str, num_steps: int, eta: float, num_timesteps: int) -> 
 def sample(
     name: str, denoise: Denoise, x_BCT: Tensor, diffusion: Diffusion, num_steps: int, **ddim_options: Any
 ) -> Tensor:
-    """A latent from noise by the sampler of this name. `ddim_options`: `eta` and `draw`, which only `ddim` reads."""
+    """Samples a latent from noise by the sampler of this name.
+
+    `ddim_options`: `eta` and `draw`, which only `ddim` reads.
+    """
     if name == DDIM:
         return ddim(denoise, x_BCT, diffusion, num_steps, **ddim_options)
     return by_diffusers(name, denoise, x_BCT, diffusion, num_steps)
@@ -53,7 +56,7 @@ def sample(
 
 
 def ddim_timesteps(num_steps: int, num_timesteps: int = 1_000) -> list[int]:
-    """Which timesteps are visited, from the lowest to the highest: `num_steps` of them, evenly spread.
+    """Returns the timesteps that are visited, from the lowest to the highest: `num_steps` of them, evenly spread.
 
     The official spacing, 1, 1 + 1000/S, ... wherever S divides 1,000, continued to any S (there 400 ran 500 steps, 300
     and 1,000 failed). All of them are 0 to 999, and one alone is 999: at timestep 1 there is nothing left to remove.
@@ -74,7 +77,7 @@ def ddim(
     draw: Draw | None = None,
     each: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
-    """DDIM (Song et al., 2021). shape (B, C, T) -> (B, C, T)
+    """Samples by DDIM (Song et al., 2021). shape (B, C, T) -> (B, C, T)
 
     `eta`: how random the way is; 0 not at all. Above 0 `draw` gives the noise of a step, of the latent's shape.
     `each`: is told the latent and the sound that it points to after every step.
@@ -103,7 +106,7 @@ def ddim(
 
 
 def by_diffusers(name: str, denoise: Denoise, x_BCT: Tensor, diffusion: Diffusion, num_steps: int) -> Tensor:
-    """DPM-Solver++ (2M) or UniPC, as the diffusers library has them. shape (B, C, T) -> (B, C, T)
+    """Samples by DPM-Solver++ (2M) or UniPC, as the diffusers library has them. shape (B, C, T) -> (B, C, T)
 
     Both are deterministic and need a fifth of DDIM's steps. Raises MissingLibraryError.
     """

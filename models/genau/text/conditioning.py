@@ -1,4 +1,4 @@
-"""What GenAu is conditioned on: a text as FLAN-T5 and CLAP see it, and the dataset whose style is wanted.
+"""GenAu is conditioned on a text, as FLAN-T5 and CLAP see it, and on the dataset whose style is wanted.
 
 As released, a text is one vector, CLAP's followed by the mean of T5's. T5's words may go in one by one instead, or as
 well, and either encoder may be left out (paper, Tables 3 and 10). For classifier-free guidance a part of the training
@@ -41,7 +41,10 @@ T5_USES = ("none", "summary", "words", "both")
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Which text encoders a model has, and what it takes of them. The widths are in ContextConfig."""
+    """A TextConfig says which text encoders a model has, and what it takes of them.
+
+    The widths are in ContextConfig.
+    """
 
     clap: bool = True
     t5: str = "summary"  # as one vector; "words": each by itself; "both"; "none"
@@ -56,19 +59,19 @@ class TextConfig:
 
 
 class Condition(NamedTuple):
-    """The conditions of a batch, as a backbone takes them."""
+    """A backbone takes the conditions of a batch in this form."""
 
     text: Text
     dataset_ids_B: Tensor  # int64
 
     def expand(self, batch: int) -> "Condition":
-        """One condition for a whole batch."""
+        """Repeats one condition for a whole batch."""
         text = (None if part is None else part.expand(batch, *part.shape[1:]) for part in self.text)
         return Condition(Text(*text), self.dataset_ids_B.expand(batch))
 
 
 class TextEncoders(nn.Module):
-    """The text encoders of a model. Called with texts, they can be trained; `encode` is for when they are frozen."""
+    """The text encoders of a model can be trained where they are called with texts; `encode` is for frozen ones."""
 
     def __init__(self, config: TextConfig, *, t5: T5Text | None = None, clap: ClapText | None = None) -> None:
         super().__init__()
@@ -82,7 +85,7 @@ class TextEncoders(nn.Module):
 
     @classmethod
     def from_pretrained(cls, config: TextConfig, *, t5: str | Path, clap: str | Path) -> "TextEncoders":
-        """Those of the two encoders that the model has, from folders or hub ids. Raises ModelFilesError."""
+        """Loads those of the two encoders that the model has, from folders or hub ids. Raises ModelFilesError."""
         return cls(
             config,
             t5=T5Text.from_pretrained(t5) if config.has_t5 else None,
@@ -109,7 +112,7 @@ class TextEncoders(nn.Module):
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def forward(self, texts: Sequence[str]) -> Text:
-        """The texts' vectors, with their gradients. What is too long for an encoder loses its end."""
+        """Returns the texts' vectors, with their gradients. What is too long for an encoder loses its end."""
         summary = []
         words_BNW = mask_BN = None
         if self.clap is not None:
@@ -127,7 +130,7 @@ class TextEncoders(nn.Module):
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Text:
-        """The texts' vectors, without gradient or dropout, whatever mode the encoders are in.
+        """Returns the texts' vectors, without gradient or dropout, whatever mode the encoders are in.
 
         A text's vectors do not depend on the others of the batch, but for the last bits of floating point.
         """
@@ -140,11 +143,13 @@ class TextEncoders(nn.Module):
         return text
 
     def digest(self) -> str:
-        """What encoded texts are known by: those of other encoders, or another use of them, have another."""
+        """Returns a digest that tells which encoders, used how, a text was encoded with."""
         return files.digest(self, asdict(self.config))
 
     def encode_empty(self) -> Text:
-        """The vectors of "", a batch of one: the unconditional text. Kept until `to` or `train` is called."""
+        """Returns the vectors of "", the unconditional text, a batch of one. `to` and `train` make it compute them
+        anew.
+        """
         if self._empty is None:
             with torch.inference_mode(False):  # it may be needed in training later
                 self._empty = self.encode([""])
@@ -161,7 +166,7 @@ class TextEncoders(nn.Module):
         return self
 
     def overlong(self, texts: Sequence[str]) -> list[tuple[int, str]]:
-        """Which texts are not read to their end, and by whom."""
+        """Tells which texts are not read to their end, and by whom."""
         found = []
         for i, text in enumerate(texts):
             cut = []
@@ -180,7 +185,7 @@ class TextEncoders(nn.Module):
 
 
 def concat(conditions: Sequence[Condition]) -> Condition:
-    """Conditions of the same model, one batch behind the other."""
+    """Joins conditions of the same model, one batch behind the other."""
     texts = [condition.text for condition in conditions]
     dataset_ids_B = torch.cat([condition.dataset_ids_B for condition in conditions])
     summary_BW = _cat([text.summary_BW for text in texts])
@@ -192,9 +197,9 @@ def concat(conditions: Sequence[Condition]) -> Condition:
 
 
 def drop(condition: Condition, unconditional: Condition, dropped_B: Tensor) -> Condition:
-    """The batch with all conditions of some clips replaced. `unconditional`: a batch of one.
+    """Replaces all conditions of some clips of a batch. `unconditional`: a batch of one.
 
-    Each clip by its own throw: the official code throws once for a whole batch, and never for the first.
+    Each clip is drawn for itself: the official code draws once for a whole batch, and never for the first.
     """
     dropped_B = dropped_B.to(condition.dataset_ids_B.device)
     blank = unconditional.expand(len(dropped_B))

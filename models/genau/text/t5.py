@@ -1,4 +1,4 @@
-"""FLAN-T5's encoder: a text word by word, and as one vector (paper, section 3.3; Chung et al., 2022).
+"""FLAN-T5's encoder reads a text word by word, and as one vector (paper, section 3.3; Chung et al., 2022).
 
 Shape suffixes: B batch, N tokens, W width.
 """
@@ -26,7 +26,7 @@ _TABLE, _TABLE_AGAIN = "shared.weight", "encoder.embed_tokens.weight"  # two nam
 
 
 class T5Text(nn.Module):
-    """The encoder and its tokenizer. `tokens` takes texts, `forward` tokens."""
+    """T5Text is the encoder with its tokenizer: `tokens` takes texts, `forward` tokens."""
 
     def __init__(self, config: T5Config, bpe: Tokenizer, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class T5Text(nn.Module):
         return device
 
     def encode_text(self, text: str) -> list[int]:
-        """The ids of a text without </s>, however many."""
+        """Returns the ids of a text without </s>, however many."""
         text = text[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode("utf-8")  # lone surrogates
         ids = self.bpe.encode(text, add_special_tokens=False).ids
         return [
@@ -58,7 +58,7 @@ class T5Text(nn.Module):
         ]  # pieces like any other
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids and mask of `text </s>`, both of shape (B, N), on the CPU. A text too long loses its end."""
+        """Returns ids and mask of `text </s>`, both of shape (B, N), on the CPU. A text too long loses its end."""
         room, end = self.max_tokens - 1, self.config.eos_token_id
         rows = [torch.tensor([*self.encode_text(text)[:room], end]) for text in texts]
         ids_BN = pad_sequence(rows, batch_first=True, padding_value=self.config.pad_token_id or 0)
@@ -72,10 +72,10 @@ class T5Text(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "T5Text":
-        """The encoder in a folder or a repository of the Hugging Face hub, in eval mode.
+        """Loads the encoder in a folder or a repository of the Hugging Face hub, in eval mode.
 
-        Reads what transformers writes: an encoder alone, or a whole T5 (google/flan-t5-large), of which the decoder is
-        left out. Raises ModelFilesError.
+        It reads what transformers writes: an encoder alone, or a whole T5 (google/flan-t5-large) without its decoder.
+        Raises ModelFilesError.
         """
         folder = files.find(path, FILES)
         try:
@@ -104,7 +104,7 @@ class T5Text(nn.Module):
         return model.eval()
 
     def save_pretrained(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write config.json, model.safetensors and tokenizer.json, which transformers reads too."""
+        """Writes config.json, model.safetensors and tokenizer.json, which transformers reads too."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         files.write_weights(folder / WEIGHTS, self.encoder, dtype)
@@ -116,7 +116,7 @@ class T5Text(nn.Module):
 
 
 def _checked(values: dict[str, Any]) -> T5Config:
-    """Raises ValueError that names a setting which makes no encoder."""
+    """Returns the config. Raises ValueError that names a setting with which there is no encoder."""
     try:
         config = T5Config.from_dict(values)
     except Exception as error:  # transformers has errors of its own for values of another type
@@ -131,7 +131,7 @@ def _checked(values: dict[str, Any]) -> T5Config:
 
 
 def pool(words_BNW: Tensor, mask_BN: Tensor) -> Tensor:
-    """The mean over a text's own tokens. shape (B, N, W), (B, N) -> (B, W)
+    """Averages over a text's own tokens. shape (B, N, W), (B, N) -> (B, W)
 
     The official code averages the padding as well, so that there a prompt's vector depends on its batch.
     """

@@ -1,4 +1,4 @@
-"""PatchGAN: does each patch of a log-mel spectrogram look real? (Isola et al., 2017; trains the VAE.)
+"""PatchGAN tells which patches of a log-mel spectrogram look real (Isola et al., 2017); it trains the VAE.
 
 Here the spectrogram is an image of one channel. Names of weights are those of taming-transformers.
 Shape suffixes: B batch, T frames, M mel bands.
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class PatchDiscriminator(nn.Module):
-    """Convolutions that halve the image `num_layers` times, then a score per patch. No norm in the first layer.
+    """Convolutions halve the image `num_layers` times, then score each patch. The first layer has no norm.
 
     In training mode batch norm reads the statistics of the images it is given, so real and made ones go in apart.
     """
@@ -30,14 +30,14 @@ class PatchDiscriminator(nn.Module):
         self.apply(_start)
 
     def forward(self, image_B1TM: Tensor) -> Tensor:
-        """Scores, high where a patch looks real. shape (B, 1, T, M) -> (B, 1, about T / 8, about M / 8)"""
+        """Returns scores, high where a patch looks real. shape (B, 1, T, M) -> (B, 1, about T / 8, about M / 8)"""
         scores: Tensor = self.main(image_B1TM)
         return scores
 
 
 @torch.no_grad()
 def _start(layer: nn.Module) -> None:
-    """Small weights, as DCGAN starts from."""
+    """Draws small weights, as DCGAN starts from."""
     if isinstance(layer, nn.Conv2d):
         layer.weight.normal_(0.0, 0.02)
     elif isinstance(layer, nn.BatchNorm2d):

@@ -1,9 +1,10 @@
-"""What the VAE is trained for: to reconstruct, to look real, to keep its latents near a normal distribution.
+"""The VAE is trained to reconstruct, to look real, and to keep its latents near a normal distribution.
 
     loss = sum over values of (L1 + perceptual) / batch + kl_weight * KL + disc_weight * ratio * (-D(reconstruction))
 
-as Esser et al. (2021), whom the paper follows (section 3.3), with the released VAE's weights. Mind the units: the
-reconstruction is a sum over a clip's values, the KL a mean over its latent's, and grows no longer with the clip.
+The loss is that of Esser et al. (2021), whom the paper follows (section 3.3), with the released VAE's weights. Mind the
+units: the reconstruction is a sum over a clip's values, the KL a mean over its latent's, which does not grow with the
+clip.
 
 A training step makes one reconstruction and steps on both losses of it, the discriminator first:
 
@@ -32,7 +33,7 @@ MAX_RATIO = 1e4  # of gradients
 
 @dataclass(frozen=True, kw_only=True)
 class VAELossConfig:
-    """Weights of the terms. The defaults are the released VAE's, but for a perceptual term that needs no weights."""
+    """A VAELossConfig weighs the terms. The defaults are the released VAE's, except for the perceptual term."""
 
     perceptual: str = "multiscale"  # or "lpips", as released, which needs trained weights; or "none"
     perceptual_weight: float = 1.0  # added to the L1 of every value
@@ -51,9 +52,9 @@ class VAELossConfig:
 
 
 class VAELoss(nn.Module):
-    """The loss of the VAE, and that of its discriminator. `lpips`: with trained weights, where the config asks for it.
+    """A VAELoss computes the loss of the VAE, and that of its discriminator, the only part of it that is trained.
 
-    Only `discriminator` is trained. Raises ValueError where the config asks for LPIPS and none is given.
+    `lpips`: with trained weights, where the config asks for it. Raises ValueError where it does and none is given.
     """
 
     def __init__(self, config: VAELossConfig, lpips: Lpips | None = None) -> None:
@@ -70,7 +71,7 @@ class VAELoss(nn.Module):
     def forward(
         self, mel_BMT: Tensor, made_BMT: Tensor, posterior: Posterior, last_layer: Tensor, batches: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the VAE minimises, and its parts to log.
+        """Returns what the VAE minimises, and its parts to log.
 
         `made_BMT`: the reconstruction. `last_layer`: the decoder's last weight, at which gradients are compared.
         `batches`: trained on so far; decides whether the discriminator has its say.
@@ -95,7 +96,7 @@ class VAELoss(nn.Module):
         return loss, {name: value.detach() for name, value in {"loss": loss, **numbers}.items()}
 
     def discriminator_loss(self, mel_BMT: Tensor, made_BMT: Tensor, batches: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the discriminator minimises, and its parts to log: hinge losses of real and reconstructed ones.
+        """Returns what the discriminator minimises, and its parts to log: hinge losses of real and reconstructed ones.
 
         Before `disc_start` batches the loss is 0, without gradients: there is nothing to step.
         """
@@ -110,7 +111,7 @@ class VAELoss(nn.Module):
 
 
 def gradient_ratio(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
-    """How much more reconstruction pulls at the decoder's last layer than the discriminator does: 0-dimensional.
+    """Returns how much more the reconstruction pulls at the decoder's last layer than the discriminator: 0-dimensional.
 
     The adversarial term times it pulls as hard as the reconstruction, whatever the scale of either.
     """
@@ -121,7 +122,7 @@ def gradient_ratio(reconstruction: Tensor, adversarial: Tensor, last_layer: Tens
 
 
 def as_image(mel_BMT: Tensor) -> Tensor:
-    """A spectrogram as the image that discriminator and LPIPS see. shape (B, M, T) -> (B, 1, T, M)
+    """Turns a spectrogram into the image that discriminator and LPIPS see. shape (B, M, T) -> (B, 1, T, M)
 
     It is in fp32, or in fp64 where the spectrogram is.
     """

@@ -1,4 +1,4 @@
-"""The 1D-VAE: a log-mel spectrogram as a sequence of latent vectors, 25 a second (paper, section 3.3).
+"""The 1D-VAE writes a log-mel spectrogram as a sequence of latent vectors, 25 a second (paper, section 3.3).
 
 The mel bands are the channels of one-dimensional convolutions over time: neighbouring bands are no image. Names of
 weights are those of latent diffusion's autoencoders, so weights of that family load by name.
@@ -35,7 +35,7 @@ MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0  # exp() of what lies beyond is of no use
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """Widths and depths. The defaults are the released model's."""
+    """A VAEConfig fixes widths and depths. The defaults are the released model's."""
 
     size: str = "base"  # the recipe's name, for people
     num_mels: int = MEL.num_mels
@@ -56,21 +56,21 @@ class VAEConfig:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
+        """Each level has this many channels."""
         return tuple(self.width * multiplier for multiplier in self.multipliers)
 
     @property
     def stride(self) -> int:
-        """Frames per latent frame."""
+        """A latent frame stands for this many frames."""
         return int(2 ** (len(self.multipliers) - 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.json holds them."""
+        """Returns plain values, as config.json holds them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "VAEConfig":
-        """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
+        """Inverts `to_dict`. Raises ValueError for a name that no setting has."""
         return from_dict(cls, values, "vae")
 
 
@@ -82,7 +82,7 @@ SIZES: dict[str, VAEConfig] = {
 
 @dataclass(frozen=True)
 class Posterior:
-    """A Gaussian per latent value, in float32; float64 where the VAE is."""
+    """A posterior is a Gaussian per latent value, in float32; in float64 where the VAE is."""
 
     mean: Tensor  # (B, C, N)
     logvar: Tensor  # (B, C, N), between MIN_LOGVAR and MAX_LOGVAR
@@ -92,7 +92,7 @@ class Posterior:
         return (0.5 * self.logvar).exp()
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """A latent from it. shape (B, C, N)
+        """Draws a latent. shape (B, C, N)
 
         The noise is drawn on the generator's device: a CPU generator gives the same noise whatever the model runs on.
         """
@@ -101,12 +101,12 @@ class Posterior:
         return self.mean + self.std * noise.to(self.mean.device)
 
     def kl(self) -> Tensor:
-        """Divergence from the standard normal, in nats per latent value (a mean, not a sum). shape (B,)"""
+        """Returns the divergence from the standard normal, in nats per latent value (a mean, not a sum). shape (B,)"""
         return 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar).mean(dim=(1, 2))
 
 
 class VAE(nn.Module):
-    """Encoder and decoder between log-mels (B, M, T) and latents (B, C, T / stride)."""
+    """The VAE encodes log-mels (B, M, T) as latents (B, C, T / stride), and decodes them."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class VAE(nn.Module):
         self.post_quant_conv = nn.Conv1d(config.channels, config.inner_channels, 1)
 
     def encode(self, mel_BMT: Tensor, mask_BN: Tensor | None = None) -> Posterior:
-        """shape (B, M, T) -> a posterior of shape (B, C, N); behind a clip's end it is 0 without variance.
+        """Returns a posterior of shape (B, C, N) for a log-mel (B, M, T); behind a clip's end it is 0 without variance.
 
         `mask_BN`: True where a latent frame holds sound. None: everywhere.
         Raises ValueError for shapes that do not fit.
@@ -138,7 +138,7 @@ class VAE(nn.Module):
         return Posterior(mean, logvar)
 
     def decode(self, z_BCN: Tensor, mask_BN: Tensor | None = None) -> Tensor:
-        """shape (B, C, N) -> (B, M, N * stride); behind a clip's end it is silence.
+        """Returns the log-mel of a latent, silence behind a clip's end. shape (B, C, N) -> (B, M, N * stride)
 
         `mask_BN`: True where a latent frame holds sound. None: everywhere.
         Raises ValueError for shapes that do not fit.
@@ -152,7 +152,7 @@ class VAE(nn.Module):
         return made_BMT if mask_B1N is None else torch.where(_stretch(mask_B1N, self.config.stride), made_BMT, SILENCE)
 
     def forward(self, mel_BMT: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Posterior]:
-        """The reconstruction from a sample of the posterior, shape (B, M, T), and the posterior: what training needs.
+        """Returns the reconstruction from a sample of the posterior, shape (B, M, T), and the posterior, for training.
 
         In evaluation mode the reconstruction is that of the posterior's mean.
         """
@@ -161,7 +161,7 @@ class VAE(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "VAE":
-        """The VAE in a folder or hub repository, its own or that of a GenAu, in eval mode. Raises ModelFilesError."""
+        """Loads the VAE in a folder or hub repository, its own or a GenAu's, in eval mode. Raises ModelFilesError."""
         folder = files.find(path, (CONFIG, WEIGHTS))
         weights = files.read_weights(folder / WEIGHTS)
         try:
@@ -181,19 +181,19 @@ class VAE(nn.Module):
         return vae.eval()
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write config.json and model.safetensors; the same VAE gives the same bytes."""
+        """Writes config.json and model.safetensors; the same VAE gives the same bytes."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         files.write_weights(folder / WEIGHTS, self)
         files.write_config(folder / CONFIG, FORMAT, self.config.to_dict())
 
     def digest(self) -> str:
-        """What latents are known by: those of another VAE have another."""
+        """Returns a digest that tells which VAE made a latent."""
         return files.digest(self, self.config.to_dict())
 
 
 class Encoder(nn.Module):
-    """Levels of residual blocks, each at half the frame rate of the one before; attention at the lowest."""
+    """The encoder is levels of residual blocks, each at half the frame rate of the last, and attention at the end."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The encoder's mirror image, with one residual block more per level."""
+    """The decoder mirrors the encoder, with one residual block more per level."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ class Decoder(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks at one frame rate, and the way to the next."""
+    """A level is residual blocks at one frame rate, and the way to the next."""
 
     def __init__(self, width_in: int, width: int, blocks: int) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Residual block, attention, residual block."""
+    """The middle is a residual block, attention, and another residual block."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class Middle(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Twice norm, SiLU and convolution, added to the input."""
+    """Norm, SiLU and convolution come twice, and are added to the input."""
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of one head over all frames, added to the input."""
+    """Frames attend to each other with one head; the result is added to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -321,7 +321,7 @@ class Attention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the frames."""
+    """A strided convolution halves the frames."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Every frame twice, and a convolution."""
+    """Every frame is repeated, and convolved."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -351,7 +351,7 @@ def group_norm(width: int) -> GroupNorm:
 
 
 def _checked(mask_BN: Tensor | None, like: Tensor, num_frames: int) -> Tensor | None:
-    """The mask on the right device, shape (B, 1, N); None where it masks nothing."""
+    """Returns the mask on the right device, shape (B, 1, N); None where it masks nothing."""
     if mask_BN is None:
         return None
     if mask_BN.shape != (len(like), num_frames):
@@ -360,7 +360,7 @@ def _checked(mask_BN: Tensor | None, like: Tensor, num_frames: int) -> Tensor | 
 
 
 def _masks(mask_B1N: Tensor | None, levels: int) -> list[Tensor | None]:
-    """The mask at each level's frame rate, from the highest on."""
+    """Returns the mask at each level's frame rate, from the highest on."""
     return [None if mask_B1N is None else _stretch(mask_B1N, 2**i) for i in reversed(range(levels))]
 
 
@@ -369,5 +369,5 @@ def _stretch(mask_B1N: Tensor, times: int) -> Tensor:
 
 
 def _cut(h_BCT: Tensor, mask_B1T: Tensor | None) -> Tensor:
-    """0 behind a clip's end, whatever was there, NaN included."""
+    """Puts 0 behind a clip's end, whatever was there, NaN included."""
     return h_BCT if mask_B1T is None else torch.where(mask_B1T, h_BCT, 0.0)

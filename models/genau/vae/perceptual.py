@@ -1,4 +1,4 @@
-"""How different do two log-mel spectrograms look? One number per pair, beside what a plain L1 says.
+"""Perceptual distances tell how different two log-mel spectrograms look: one number per pair, beside a plain L1.
 
 `Lpips` is the official VAE's term and needs trained weights. `Multiscale` needs none: it has no learned notion of
 likeness, it weighs blurs and shifted edges otherwise than L1 does. Shape suffixes: B batch, T frames, M mel bands.
@@ -15,7 +15,7 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 class Multiscale(nn.Module):
-    """L1 of values, and of differences to the next frame and band, of two images averaged over blocks of 1, 2, 4, 8.
+    """The L1 of two images, and of their differences to the next frame and band, is averaged over blocks of 1, 2, 4, 8.
 
     Coarse blocks forgive what is a little out of place and L1 does not; differences ask for sharp edges.
     """
@@ -35,10 +35,10 @@ class Multiscale(nn.Module):
 
 
 class Lpips(nn.Module):
-    """Learned perceptual distance (Zhang et al., 2018): weighted squared distance of VGG-16's unit feature vectors.
+    """LPIPS is the weighted squared distance of VGG-16's unit feature vectors (Zhang et al., 2018).
 
-    Names of weights are those of taming-transformers. It starts without sense: load weights before use, from an
-    official VAE checkpoint, which carries them (`genau/official/vae.py`). Frozen, always in evaluation mode.
+    Names of weights are those of taming-transformers. A new one has random weights: load weights before use, from an
+    official VAE checkpoint, which carries them (`genau/official/vae.py`). It is frozen, and always in evaluation mode.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class _Scaling(nn.Module):
 
 
 class _Vgg(nn.Module):
-    """VGG-16's convolutions; layers are numbered through, as torchvision numbers them."""
+    """VGG-16's convolutions are numbered through, as torchvision numbers them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,6 +112,9 @@ def _weights_per_channel(width: int) -> nn.Conv2d:
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Feature vectors of unit length. The derivative of a length at 0 is none: ReLU makes vectors that are 0."""
+    """Returns feature vectors of unit length.
+
+    A length has no derivative at 0, and ReLU makes vectors that are 0.
+    """
     length: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # its gradient at 0 is taken as 0
     return features / (length + 1e-10)

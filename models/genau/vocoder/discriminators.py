@@ -1,4 +1,4 @@
-"""HiFi-GAN's discriminators: does a waveform look real? (Kong et al., 2020, sections 2.2 to 2.4; for training.)
+"""HiFi-GAN's discriminators tell whether a waveform looks real (Kong et al., 2020, sections 2.2 to 2.4), in training.
 
 One kind folds the waveform by a prime period and looks along each phase of it; the other looks at the waveform as it is
 and averaged twice. Each gives scores, and what its layers saw, which the generator learns to match.
@@ -22,7 +22,7 @@ Judged = tuple[Tensor, list[Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorsConfig:
-    """Periods and widths. The defaults are HiFi-GAN's."""
+    """A DiscriminatorsConfig fixes periods and widths. The defaults are HiFi-GAN's."""
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     scales: int = 3  # each at half the rate of the one before
@@ -38,7 +38,7 @@ class DiscriminatorsConfig:
 
 
 class VocoderDiscriminators(nn.Module):
-    """All of them."""
+    """All discriminators judge the same waveforms."""
 
     def __init__(self, config: DiscriminatorsConfig) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class VocoderDiscriminators(nn.Module):
         self.scales = nn.ModuleList(ScaleDiscriminator(config.width, first=not i) for i in range(config.scales))
 
     def forward(self, x_BS: Tensor) -> list[Judged]:
-        """What each of them says of waveforms. shape (B, S)"""
+        """Returns what each discriminator says of waveforms. shape (B, S)"""
         judged = [discriminator(x_BS) for discriminator in self.periods]
         for i, discriminator in enumerate(self.scales):
             if i:
@@ -56,7 +56,7 @@ class VocoderDiscriminators(nn.Module):
 
 
 class PeriodDiscriminator(nn.Module):
-    """Convolutions along every phase of a period."""
+    """A period discriminator convolves along every phase of a period."""
 
     def __init__(self, period: int, width: int) -> None:
         super().__init__()
@@ -76,10 +76,10 @@ class PeriodDiscriminator(nn.Module):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Grouped convolutions over the waveform."""
+    """A scale discriminator runs grouped convolutions over the waveform."""
 
     def __init__(self, width: int, first: bool) -> None:
-        """`first`: of the waveform as it is, which spectral norm keeps from winning at once."""
+        """Builds the layers. `first`: it judges the waveform as it is; spectral norm keeps it from winning at once."""
         super().__init__()
         norm = spectral_norm if first else weight_norm
         w = width
@@ -117,7 +117,7 @@ def _judge(h: Tensor, layers: nn.ModuleList, out: nn.Module) -> Judged:
 
 
 def discriminator_loss(real: list[Judged], made: list[Judged]) -> Tensor:
-    """Real ones should score 1 and made ones 0. Summed over discriminators."""
+    """Returns the discriminators' loss: real waveforms should score 1 and made ones 0. Summed over discriminators."""
     return torch.stack([
         (1 - scores.float()).square().mean() + others.float().square().mean()
         for (scores, _), (others, _) in zip(real, made, strict=True)
@@ -125,12 +125,12 @@ def discriminator_loss(real: list[Judged], made: list[Judged]) -> Tensor:
 
 
 def adversarial_loss(made: list[Judged]) -> Tensor:
-    """Made ones should score 1."""
+    """Returns the vocoder's adversarial loss: waveforms that it made should score 1."""
     return torch.stack([(1 - scores.float()).square().mean() for scores, _ in made]).sum()
 
 
 def feature_loss(real: list[Judged], made: list[Judged]) -> Tensor:
-    """Every layer should see the same in both: L1, summed over layers and discriminators."""
+    """Returns the L1 between what each layer sees in real and in made waveforms, summed over all discriminators."""
     return torch.stack([
         (a.detach().float() - b.float()).abs().mean()
         for (_, features), (_, others) in zip(real, made, strict=True)

@@ -1,4 +1,4 @@
-"""HiFi-GAN's generator: a log-mel spectrogram to a waveform (Kong et al., 2020).
+"""HiFi-GAN's generator turns a log-mel spectrogram into a waveform (Kong et al., 2020).
 
 Names of weights are HiFi-GAN's, so weights of that family load by name, weight norm folded in
 (`genau/official/vocoder.py`). Shape suffixes: B batch, M mel bands, T frames, S samples, C channels.
@@ -24,7 +24,10 @@ INIT_STD = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderConfig:
-    """Widths and rates. The defaults are the released vocoder's (AudioLDM's HiFi-GAN for 16 kHz and 64 bands)."""
+    """A VocoderConfig fixes widths and rates.
+
+    The defaults are the released vocoder's (AudioLDM's HiFi-GAN for 16 kHz and 64 bands).
+    """
 
     size: str = "base"  # the recipe's name, for people
     num_mels: int = MEL.num_mels
@@ -54,12 +57,12 @@ class VocoderConfig:
             raise ValueError(f"vocoder: kernels are {self.kernels}: write odd numbers")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.json holds them."""
+        """Returns plain values, as config.json holds them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "VocoderConfig":
-        """The inverse of `to_dict`. Raises ValueError for a name that no setting has."""
+        """Inverts `to_dict`. Raises ValueError for a name that no setting has."""
         return from_dict(cls, values, "vocoder")
 
 
@@ -70,7 +73,7 @@ SIZES: dict[str, VocoderConfig] = {
 
 
 class Vocoder(nn.Module):
-    """Convolutions that go from frames to samples, several receptive fields averaged at each rate."""
+    """Convolutions go from frames to samples, with several receptive fields averaged at each rate."""
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
@@ -89,7 +92,7 @@ class Vocoder(nn.Module):
                 nn.init.normal_(layer.weight, 0.0, INIT_STD)
 
     def forward(self, mel_BMT: Tensor, exact: bool = True) -> Tensor:
-        """Waveforms between -1 and 1, in fp32. shape (B, M, T) -> (B, 160 * T)
+        """Returns waveforms between -1 and 1, in fp32. shape (B, M, T) -> (B, 160 * T)
 
         `exact=False` keeps what the network makes beyond that (32 samples with the released kernels), as the official
         code does. Raises ValueError for a shape that does not fit.
@@ -109,7 +112,7 @@ class Vocoder(nn.Module):
 
     @torch.no_grad()
     def synthesise(self, mel_BMT: Tensor) -> Tensor:
-        """`forward` for listening. Raises ValueError, which names the clip, where the result holds NaN."""
+        """Runs `forward` for listening. Raises ValueError, which names the clip, where the result holds NaN."""
         x_BS: Tensor = self(mel_BMT)
         for what, x in (("log-mel", mel_BMT), ("waveform", x_BS)):
             bad = ~torch.isfinite(x).flatten(1).all(dim=1)
@@ -121,12 +124,12 @@ class Vocoder(nn.Module):
         return x_BS
 
     def add_weight_norm(self) -> None:
-        """Train lengths and directions of the weights apart, as HiFi-GAN is trained. `remove_weight_norm` undoes it."""
+        """Lets lengths and directions of weights be trained apart, as HiFi-GAN is. `remove_weight_norm` undoes it."""
         for layer in self._convolutions():
             parametrizations.weight_norm(layer)
 
     def remove_weight_norm(self) -> None:
-        """Fold weight norm into the weights: fewer tensors, the same output, the state that is saved."""
+        """Folds weight norm into the weights: fewer tensors, the same output, the state that is saved."""
         for layer in self._convolutions():
             if parametrize.is_parametrized(layer, "weight"):
                 parametrize.remove_parametrizations(layer, "weight")
@@ -136,7 +139,7 @@ class Vocoder(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Pairs of a dilated and a plain convolution, each pair added to its input."""
+    """Pairs of a dilated and a plain convolution are each added to their input."""
 
     def __init__(self, width: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
