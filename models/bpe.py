@@ -45,7 +45,7 @@ class BpeTokenizer:
         try:
             return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise ModelFilesError(f"{path} is no byte-level tokenizer ({error}): fetch the folder again") from error
+            raise ModelFilesError(f"{path} is not a byte-level tokenizer ({error}): fetch the folder again") from error
 
     def save(self, path: Path) -> None:
         """Writes a tokenizer.json."""

@@ -94,7 +94,7 @@ def read_pickled(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnpickleError as error:
         raise CheckpointError(f"{path} is cut short, damaged, or not of torch ({error}): fetch it again") from error
-    raise CheckpointError(f"{path} is no checkpoint of torch: it {_describe(head)}")
+    raise CheckpointError(f"{path} is not a checkpoint of torch: it {_describe(head)}")
 
 
 def _describe(head: bytes) -> str:

@@ -26,7 +26,7 @@ from autorecap.models.swin import SwinConfig, SwinEncoder
 TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 TEXT_FOLDER = "clap_text"
-"""In a captioner's folder: the text branch of the CLAP that it listens with."""
+"""A captioner's folder holds the text branch of the CLAP that it listens with under this name."""
 
 
 class ClapAudio(nn.Module):
@@ -71,7 +71,7 @@ class ClapTextSize:
             raise ValueError(f"text: eps is {self.eps}: write more than 0")
         if not 3 <= self.max_tokens <= self.max_positions - 2:
             raise ValueError(
-                f"max_tokens is {self.max_tokens}: 3 to {self.max_positions - 2} for {self.max_positions} positions"
+                f"text: max_tokens is {self.max_tokens}: write 3 to {self.max_positions - 2}, max_positions - 2"
             )
 
 
@@ -206,7 +206,7 @@ _NAMES = {
     "eps": "layer_norm_eps",
     "max_tokens": "max_tokens",
 }
-"""Our settings by transformers' names; the last is our own, and transformers keeps it without minding."""
+"""Our settings have these names in transformers; the last is our own, and transformers keeps it without minding."""
 
 
 def read_text_config(path: Path) -> ClapTextSize:
@@ -225,7 +225,7 @@ def read_text_config(path: Path) -> ClapTextSize:
         max_tokens = known.pop("max_tokens") or min(ClapTextSize.max_tokens, known["max_positions"] - 2)
         return from_dict(ClapTextSize, known | {"max_tokens": max_tokens})
     except (ValueError, TypeError, AttributeError) as error:
-        raise ModelFilesError(f"{path} is no config of a CLAP ({error}): fetch or save the folder again") from error
+        raise ModelFilesError(f"{path} is not a config of CLAP ({error}): fetch or save the folder again") from error
 
 
 def _transformers_config(size: ClapTextSize) -> ClapTextConfig:

@@ -54,7 +54,7 @@ def check_share(what: str, config: object, *names: str) -> None:
     """Raises ValueError that names a setting of `what` which is not a share of things that are left out."""
     for name in names:
         if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{what}: {name} is {getattr(config, name)}: write a share from 0 up to, but not, 1")
+            raise ValueError(f"{what}: {name} is {getattr(config, name)}: write a share of at least 0 and less than 1")
 
 
 def check_heads(what: str, width: int, num_heads: int) -> None:

@@ -66,7 +66,7 @@ def read_config(path: Path, format_name: str) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = values.pop("format", None)
     except (ValueError, AttributeError, TypeError) as error:
-        raise ModelFilesError(f"{path} is no model config ({error}): fetch or save the folder again") from error
+        raise ModelFilesError(f"{path} is not a config of a model ({error}): fetch or save the folder again") from error
     if found != format_name:
         raise ModelFilesError(
             f"{path}: format is {found!r}, expected {format_name!r}. `autorecap convert` reads official checkpoints"

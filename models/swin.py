@@ -42,7 +42,9 @@ class SwinConfig:
         check_positive("swin", self, "patch", "width", "window", "image")
         check_share("swin", self, "drop_path", "dropout")
         if len(self.depths) != len(self.heads) or not self.depths:
-            raise ValueError(f"swin: {len(self.depths)} depths but {len(self.heads)} heads: one of each per stage")
+            raise ValueError(
+                f"swin: {len(self.depths)} depths but {len(self.heads)} heads: write one of each per stage"
+            )
         if min(*self.depths, *self.heads) < 1:
             raise ValueError(f"swin: depths are {self.depths}, heads are {self.heads}: write 1 or more of each")
         for stage, heads in enumerate(self.heads):
@@ -51,7 +53,7 @@ class SwinConfig:
             raise ValueError(f"swin: an image of {self.image} does not divide into rows of {self.mel.num_mels} bands")
         if self.image % (self.patch * self.window * 2 ** (len(self.depths) - 1)):
             raise ValueError(
-                f"swin: an image of {self.image} does not divide into {self.patch}-patches, stages and windows"
+                f"swin: an image of {self.image} does not divide into patches of {self.patch}, stages and windows"
             )
 
     @property

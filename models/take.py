@@ -11,12 +11,12 @@ def take(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) ->
     state = {}
     for name, like in own.items():
         if name not in tensors:
-            raise ValueError(f"official {what}: {name} is missing: these are no weights of this size")
+            raise ValueError(f"official {what}: {name} is missing: these are not weights of this size")
         tensor = tensors[name]
         if tensor.shape != like.shape:
             raise ValueError(
                 f"official {what}: {name} has shape {tuple(tensor.shape)}, expected {tuple(like.shape)}: "
-                "these are no weights of this size"
+                "these are not weights of this size"
             )
         if not tensor.is_floating_point() and like.is_floating_point():
             raise ValueError(f"official {what}: {name} holds {tensor.dtype}, expected floating point numbers")
@@ -29,7 +29,7 @@ def take(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) ->
 def shape_of(tensors: Mapping[str, Tensor], name: str, what: str, ndim: int) -> torch.Size:
     """Returns a tensor's shape. Raises ValueError where it is missing, empty, or not of `ndim` dimensions."""
     if name not in tensors:
-        raise ValueError(f"official {what}: {name} is missing: these are no {what} weights")
+        raise ValueError(f"official {what}: {name} is missing: these are not {what} weights")
     shape = tensors[name].shape
     if len(shape) != ndim or 0 in shape:
         raise ValueError(f"official {what}: {name} has shape {tuple(shape)}, expected {ndim} dimensions, none empty")
@@ -53,5 +53,5 @@ def count(tensors: Mapping[str, Tensor], pattern: str) -> int:
     while pattern.format(number) in tensors:
         number += 1
     if beyond := [index for index in indices if index >= number]:
-        raise ValueError(f"{pattern.format(number)} is missing, where there are tensors of number {max(beyond)}")
+        raise ValueError(f"{pattern.format(number)} is missing, but there are tensors with number {max(beyond)}")
     return number

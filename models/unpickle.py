@@ -163,7 +163,7 @@ class _Machine:
             case "NEXT_BUFFER":
                 self.stack.append(Foreign("buffer outside the pickle"))
             case _:
-                raise UnpickleError(f"{name} is an opcode from after this program's time")
+                raise UnpickleError(f"{name} is an opcode that is not known here")
 
     def _since_mark(self) -> list[Any]:
         items = self.stack

@@ -19,11 +19,15 @@ def check_options(bart: BartSize, num_beams: int, max_new_tokens: int, batch_siz
             raise ValueError(f"{name} is {value!r}: write a whole number")
     longest = bart.max_positions - 1
     if not 1 <= max_new_tokens <= longest:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}: 1 to {longest}, the positions of this model's decoder")
+        raise ValueError(
+            f"max_new_tokens is {max_new_tokens}: write 1 to {longest}, the positions of this model's decoder"
+        )
     if num_beams < 1 or 2 * num_beams > bart.vocab:
-        raise ValueError(f"num_beams is {num_beams}: at least 1, and two tokens of the vocabulary for each")
+        raise ValueError(
+            f"num_beams is {num_beams}: write 1 to {bart.vocab // 2}: each takes two tokens of the vocabulary"
+        )
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: at least 1, or None")
+        raise ValueError(f"batch_size is {batch_size}: write 1 or more, or None")
 
 
 def one_text_each(texts: Sequence[str | None] | None, num_waveforms: int, what: str) -> list[str]:
@@ -31,9 +35,9 @@ def one_text_each(texts: Sequence[str | None] | None, num_waveforms: int, what: 
     if texts is None:
         return [""] * num_waveforms
     if isinstance(texts, str):
-        raise ValueError(f"{what}: one text for each waveform, found a single text: put it into a list")
+        raise ValueError(f"{what}: expected a list with one text per waveform, found a single text")
     if len(texts) != num_waveforms:
-        raise ValueError(f"{num_waveforms} waveforms, {len(texts)} {what}: one each")
+        raise ValueError(f"{len(texts)} {what} for {num_waveforms} waveforms: give one for each")
     return [text or "" for text in texts]
 
 

@@ -75,15 +75,15 @@ class AutoCapConfig:
 
     def __post_init__(self) -> None:
         if self.clap_in_loss not in CLAP_PLACES:
-            raise ValueError(f"clap_in_loss is {self.clap_in_loss!r}: {' or '.join(CLAP_PLACES)}")
+            raise ValueError(f"clap_in_loss is {self.clap_in_loss!r}: write {' or '.join(CLAP_PLACES)}")
         check_positive("autocap", self, "clap_width", "token_repeat", "max_metadata_tokens", "max_caption_tokens")
         check_share("autocap", self, "feature_dropout")
         for name, encoder in (("htsat", self.htsat), ("clap", self.clap)):
             frames = self.window_s * encoder.mel.sample_rate_hz / encoder.mel.hop + 1
             if not self.window_s > 0 or frames > encoder.max_frames:
                 raise ValueError(
-                    f"autocap: window_s is {self.window_s}: write seconds above 0, of which {name} makes "
-                    f"{encoder.max_frames} frames at most, not {frames:.0f}"
+                    f"autocap: window_s is {self.window_s}: write a number of seconds above 0 from which {name} makes "
+                    f"at most {encoder.max_frames} frames, not {frames:.0f}"
                 )
         longest = self.qformer.num_queries + self.max_metadata_tokens + 4  # clap, boa, eoa, </s>
         if longest > self.bart.max_positions:

@@ -24,7 +24,7 @@ from autorecap.models.clap import TEXT_FOLDER, ClapText, ClapTextSize
 from autorecap.models.files import ModelFilesError
 
 BART = "facebook/bart-base"
-"""Whose tokenizer the released model has; RoBERTa, CLAP's text branch, has the same."""
+"""The released model has the tokenizer of this BART; RoBERTa, CLAP's text branch, has the same."""
 _BPE_FILES = ("vocab.json", "merges.txt")  # the same tokenizer as it was written before tokenizer.json
 
 
@@ -60,8 +60,8 @@ def convert(checkpoint: str | Path, out: str | Path, tokenizer: str | Path = BAR
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise ModelFilesError(
-                f"{checkpoint}: what is to become {name} has shape {tuple(tensor.shape)}, where the other tensors want "
-                f"{tuple(own[name].shape)}: the file is damaged, or of another configuration"
+                f"{checkpoint}: the tensor for {name} has shape {tuple(tensor.shape)}, but by the other tensors it "
+                f"should be {tuple(own[name].shape)}: the file is damaged, or of another configuration"
             )
     text = clap_text(found.tensors, bpe)
     folder = Path(out)
@@ -162,4 +162,4 @@ def _from_bpe_files(folder: Path) -> CaptionTokenizer:
         bpe.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
         return CaptionTokenizer(bpe)
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelFilesError(f"{folder} holds no byte-level tokenizer ({error})") from error
+        raise ModelFilesError(f"{folder} does not hold a byte-level tokenizer ({error})") from error

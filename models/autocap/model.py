@@ -52,7 +52,7 @@ class AutoCap(nn.Module):
     """AutoCap is the captioner: `caption` takes waveforms and texts; the other methods take prepared tensors."""
 
     DEMO = Path(__file__).parent / "demo_weights"
-    """The bundled model: knows the sounds of `autorecap.demo.sounds`, and those alone."""
+    """The bundled model lies here; it knows the sounds of `autorecap.demo.sounds`, and those alone."""
 
     def __init__(self, config: AutoCapConfig, tokenizer: CaptionTokenizer) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ _UNUSED = {
 
 
 PRETRAINED = ("encoder.audio_enc.", "clap_model.model.", "decoder.model.")
-"""How official names begin of what AutoCap's training starts from: HTSAT, CLAP, BART."""
+"""AutoCap's training starts from HTSAT, CLAP and BART, whose official names begin so."""
 
 
 def from_official(
@@ -74,7 +74,7 @@ def from_official(
         tensor = by_name[official]
         if not (tensor.is_floating_point() or official.endswith("num_batches_tracked")) or (rows and not tensor.ndim):
             found = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-            raise ModelFilesError(f"official AutoCap: {official} is {found}, no weight: fetch the file again")
+            raise ModelFilesError(f"official AutoCap: {official} is {found}, not a weight: fetch the file again")
         tensor = tensor[rows].clone() if rows else tensor
         if tensor.is_floating_point():
             tensor = tensor.float()
@@ -138,7 +138,7 @@ def _sizes_of(by_name: Mapping[str, Tensor], shape: Callable[[str, int], torch.S
     vocab, width = shape(_WORDS, 2)
     heads = {size.bart.width: size.bart.num_heads for name, size in SIZES.items() if name != "demo"}
     if width not in heads:
-        raise ModelFilesError(f"official AutoCap: BART is {width} wide; known are {', '.join(map(str, heads))}")
+        raise ModelFilesError(f"official AutoCap: BART is {width} wide, expected one of {', '.join(map(str, heads))}")
     _, num_queries, qformer_width = shape("audio_query_tokens", 3)
     config = AutoCapConfig(
         size="released",

@@ -56,8 +56,8 @@ def assemble(
             for name, tensor in state.items():
                 if tensor.shape != own[name].shape:
                     raise ModelFilesError(
-                        f"{source}: what is to become {name} has shape {tuple(tensor.shape)}, but size {size!r} wants "
-                        f"{tuple(own[name].shape)}"
+                        f"{source}: the tensor for {name} has shape {tuple(tensor.shape)}, but for size {size!r} it "
+                        f"should be {tuple(own[name].shape)}"
                     )
             model.load_state_dict(state, strict=False)
         model.start_from_bart()

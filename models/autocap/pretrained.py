@@ -37,4 +37,4 @@ def read_config(path: Path) -> AutoCapConfig:
     try:
         return AutoCapConfig.from_dict(values)
     except (ValueError, TypeError) as error:
-        raise ModelFilesError(f"{path} is no AutoCap config ({error})") from error
+        raise ModelFilesError(f"{path} is not a config of AutoCap ({error})") from error

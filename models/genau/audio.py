@@ -53,7 +53,7 @@ def latent_mask(num_frames: Sequence[int] | Tensor, length: int) -> Tensor:
     """
     counts_B = torch.as_tensor(num_frames, device="cpu")
     if counts_B.numel() == 0 or not 1 <= int(counts_B.min()) <= int(counts_B.max()) <= length:
-        raise ValueError(f"{counts_B.tolist()} frames of sound per clip: each needs 1 to {length}")
+        raise ValueError(f"{counts_B.tolist()} frames of sound per clip: each clip needs 1 to {length}")
     return torch.arange(length) < counts_B[:, None]
 
 
@@ -110,8 +110,8 @@ def log_mel(x_BS: Tensor) -> Tensor:
     samples = x_BS.shape[-1]
     if x_BS.ndim != 2 or samples % MEL.hop or samples < MIN_SAMPLES:
         raise ValueError(
-            f"waveforms of shape {tuple(x_BS.shape)}: expected (batch, samples), the samples a multiple of "
-            f"{MEL.hop} from {MIN_SAMPLES} on. `prepare_clip` pads"
+            f"waveforms of shape {tuple(x_BS.shape)}: expected (batch, samples) with {MIN_SAMPLES} samples or more, "
+            f"a multiple of {MEL.hop}: `prepare_clip` pads to that"
         )
     _, filters_FM, _ = _tables(x_BS.device)
     padded = F.pad(x_BS.float()[:, None], (PAD, PAD), mode="reflect")[:, 0]

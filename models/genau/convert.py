@@ -34,9 +34,9 @@ from autorecap.models.genau.vocoder.model import SIZES as VOCODER_SIZES
 from autorecap.models.genau.vocoder.model import VocoderConfig
 
 T5 = "google/flan-t5-large"
-"""The text encoder that the released models read prompts with, besides CLAP."""
+"""The released models read prompts with this text encoder, besides CLAP."""
 MISSING = "MISSING.txt"
-"""In the folder, as long as it cannot read prompts by itself: what to put where."""
+"""This file in a folder says what is missing to read prompts, and where to put it."""
 
 Size = TypeVar("Size", FitConfig, VAEConfig, VocoderConfig)
 

@@ -42,7 +42,7 @@ class GenAu(nn.Module):
     """GenAu is the generator: `generate` takes prompts; `encode_audio` and `condition` are for training loops."""
 
     scale_factor: Tensor
-    """What latents are multiplied by, so that the diffusion sees unit variance. Training sets it."""
+    """Latents are multiplied by it, so that the diffusion sees unit variance. Training sets it."""
 
     def __init__(self, config: GenAuConfig, text: TextEncoders | None = None) -> None:
         """Builds the model. `text`: the text encoders; without them the model does all but read texts."""

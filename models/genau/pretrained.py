@@ -24,7 +24,7 @@ FILES = (CONFIG, WEIGHTS)
 T5_FOLDER, CLAP_FOLDER = "t5", "clap"
 FORMAT = GENERATOR_FORMAT
 _EXACT = ("backbone.context.time.", "scale_factor")
-"""Stored as they are, whatever the rest is stored in: at timestep 999 a frequency in bf16 is off by whole periods."""
+"""These tensors keep their precision when stored: at timestep 999 a frequency in bf16 is off by whole periods."""
 
 
 class Parts(nn.Module):
@@ -44,7 +44,7 @@ def read_config(path: Path) -> GenAuConfig:
     try:
         return GenAuConfig.from_dict(values)
     except (ValueError, TypeError, AttributeError) as error:
-        raise ModelFilesError(f"{path} is no GenAu config ({error})") from error
+        raise ModelFilesError(f"{path} is not a config of GenAu ({error})") from error
 
 
 def find(path: str | Path) -> tuple[Path, GenAuConfig]:

@@ -29,8 +29,8 @@ class GenAuConfig:
     text: TextConfig = TextConfig()
     datasets: tuple[str, ...] = DATASETS  # whose styles can be asked for; the position is the id
     default_dataset: str = "audiocaps"
-    """Whose style is meant where none is named: for the released weights that is "the most reliable dataset" (paper,
-    D.2); training sets it to the one that most of its data had."""
+    """The style of this dataset is meant where none is named: for the released weights "the most reliable dataset"
+    (paper, D.2); training sets it to the one that most of its data had."""
     unconditional_dataset: int = 31  # an id of its own; released weights have 0, that of audiocaps
     exact_durations: bool = True
     """Padding is masked to the frame. Released weights were trained on clips padded to 10.24 s with silence, which

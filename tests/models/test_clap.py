@@ -151,5 +151,5 @@ def test_a_model_of_another_kind_or_size_is_refused(folder, tmp_path):
     (other / "config.json").write_text(json.dumps(values | {"vocab_size": 500}))
     with pytest.raises(ModelFilesError, match=r"the tokenizer has 768 tokens, but config\.vocab is 500"):
         ClapText.from_pretrained(other)
-    with pytest.raises(ValueError, match="max_tokens is 80: 3 to 64 for 66 positions"):
+    with pytest.raises(ValueError, match="max_tokens is 80: write 3 to 64, max_positions - 2"):
         ClapTextSize(max_positions=66, max_tokens=80)

@@ -178,6 +178,6 @@ def _checked(name: str, vectors: Tensor | None, width: int) -> Tensor | None:
     if found != width:
         raise ValueError(
             f"text: {name} has width {found}, but the backbone was built for {width} (0: none). "
-            "Give it the text encoders of its own config"
+            "Use the text encoders that its config names"
         )
     return vectors

@@ -108,8 +108,8 @@ def config_from_official(
     num_patches, _ = shape_of(tensors, "patches_pe", "FIT", 2)
     if values % channels or num_patches % num_groups:
         raise ValueError(
-            f"official FIT: {num_patches} patches of {values} values are not of {channels} channels in {num_groups} "
-            "groups: give the numbers of its own config"
+            f"official FIT: {num_patches} patches of {values} values do not divide into {channels} channels and "
+            f"{num_groups} groups: give the numbers of the config that it was trained with"
         )
     num_latents, latent_width = shape_of(tensors, "latents", "FIT", 2)
     width, num_datasets = shape_of(tensors, "dataset_id_conditioning_mlp.0.weight", "FIT", 2)

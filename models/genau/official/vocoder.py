@@ -43,7 +43,7 @@ def fold_weight_norm(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
             if plain.endswith("." + direction):
                 length_name = name.removesuffix(direction) + length
                 if length_name not in tensors:
-                    raise ValueError(f"official vocoder: {name} is there, but {length_name} is missing")
+                    raise ValueError(f"official vocoder: {length_name} is missing, which belongs to {name}")
                 plain = plain.removesuffix(direction) + "weight"
                 lengths, wanted = tensors[length_name].shape, (*tensor.shape[:1], *(1 for _ in tensor.shape[1:]))
                 if lengths != wanted:
@@ -71,7 +71,9 @@ def config_from_official(
     num_rates = count(folded, "ups.{}.weight")
     num_blocks = count(folded, "resblocks.{}.convs1.0.weight")
     if not num_rates or num_blocks % num_rates:
-        raise ValueError(f"official vocoder: {num_rates} upsamplings and {num_blocks} residual blocks: no HiFi-GAN V1")
+        raise ValueError(
+            f"official vocoder: {num_rates} upsamplings and {num_blocks} residual blocks are not those of a HiFi-GAN V1"
+        )
     rates, dilations = VocoderConfig.rates, VocoderConfig.dilations
     if settings is not None:
         try:

@@ -26,7 +26,7 @@ from autorecap.models.genau.sampling.samplers import DDIM, check_sampler, sample
 from autorecap.models.genau.text.conditioning import Condition
 
 Scorer = Callable[[Sequence[Tensor], Sequence[str]], list[float]]
-"""How well each of several waveforms at 16 kHz fits its text: `autorecap.models.genau.sampling.ranking.ClapScorer`."""
+"""A scorer tells how well each of several waveforms at 16 kHz fits its text: `ClapScorer` of `ranking.py`, say."""
 
 Progress = Callable[[int, int], None]
 
@@ -92,7 +92,7 @@ def plan(
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"prompt {i} is a {type(text).__name__}: write a text, or an empty one")
+            raise ValueError(f"prompt {i} is a {type(text).__name__}: expected a text, which may be empty")
     check_sampler(config.sampler, config.num_steps, config.eta, model.diffusion.num_timesteps)
     config = replace(config, dataset=config.dataset or model.default_dataset)
     model.dataset_id(config.dataset)

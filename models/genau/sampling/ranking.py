@@ -23,7 +23,8 @@ class ClapScorer:
         heard, read = captioner.config.clap_width, text.config.joint_width
         if heard != read:
             raise ValueError(
-                f"CLAP's text branch gives vectors of {read} numbers, the captioner's CLAP of {heard}: take both of one"
+                f"CLAP's text branch gives vectors of {read} numbers, the captioner's CLAP of {heard}: take both from "
+                "the same CLAP"
             )
         self.captioner = captioner
         self.text = text

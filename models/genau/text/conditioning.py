@@ -77,7 +77,8 @@ class TextEncoders(nn.Module):
         super().__init__()
         for name, wanted, encoder in (("t5", config.has_t5, t5), ("clap", config.clap, clap)):
             if wanted != (encoder is not None):
-                raise ValueError(f"text: this model is built {'with' if wanted else 'without'} {name}")
+                asked, given = ("a", "none") if wanted else ("no", "one")
+                raise ValueError(f"text: the config asks for {asked} {name} encoder, but {given} was given")
         self.config = config
         self.t5 = t5
         self.clap = clap

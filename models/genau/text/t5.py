@@ -85,12 +85,14 @@ class T5Text(nn.Module):
             config = _checked(values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ModelFilesError(
-                f"{folder / CONFIG} is no config of a T5 ({error}): fetch the folder again"
+                f"{folder / CONFIG} is not a config of T5 ({error}): fetch the folder again"
             ) from error
         try:
             bpe = Tokenizer.from_str((folder / TOKENIZER).read_text(encoding="utf-8"))
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise ModelFilesError(f"{folder / TOKENIZER} is no tokenizer ({error}): fetch the folder again") from error
+            raise ModelFilesError(
+                f"{folder / TOKENIZER} is not a tokenizer ({error}): fetch the folder again"
+            ) from error
         try:
             model = cls(config, bpe)
         except (ValueError, KeyError) as error:  # KeyError: of an activation that transformers has not

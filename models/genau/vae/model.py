@@ -172,7 +172,7 @@ class VAE(nn.Module):
                 prefix = "vae."
                 weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelFilesError(f"{folder / CONFIG} is no config of a VAE or a GenAu ({error})") from error
+            raise ModelFilesError(f"{folder / CONFIG} is not a config of a VAE or of GenAu ({error})") from error
         with torch.device("meta"):  # no time is spent on random weights
             vae = cls(config)
         vae.to_empty(device="cpu")

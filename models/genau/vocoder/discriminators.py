@@ -33,7 +33,7 @@ class DiscriminatorsConfig:
             raise ValueError(f"discriminators: periods are {self.periods}: write numbers from 2 on")
         if self.scales < 1 or self.width < 16 or self.width % 16:
             raise ValueError(
-                f"discriminators: scales is {self.scales} and width {self.width}: 1 or more, and a multiple of 16"
+                f"discriminators: scales is {self.scales} and width {self.width}: write 1 or more, and a multiple of 16"
             )
 
 

@@ -41,13 +41,13 @@ class VocoderConfig:
         for name in ("rates", "rate_kernels", "kernels", "dilations"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ValueError(
-                    f"vocoder: {name} are {getattr(self, name)}: write one number at least, each 1 or more"
+                    f"vocoder: {name} are {getattr(self, name)}: write at least one number, each 1 or more"
                 )
         if len(self.rates) != len(self.rate_kernels):
             raise ValueError(f"vocoder: {len(self.rates)} rates, but {len(self.rate_kernels)} rate_kernels")
         if any(kernel < rate for rate, kernel in zip(self.rates, self.rate_kernels, strict=True)):
             raise ValueError(
-                f"vocoder: a kernel of {self.rate_kernels} is below its rate of {self.rates}: samples lack"
+                f"vocoder: rate_kernels are {self.rate_kernels} and rates {self.rates}: a kernel must reach its rate"
             )
         if math.prod(self.rates) != MEL.hop:
             raise ValueError(f"vocoder: rates of {self.rates} make {math.prod(self.rates)} samples, expected {MEL.hop}")

@@ -257,15 +257,15 @@ def test_shapes_that_make_no_model_are_named(official, state, tmp_path, name, sh
         (
             "audio_Qformer.bert.encoder.layer.1.attention.self.query.weight",
             None,
-            "query.weight is missing, where there",
+            "query.weight is missing, but there are tensors",
         ),
         (
             "encoder.audio_enc.layers.2.blocks.2.norm1.weight",
             None,
-            "2.norm1.weight is missing, where there are tensors",
+            "2.norm1.weight is missing, but there are tensors",
         ),
-        ("encoder.audio_enc.layers.0.blocks.0.attn.qkv.weight", torch.zeros(()), "of shape (), no weight"),
-        ("clap_proj.bias", torch.zeros(64, dtype=torch.int32), "torch.int32 of shape (64,), no weight"),
+        ("encoder.audio_enc.layers.0.blocks.0.attn.qkv.weight", torch.zeros(()), "of shape (), not a weight"),
+        ("clap_proj.bias", torch.zeros(64, dtype=torch.int32), "torch.int32 of shape (64,), not a weight"),
         ("clap_proj.bias", torch.full((64,), 1e300, dtype=torch.float64), "clap_proj.bias holds NaN or infinity"),
     ],
 )
@@ -299,7 +299,7 @@ def test_a_folder_with_files_in_it_is_not_written_to(tmp_path):
 
 def test_a_page_that_was_saved_in_place_of_the_checkpoint_is_recognised(tmp_path):
     (tmp_path / "a.ckpt").write_text("<!DOCTYPE html><title>Google Drive - Virus scan warning</title>")
-    assert "a.ckpt is no checkpoint of torch: it is a web page" in refused(tmp_path / "a.ckpt", tmp_path / "out")
+    assert "a.ckpt is not a checkpoint of torch: it is a web page" in refused(tmp_path / "a.ckpt", tmp_path / "out")
 
 
 # --- the tokenizer

@@ -112,12 +112,12 @@ def test_a_missing_file_is_named(untrained: AutoCap, tmp_path: Path, name: str) 
     [
         (WEIGHTS, None, "damaged or cut short"),
         (WEIGHTS, b"", "damaged or cut short"),
-        (CONFIG, b"{", "no model config"),
-        (CONFIG, b"[]", "no model config"),
+        (CONFIG, b"{", "not a config of a model"),
+        (CONFIG, b"[]", "not a config of a model"),
         (CONFIG, b'{"format": "autocap/9"}', "autocap/9"),
         (CONFIG, b'{"format": "autocap/1", "colour": 1}', "no setting is called colour"),
-        (TOKENIZER, b"{}", "no byte-level tokenizer"),
-        (TOKENIZER, b"\xff\xfe", "no byte-level tokenizer"),
+        (TOKENIZER, b"{}", "not a byte-level tokenizer"),
+        (TOKENIZER, b"\xff\xfe", "not a byte-level tokenizer"),
     ],
 )
 def test_a_damaged_file_is_named(
@@ -155,7 +155,7 @@ def test_weights_of_another_size_are_refused(untrained: AutoCap, tmp_path: Path)
         ("clap", "depths", [0, 2], "swin: depths are"),
         ("", "token_repeat", 0, "autocap: token_repeat is 0"),
         ("", "window_s", -1, "autocap: window_s is -1"),
-        ("", "window_s", 20, "of which htsat makes 1024 frames at most, not 2001"),
+        ("", "window_s", 20, "htsat makes at most 1024 frames, not 2001"),
         ("qformer", "eps", -1, "qformer: eps is -1"),
         ("", "clap_width", "64", "config.clap_width is '64': expected a whole number"),
     ],

@@ -274,9 +274,9 @@ def test_a_sample_rate_that_is_none_is_refused(untrained: AutoCap, rate: Any) ->
 
 
 def test_titles_must_be_as_many_as_waveforms(untrained: AutoCap) -> None:
-    with pytest.raises(ValueError, match="1 waveforms, 2 titles"):
+    with pytest.raises(ValueError, match="2 titles for 1 waveforms"):
         untrained.caption([clip("rain", 1)], RATE, ["a", "b"])
-    with pytest.raises(ValueError, match="put it into a list"):
+    with pytest.raises(ValueError, match="expected a list with one text per waveform"):
         untrained.caption([clip("rain", 1)], RATE, "a")
 
 

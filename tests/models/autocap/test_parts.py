@@ -86,6 +86,6 @@ def test_a_size_that_does_not_fit_is_refused(published: Path, tmp_path: Path) ->
         f"--bart={published / 'bart'}",
     ]
     done = CliRunner().invoke(convert, ["autocap-parts", str(tmp_path / "x"), *arguments, "--size", "demo"])
-    assert done.exit_code == 2 and "size 'demo' wants" in done.output
+    assert done.exit_code == 2 and "for size 'demo' it should be" in done.output
     done = CliRunner().invoke(convert, ["autocap-parts", str(tmp_path / "x"), *arguments, "--size", "giant"])
     assert done.exit_code == 2 and "one of demo, parity, base, large" in done.output

@@ -162,7 +162,7 @@ def refused(*arguments: object) -> str:
         ({"first_stage_model.vocoder.ups.0.weight": torch.zeros(3)}, r"ups.0.weight has shape \(3,\), expected 3 dim"),
         ({"first_stage_model.encoder.conv_in.weight": torch.zeros(0, 0, 0)}, "conv_in.weight has shape .* none empty"),
         ({FIT + "context_projection_summary_text_embeddings.weight": torch.zeros(())}, "embeddings.weight has shape"),
-        ({FIT + "blocks.0.global_layers.0.0.to_q.weight": None}, "0.0.to_q.weight is missing, where there are tensors"),
+        ({FIT + "blocks.0.global_layers.0.0.to_q.weight": None}, "0.0.to_q.weight is missing, but there are tensors"),
         ({FIT + "latents": torch.zeros(16, 32, dtype=torch.int64)}, "latents holds torch.int64, expected floating"),
         ({FIT + "patches_pe": torch.full((32, 64), 1e300, dtype=torch.float64)}, "patches_pe holds NaN or infinity"),
     ],

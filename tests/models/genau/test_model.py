@@ -443,7 +443,7 @@ def test_weights_with_nan_are_refused_by_name(part, tmp_path):
         ({"format": "autocap/1"}, "format is 'autocap/1', expected 'genau/1'"),
         ({"sized": 1}, "no setting is called sized"),
         ({"backbone": {"kind": "dit"}}, "kind is 'dit': write one of fit, unet"),
-        ({"backbone": 3}, r"config\.json is no GenAu config"),
+        ({"backbone": 3}, r"config\.json is not a config of GenAu"),
         ({"backbone": {"kind": "fit", "channels": 8}}, "channels is 8, but the VAE's latent has 16"),
         ({"text": {"clap": True, "t5": "none"}}, r"\(clap 64, t5 0, used as none\) give 64"),
     ],

@@ -114,7 +114,7 @@ def test_official_weights_that_do_not_fit_are_named() -> None:
         from_official({**official, "patches_pe": torch.zeros(7, 7)}, TINY)
     with pytest.raises(ValueError, match=r"patch_to_pixels.0.beta is not zero"):
         from_official({**official, "patch_to_pixels.0.beta": torch.ones(64)}, TINY)
-    with pytest.raises(ValueError, match="no FIT weights"):
+    with pytest.raises(ValueError, match="not FIT weights"):
         config_from_official({"encoder.weight": torch.zeros(1)})
     _, unused = from_official(
         {**official, "extra.weight": torch.zeros(1), "patch_to_pixels.0.beta": torch.zeros(64)}, TINY
