@@ -1,1 +1,1 @@
-"""What every room may take: errors, settings, text made printable, files, progress, signals."""
+"""What every room may take: errors, settings, printable text, files, progress, signals."""

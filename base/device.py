@@ -1,10 +1,10 @@
-"""What `--device` means."""
+"""The device that a command computes on."""
 
 from autorecap.base.errors import ForeseenError
 
 
 def choose_device(name: str) -> str:
-    """The device as torch calls it; auto: the GPU where there is one. Raises ForeseenError."""
+    """Return the device as torch calls it; for auto, the GPU where there is one. Raises ForeseenError."""
     import torch
 
     if name == "auto":

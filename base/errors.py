@@ -1,4 +1,4 @@
-"""Errors that are answers: each has a message for people and the exit code of the command that ends with it.
+"""Errors that users can mend: each has a message for people and the exit code of the command that it ends.
 
 Ray's job tools only pass on success or failure, so builds also print and store the code.
 """
@@ -11,12 +11,12 @@ INTERRUPTED = 130
 
 
 class ForeseenError(Exception):
-    """Something that the user can mend. The message names the file, field or place, and says what to do."""
+    """The user can mend it. The message names the file, field or place, and says what to do."""
 
     exit_code = BAD_USAGE
 
 
 class Refused(ForeseenError):
-    """The work may not be done on this dataset as things are."""
+    """The work must not be done on this dataset as it is."""
 
     exit_code = REFUSED

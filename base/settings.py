@@ -145,7 +145,10 @@ def _shown(value: Any) -> str:
 
 
 def absolute_paths(settings: Settings, words: Collection[str] = ()) -> Settings:
-    """The settings with the paths in them made absolute. `words`: what is no folder, though one may have that name."""
+    """Return the settings with all paths in them made absolute.
+
+    `words`: values that stand for themselves, even where a folder has the same name.
+    """
     changed: dict[str, Any] = {}
     for each in fields(settings):
         value = getattr(settings, each.name)

@@ -1,4 +1,4 @@
-"""Text from outside, made fit to be shown: in a log, a ledger or a terminal."""
+"""Text made fit to be shown in a log, a ledger or a terminal."""
 
 import re
 import unicodedata
@@ -7,12 +7,17 @@ _SECRET = re.compile(r"(?<=//)[^/\s\"]*(?=@)|(?<=po_token=)[^;\"\s]*")
 
 
 def redacted(text: str) -> str:
-    """The text without the user and password of addresses in it, and without PO tokens."""
+    """Return the text without the user and password of addresses in it, and without PO tokens."""
     return _SECRET.sub("***", text)
 
 
+def clock(ms: int, *, digits: int = 3) -> str:
+    """Return a time as H:MM:SS with so many digits of its fraction, the others cut."""
+    return f"{ms // 3_600_000}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{f'{ms % 1000:03d}'[:digits]}"
+
+
 def printable(text: str, limit: int = 300) -> str:
-    """`text` on one line without control characters, cut to `limit` characters."""
+    """Return `text` on one line without control characters, cut to `limit` characters."""
     shown = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 4 * limit])
     shown = " ".join(shown.split())
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -77,7 +77,7 @@ def _load(model: str, num_beams: int, device: str) -> "Captions":
 
 def _show(answer: "Window | Unread", as_json: bool) -> None:
     """A result on standard output; an error on standard error, and where scripts read, there as well."""
-    from autorecap.base.text import printable
+    from autorecap.base.text import clock, printable
     from autorecap.pipeline.caption_files import Unread
 
     if as_json:
@@ -86,9 +86,5 @@ def _show(answer: "Window | Unread", as_json: bool) -> None:
     if isinstance(answer, Unread):
         say(f"{name}: {answer.error}")
     elif not as_json:
-        said = "(silent)" if answer.silent else printable(answer.caption)
-        print(f"{name}  {_clock(answer.start_ms)} - {_clock(answer.end_ms)}  {said}", flush=True)
-
-
-def _clock(ms: int) -> str:
-    return f"{ms // 3_600_000}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000 // 100}"
+        caption = "(silent)" if answer.silent else printable(answer.caption)
+        print(f"{name}  {clock(answer.start_ms, digits=1)} - {clock(answer.end_ms, digits=1)}  {caption}", flush=True)

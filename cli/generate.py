@@ -152,8 +152,8 @@ def _save(
 # --- what was asked for
 
 
-def _prompts(given: list[str], file: str | None) -> list[str]:
-    texts = list(given)
+def _prompts(arguments: list[str], file: str | None) -> list[str]:
+    texts = list(arguments)
     if file is not None:
         texts += _read_prompts(file)
     if not texts:

@@ -87,9 +87,9 @@ def plan(
             raise ConfigError(f"--until is {until!r}: segments is all that it can be")
 
         settings = load_config(config, set_ or [])
-        found = None
+        addition = None
         if lists or from_released:
-            found = _planned(
+            addition = _planned(
                 out,
                 lists or [],
                 kind=until or CLIPS,
@@ -100,7 +100,7 @@ def plan(
                 min_seconds=min_seconds,
             )
         prices = Prices(gpu_hour=gpu_price, gb_traffic=traffic_price, gb_stored=storage_price)
-        _estimate(out, settings, prices, found, as_json)
+        _estimate(out, settings, prices, addition, as_json)
 
 
 def _planned(
@@ -130,18 +130,19 @@ def _planned(
         return plan_from(source, check_lasts(out), kind=kind, committed=committed)
 
 
-def _estimate(out: str, settings: Any, prices: Any, found: "Found | None", as_json: bool) -> None:
+def _estimate(out: str, settings: Any, prices: Any, addition: "Found | None", as_json: bool) -> None:
     from autorecap.dataset.log import read_state
     from autorecap.dataset.store import open_store
     from autorecap.pipeline.build.estimate import estimate, measured, of_paper, work_left
 
     store = open_store(out)
     state = read_state(store)
-    told = estimate(work_left(store, state, settings), settings, measured(out) or of_paper(), prices)
+    forecast = estimate(work_left(store, state, settings), settings, measured(out) or of_paper(), prices)
     if as_json:
-        print(json.dumps({"found": found.report if found else None, "rows": state.num_rows, "to_do": told.as_json()}))
+        report = addition.report if addition else None
+        print(json.dumps({"found": report, "rows": state.num_rows, "to_do": forecast.as_json()}))
         return
-    for line in found.lines if found else ():
+    for line in addition.lines if addition else ():
         print(line)
     print(f"{store.url}: {state.num_rows} rows planned")
-    print("\n".join(told.lines()))
+    print("\n".join(forecast.lines()))

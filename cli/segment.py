@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autorecap.base.text import clock
+
 if TYPE_CHECKING:
     from autorecap.stages.segments import Segmentation
 
@@ -55,13 +57,13 @@ def segment(
         else:
             typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    found = segments.segment(transcript.cues, duration_ms, segments.SegmentsConfig())
+    segmentation = segments.segment(transcript.cues, duration_ms, segments.SegmentsConfig())
     if not as_json:
-        _print_table(found, f"{transcript.format}, {len(transcript.cues)} cues")
-    elif found.reason:
-        _print_json(found.reason.status, found.reason.code, detail=found.detail)
+        _print_table(segmentation, f"{transcript.format}, {len(transcript.cues)} cues")
+    elif segmentation.reason:
+        _print_json(segmentation.reason.status, segmentation.reason.code, detail=segmentation.detail)
     else:
-        _print_json("ok", "", found)
+        _print_json("ok", "", segmentation)
 
 
 def _duration_ms(text: str) -> int:
@@ -79,36 +81,32 @@ def _duration_ms(text: str) -> int:
     return ms
 
 
-def _print_json(status: str, reason: str, found: "Segmentation | None" = None, detail: str = "") -> None:
+def _print_json(status: str, reason: str, result: "Segmentation | None" = None, detail: str = "") -> None:
     verdict = {
         "status": status,
         "reason": reason,
-        "gaps_ms": [list(span) for span in found.gaps_ms] if found else [],
-        "clips_ms": [list(span) for span in found.clips_ms] if found else [],
+        "gaps_ms": [list(span) for span in result.gaps_ms] if result else [],
+        "clips_ms": [list(span) for span in result.clips_ms] if result else [],
     }
     if detail:
         verdict["detail"] = detail
     typer.echo(json.dumps(verdict))
 
 
-def _print_table(found: "Segmentation", what_was_read: str) -> None:
-    if found.reason:
-        typer.echo(f"{found.reason.code} ({what_was_read}): {found.reason.sentence}\n{found.detail}")
+def _print_table(result: "Segmentation", what_was_read: str) -> None:
+    if result.reason:
+        typer.echo(f"{result.reason.code} ({what_was_read}): {result.reason.sentence}\n{result.detail}")
         return
-    clips = iter(found.clips_ms)
+    clips = iter(result.clips_ms)
     clip = next(clips, None)
-    for start_ms, end_ms in found.gaps_ms:
+    for start_ms, end_ms in result.gaps_ms:
         typer.echo(_line("gap ", start_ms, end_ms))
         while clip and clip[0] < end_ms:
             typer.echo(_line("  clip", *clip))
             clip = next(clips, None)
-    total_s = sum(end - start for start, end in found.gaps_ms) / 1000
-    typer.echo(f"{len(found.gaps_ms)} gaps, {total_s:.3f} s; {len(found.clips_ms)} clips ({what_was_read})")
+    total_s = sum(end - start for start, end in result.gaps_ms) / 1000
+    typer.echo(f"{len(result.gaps_ms)} gaps, {total_s:.3f} s; {len(result.clips_ms)} clips ({what_was_read})")
 
 
 def _line(what: str, start_ms: int, end_ms: int) -> str:
-    return f"{what:8}{_clock(start_ms)} - {_clock(end_ms)} {(end_ms - start_ms) / 1000:10.3f} s"
-
-
-def _clock(ms: int) -> str:
-    return f"{ms // 3_600_000}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
+    return f"{what:8}{clock(start_ms)} - {clock(end_ms)} {(end_ms - start_ms) / 1000:10.3f} s"

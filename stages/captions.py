@@ -1,4 +1,4 @@
-"""The captions stage: AutoCap listens to every clip that is not silent (paper, 3.1 and A.2).
+"""The captions stage: AutoCap captions every clip that is not silent (paper, 3.1 and A.2).
 
 torch is imported where the model is made: workers of other pools read these settings too, and should not wait for it.
 """
@@ -16,14 +16,14 @@ from autorecap.stages.media import levels
 from autorecap.stages.records import Clip, Verdict, Video
 
 DEMO = "demo"
-"""As `model`: the bundled one, which knows the sounds of the demo and nothing else."""
+"""The value of `model` that stands for the bundled model, which knows the sounds of the demo and nothing else."""
 _SHORTEST_MS = 100
-"""AutoCap hears nothing in less: such a clip stays without a caption."""
+"""AutoCap cannot caption anything shorter: such a clip stays without a caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionsConfig(Section, name="captions"):
-    """Which model captions, and how."""
+    """Settings of the captions stage: which model captions, and how."""
 
     model: str = setting(
         DEMO,
@@ -81,9 +81,9 @@ class CaptionsConfig(Section, name="captions"):
 
 
 class Captions:
-    """Gives every clip that has no caption one, or the verdict `silent`.
+    """Gives every clip without a caption one, or the verdict `silent`.
 
-    `keep_clap`: and what CLAP made of its audio, for the scores stage.
+    `keep_clap`: also keeps CLAP's vector of the audio, for the scores stage.
     """
 
     name = "captions"
@@ -133,14 +133,14 @@ class Captions:
         ]
 
     def _heard(self, clip: Clip) -> np.ndarray:
-        """The samples that the model hears. shape (S,). Of a clip longer than its window: the loudest window."""
+        """Return the samples that the model hears, shape (S,): of a clip longer than its window, the loudest window."""
         samples = np.frombuffer(clip.audio or b"", dtype="<i2")
         size = round(self.model.config.window_s * clip.sample_rate_hz)
         windows = [samples[first : first + size] for first in range(0, max(1, len(samples) - size // 2), size)]
         return max(windows, key=lambda window: levels(window.tobytes())[0]) if len(windows) > 1 else windows[0]
 
     def _without_silence(self, clip: Clip) -> Clip:
-        if clip.caption:  # the source has heard it
+        if clip.caption:  # it came with the clip
             return clip
         if clip.rms_dbfs is not None and clip.rms_dbfs < self.config.silence_dbfs:
             return clip.dropped(Verdict.SILENT)
@@ -154,7 +154,7 @@ def _to_caption(clip: Clip) -> bool:
 
 
 def model_files(config: CaptionsConfig) -> list[Path]:
-    """The files of the model, checked without the memory that it takes, for the fingerprint of a dataset.
+    """Return the files of the model, for the fingerprint of a dataset, after a check that does not load the weights.
 
     A model of the hub is downloaded. Raises SettingError that names the file where one is missing or damaged, and where
     there is neither a folder nor a model of the hub.
@@ -168,7 +168,7 @@ def model_files(config: CaptionsConfig) -> list[Path]:
 
 
 def window_ms(config: CaptionsConfig) -> int:
-    """What the model hears at once: no clip may be longer. Raises SettingError as `model_files` does."""
+    """Return how much the model hears at once; no clip may be longer. Raises SettingError as `model_files` does."""
     from autorecap.models import files
     from autorecap.models.autocap import pretrained
 

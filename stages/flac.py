@@ -1,4 +1,4 @@
-"""The encode stage: the audio of kept clips as FLAC, before it leaves the stage pool: half the bytes to carry."""
+"""The encode stage: compresses the audio of kept clips as FLAC before it leaves the pool, which halves what is sent."""
 
 import io
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from autorecap.stages.records import Clip, Verdict, Video
 
 
 class Encode:
-    """Turns the PCM of kept clips into FLAC, and drops any other audio that is left."""
+    """Turns the PCM of kept clips into FLAC, and drops the audio of all other clips."""
 
     name = "encode"
 

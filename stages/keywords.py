@@ -9,12 +9,12 @@ from autorecap.stages.keyword_files.keyword_filter import EMPTY_CAPTION, Keyword
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
 
-MAX_NAMED_KEYWORDS = 5  # in the detail of a video that ends here
+MAX_NAMED_KEYWORDS = 5  # in the detail of a video whose clips are all dropped
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeywordsConfig(Section, name="keywords"):
-    """Settings of `Keywords`."""
+    """Settings of the keywords stage."""
 
     enabled: bool = setting(
         True,
@@ -34,7 +34,7 @@ class KeywordsConfig(Section, name="keywords"):
 
 
 class Keywords:
-    """Stage: gives every pending clip its verdict. A video of which no clip is kept ends."""
+    """Gives every pending clip its verdict. A video of which no clip is kept ends."""
 
     name = "keywords"
 
@@ -61,7 +61,7 @@ class Keywords:
 
 
 def tally(clips: Sequence[Clip]) -> str:
-    """Such as "3 clips: 2 keyword (speaking, music), 1 silent"."""
+    """Return the verdicts of clips in words, such as "3 clips: 2 keyword (speaking, music), 1 silent"."""
     parts = []
     for verdict, num in Counter(clip.verdict for clip in clips).most_common():
         named = Counter(clip.keyword for clip in clips if clip.verdict is verdict and clip.keyword)

@@ -1,4 +1,4 @@
-"""The media stage: the audio of the clips, read from nothing but their spans; where wanted, a picture of each.
+"""The media stage: reads the audio of the clips, and nothing but their spans; where wanted, also a picture of each.
 
 Clips that touch, or lie close together, are read by one ffmpeg and cut apart by sample index. So joining neighbours
 later is plain concatenation, and a clip has exactly the samples that its times say.
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 _LONGEST_JOINED_READ_MS = 600_000
 _LOWEST_DBFS = -120.0
-"""Stated for digital silence, whose level has no logarithm; below what 16 bits can hold."""
+"""The level that is stored for digital silence, which has no logarithm; lower than 16 bits can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaConfig(Section, name="media"):
-    """How audio is read."""
+    """Settings of the media stage: how audio is read."""
 
     sample_rate_hz: int = setting(
         32_000, "Stored sample rate. 32 kHz is what AutoCap hears.", results=True, ge=8_000, le=192_000
@@ -63,28 +63,28 @@ class MediaConfig(Section, name="media"):
 
 @dataclass(frozen=True)
 class FileAudio:
-    """The audio of a file that is here."""
+    """The audio of a local file."""
 
     path: Path
-    bytes_read: int  # to get it here
+    bytes_read: int  # to copy it to this machine
     bytes_saved: int = 0
     meta: VideoMeta | None = None
 
     def decode(self, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
-        """See `autorecap.stages.media_files.ffmpeg.decode`."""
+        """Decode a span as `autorecap.stages.media_files.ffmpeg.decode` does."""
         return decode(str(self.path), start_ms, end_ms, sample_rate_hz, timeout_s)
 
 
 class Media:
     """Gives every clip its PCM and levels, or ends the video: undecodable, truncated_media, media_missing, timeout.
 
-    `with_frames`: also the picture at its middle, unless the source has a caption of it.
+    `with_frames`: also adds the picture at the middle of each clip that has no caption of a picture yet.
     """
 
     name = "media"
 
     def __init__(self, config: MediaConfig, youtube: "Youtube | None" = None, *, with_frames: bool = False) -> None:
-        """`youtube`: who fetches the audio of videos that are not here; None where there are none such."""
+        """`youtube`: client that fetches the audio of online videos; None where all videos are files."""
         self.config, self.youtube = config, youtube
         self.with_frames = with_frames
 
@@ -121,7 +121,7 @@ class Media:
         past_end = sum(clip.verdict is Verdict.PAST_END for clip in clips)
         if clips and past_end == len(clips):
             return video.ended(Reason.UNDECODABLE, f"{name}: no audio could be decoded in any clip")
-        if video.given and audio.meta:  # no transcript was asked for, with which it comes otherwise
+        if video.given and audio.meta:  # it comes with the transcript otherwise, and none was fetched
             video = described(video, audio.meta)
         return replace(
             video,
@@ -133,7 +133,7 @@ class Media:
 
     @contextmanager
     def _open(self, video: Video, spans: Sequence[Span], deadline: float) -> Iterator["FileAudio | YoutubeAudio"]:
-        """What the spans can be decoded from. Raises OSError, Problem."""
+        """Open the audio that the spans are decoded from. Raises OSError, Problem."""
         if is_youtube(video):
             assert self.youtube is not None, "a video of YouTube, and nobody to ask for it"
             with self.youtube.audio(video, spans, deadline) as audio:
@@ -143,7 +143,7 @@ class Media:
             yield FileAudio(path, bytes_read=path.stat().st_size if is_remote(video.media) else 0)
 
     def _within_limit(self, clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
-        """The clips up to `max_clip_s_per_video`, and the rest with its verdict."""
+        """Return the clips up to `max_clip_s_per_video`, and the others dropped with their verdict."""
         left_ms = self.config.max_clip_s_per_video * 1000
         wanted: list[Clip] = []
         for clip in clips:
@@ -154,9 +154,10 @@ class Media:
         return wanted, [clip.dropped(Verdict.LEFT_OUT) for clip in clips[len(wanted) :]]
 
     def _cut(self, clip: Clip, pcm: bytes, origin_ms: int, shortest_ms: int) -> Clip:
-        """The clip with its samples out of a read that begins at `origin_ms`.
+        """Return the clip with its samples, taken from a read that begins at `origin_ms`.
 
-        A clip at the end may become shorter, and is dropped where no more than `shortest_ms` is left of it.
+        A clip at the end of the audio may become shorter, and is dropped where no more than `shortest_ms` is left of
+        it.
         """
         rate = self.config.sample_rate_hz
         first = round((clip.start_ms - origin_ms) * rate / 1000)
@@ -179,15 +180,15 @@ class Media:
 
 
 def _with_frames(clips: Sequence[Clip], path: str, timeout_s: float) -> list[Clip]:
-    """The clips that have audio and no caption of the picture yet, with the picture at their middle."""
-    wanted = [clip for clip in clips if clip.audio and not clip.video_caption]
-    shown = frames(path, [(clip.start_ms + clip.end_ms) // 2 for clip in wanted], timeout_s)
-    pictures = {clip.start_ms: picture for clip, picture in zip(wanted, shown, strict=True)}
+    """Add the picture at its middle to every clip that has audio and no caption of a picture."""
+    without_caption = [clip for clip in clips if clip.audio and not clip.video_caption]
+    images = frames(path, [(clip.start_ms + clip.end_ms) // 2 for clip in without_caption], timeout_s)
+    pictures = {clip.start_ms: picture for clip, picture in zip(without_caption, images, strict=True)}
     return [replace(clip, frame=pictures.get(clip.start_ms)) for clip in clips]
 
 
 def levels(pcm: bytes) -> tuple[float, float]:
-    """RMS and peak of 16-bit samples, in dB relative to full scale, to two decimals."""
+    """Return RMS and peak of 16-bit samples, in dB relative to full scale, to two decimals."""
     samples = np.frombuffer(pcm, dtype="<i2").astype(np.float64) / 32768
     if not samples.any():
         return _LOWEST_DBFS, _LOWEST_DBFS
@@ -196,9 +197,9 @@ def levels(pcm: bytes) -> tuple[float, float]:
 
 
 def _reads(clips: Sequence[Clip], join_ms: int) -> list[list[Clip]]:
-    """The clips grouped into reads: neighbours closer than `join_ms` share one, up to ten minutes, which is 38 MB.
+    """Group clips into reads: neighbours closer than `join_ms` share one, up to ten minutes, which is 38 MB.
 
-    Clips of one gap touch and share a read however long the gap. Clips that a source brings may overlap.
+    Clips of one gap touch and share a read however long the gap is. Clips that a source brings may overlap.
     """
     groups: list[list[Clip]] = []
     end_ms = 0  # of the last group

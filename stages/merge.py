@@ -12,7 +12,7 @@ from autorecap.stages.records import Clip, Span, Verdict, Video
 class Merge:
     """Joins clips that touch and have equal captions. Their audio was cut from one read, so joining it is exact.
 
-    Clips that the source brings stay as they are.
+    Clips that the source brings are not joined.
     """
 
     name = "merge"
@@ -25,7 +25,7 @@ class Merge:
 
 
 def without_repeats(clips: Sequence[Clip]) -> list[Clip]:
-    """The clips without those whose span came before: the end of the audio can make two of one start the same."""
+    """Drop clips whose span came before: where the audio ends, two clips with one start can become the same."""
     spans: dict[Span, Clip] = {}
     for clip in clips:
         spans.setdefault((clip.start_ms, clip.end_ms), clip)
@@ -33,7 +33,7 @@ def without_repeats(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def merge_clips(clips: Sequence[Clip]) -> list[Clip]:
-    """The clips, in order, with every run of touching clips of equal captions made one."""
+    """Return the clips, in order, with every run of touching clips that have equal captions joined into one."""
     merged: list[list[Clip]] = []
     for clip in clips:
         if merged and _continues(merged[-1][-1], clip):
@@ -47,7 +47,7 @@ def _continues(before: Clip, clip: Clip) -> bool:
     return (
         before.end_ms == clip.start_ms
         and before.verdict is clip.verdict is Verdict.PENDING
-        and before.caption == clip.caption != ""  # what the pictures show may differ
+        and before.caption == clip.caption != ""  # captions of the picture may differ
     )
 
 
@@ -69,10 +69,10 @@ def _joined(run: list[Clip]) -> Clip:
 
 
 def _mean_clap(run: Sequence[Clip]) -> bytes | None:
-    """The mean of CLAP's vectors by duration, not scaled to unit length again.
+    """Return the mean of CLAP's vectors, weighted by duration and not scaled to unit length again.
 
-    So its product with a caption's vector is the mean of the parts' scores by duration, and a long clip is not scored
-    better for being long.
+    So its product with a caption's vector is the mean of the parts' scores by duration, and a long clip gets no better
+    score for being long.
     """
     vectors = [np.frombuffer(clip.clap_audio, "<f4") for clip in run if clip.clap_audio]
     if len(vectors) < len(run):

@@ -1,4 +1,4 @@
-"""The probe stage: does the media file exist, does it hold audio, and how long is it really?
+"""The probe stage: checks that the media file exists and holds audio, and reads how long it really is.
 
 It comes first, because yt-dlp states a duration in whole seconds only, and a folder may hold anything.
 """
@@ -17,7 +17,7 @@ from autorecap.stages.youtube.ids import is_youtube
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(Section, name="probe"):
-    """How media files are looked at before anything else."""
+    """Settings of the probe stage: how headers of media files are read."""
 
     timeout_s: int = setting(60, "Seconds for reading one header.", gt=0)
 
@@ -25,7 +25,7 @@ class ProbeConfig(Section, name="probe"):
 class Probe:
     """Sets `duration_ms` from the container, or ends the video: media_missing, undecodable, no_audio, timeout.
 
-    What is not here yet passes by: YouTube says itself how long its videos are.
+    Online videos pass by: YouTube says itself how long they are.
     """
 
     name = "probe"

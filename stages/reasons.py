@@ -1,10 +1,10 @@
-"""Why a video ended where it did: the one list of reasons, for the ledger and for people."""
+"""The one list of reasons why a video ends where it does, for the ledger and for people."""
 
 from enum import Enum, StrEnum
 
 
 class Status(StrEnum):
-    """Where a video stands. Everything but `OK` ends its way: later stages pass it on untouched."""
+    """Where a video stands. Every status but `OK` is final: later stages pass the video on untouched."""
 
     OK = "ok"
     REJECTED = "rejected"  # the method dropped it; nothing is wrong with it
@@ -13,7 +13,7 @@ class Status(StrEnum):
 
 
 class Reason(Enum):
-    """One ending: its code (what the ledger stores), its status, a sentence for people, and what to do about it."""
+    """One ending of a video: its code in the ledger, its status, a sentence for people, and what to do about it."""
 
     NO_TRANSCRIPT = (
         "no_transcript",
@@ -210,7 +210,7 @@ class Reason(Enum):
 
     @classmethod
     def of(cls, code: str) -> "Reason":
-        """The reason with this code. Raises KeyError for a code that no version of this list knows."""
+        """Return the reason with this code. Raises KeyError for a code that no version of this list knows."""
         return _BY_CODE[code]
 
 

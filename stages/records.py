@@ -17,20 +17,21 @@ from autorecap.base.text import printable
 from autorecap.stages.reasons import Reason, Status
 
 Span = tuple[int, int]
-"""[start_ms, end_ms)"""
+"""A part of a video: [start_ms, end_ms)."""
 
 MAX_VIDEO_MS = 7 * 24 * 3_600_000
-"""A week. A longer video is a mistake, and would be cut into a million clips; a time beyond it is that of a clock."""
+"""A week. A longer video is a mistake, and would be cut into a million clips; a larger time is the time of day."""
 TO_THE_END = -1
-"""As `Clip.end_ms` in a plan: the source names a whole file, and its length is known once it has been looked at."""
+"""The value of `Clip.end_ms` in a plan for a whole file, whose length is known once its header has been read."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def safe_video_id(name: str, num_hex: int = 8) -> str:
-    """`name` itself where it can be a key and a file name, else `<slug>-<num_hex hex digits of sha256(name)>`.
+    """Return `name` where it can be a key and a file name, else `<slug>-<num_hex hex digits of sha256(name)>`.
 
-    The id says nothing of the folder, so a dataset does not depend on where it was mounted. num_hex: up to 15.
+    The id does not depend on the folder, so a dataset does not depend on where its videos were mounted. num_hex: up to
+    15.
     """
     if _SAFE_ID.fullmatch(name):
         return name
@@ -39,7 +40,7 @@ def safe_video_id(name: str, num_hex: int = 8) -> str:
 
 
 class Verdict(StrEnum):
-    """What became of a clip."""
+    """What becomes of a clip."""
 
     PENDING = ""
     KEPT = "kept"
@@ -88,17 +89,17 @@ class Clip:
         return self.end_ms - self.start_ms
 
     def dropped(self, verdict: Verdict, keyword: str = "") -> "Clip":
-        """The clip with its verdict and without its audio: a dropped clip is not carried on."""
+        """Return the clip with its verdict and without its audio, since a dropped clip is not carried on."""
         return replace(self.emptied(), verdict=verdict, keyword=keyword)
 
     def emptied(self) -> "Clip":
-        """The clip without what is only carried to be worked on."""
+        """Return the clip without what stages only work on: audio, picture, vector of CLAP."""
         return replace(self, audio=None, frame=None, clap_audio=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Video:
-    """One row of the plan, richer with every stage."""
+    """One row of the plan, to which every stage adds something."""
 
     row: int  # position in the plan
     video_id: str  # [A-Za-z0-9_-]{1,64}
@@ -134,7 +135,7 @@ class Video:
         return self.status is Status.OK
 
     def ended(self, reason: Reason, detail: str = "", *, not_before: float | None = None) -> "Video":
-        """The video with its final status. Its clips stay, without audio. `detail` may hold text from outside."""
+        """Return the video with its final status. Its clips stay, without audio; `detail` may come from outside."""
         return replace(
             self,
             status=reason.status,
@@ -146,7 +147,7 @@ class Video:
         )
 
     def map_clips(self, change: Callable[[Clip], Clip]) -> "Video":
-        """The video with `change` applied to every clip that no stage has dropped."""
+        """Return the video with `change` applied to every clip that no stage has dropped."""
         return replace(
             self, clips=tuple(change(c) if c.verdict in (Verdict.PENDING, Verdict.KEPT) else c for c in self.clips)
         )
@@ -219,7 +220,7 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def to_table(videos: Iterable[Video]) -> pa.Table:
-    """The videos as an Arrow table with `VIDEO_SCHEMA`. Audio is `large_binary`; `Clip.clap_audio` stays behind."""
+    """Return videos as an Arrow table of `VIDEO_SCHEMA`. Audio is `large_binary`; `Clip.clap_audio` is left out."""
     rows = []
     for video in videos:
         row = _plain(video)
@@ -231,7 +232,7 @@ def to_table(videos: Iterable[Video]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> list[Video]:
-    """The videos of a table made by `to_table`, or of one that has only some of its columns (a plan)."""
+    """Return the videos of a table made by `to_table`, or of one with only some of its columns (a plan)."""
     videos = []
     for row in map(_stated, table.to_pylist()):
         row["status"] = Status(row.get("status") or Status.OK)
@@ -252,5 +253,5 @@ def _clip(fields: dict[str, Any]) -> Clip:
 
 
 def _stated(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without nulls: what a file is too old to say has the default of the record."""
+    """Drop nulls, so that what an older file does not say gets the default of the record."""
     return {name: value for name, value in fields.items() if value is not None}

@@ -1,7 +1,7 @@
-"""The scores stage: how well a kept clip's caption fits its sound, as CLAP sees it.
+"""The scores stage: says how well the caption of a kept clip fits its sound, as CLAP sees it.
 
-The score is the cosine between CLAP's vectors of audio and caption. AutoCap has heard the clip with the same CLAP, so
-its vector of the audio is at hand and only the caption is new. The released sets of the paper are cut at 0.1, 0.4, 0.5.
+The score is the cosine between CLAP's vectors of audio and caption. AutoCap listens with the same CLAP, so the vector
+of the audio is at hand and only the caption is new. The released sets of the paper are cut at 0.1, 0.4 and 0.5.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _BATCH_TEXTS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class ScoresConfig(Section, name="scores"):
-    """Which text branch scores, and what is too low."""
+    """Settings of the scores stage: which text branch scores, and which score is too low."""
 
     text_model: str = setting(
         AUTO,
@@ -49,7 +49,7 @@ class ScoresConfig(Section, name="scores"):
 
 
 class Scores:
-    """Gives every kept clip its `clap_score`. A video that `min_score` leaves no clip of ends."""
+    """Gives every kept clip its `clap_score`. A video ends where `min_score` drops all its clips."""
 
     name = "scores"
 
@@ -77,7 +77,7 @@ class Scores:
         }
 
     def _judge(self, clip: Clip) -> Clip:
-        """The clip, dropped where its score is too low: also one that its source has scored."""
+        """Drop the clip where its score is too low, also where the score came with the clip."""
         score, lowest = clip.clap_score, self.config.min_score
         if lowest is None or score is None or score >= lowest:
             return clip
@@ -103,11 +103,10 @@ def _ended_if_empty(video: Video) -> Video:
 
 
 def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
-    """The folder of the text branch; None where clips get no scores.
+    """Return the folder of the text branch; None where clips get no scores.
 
-    A model of the hub is downloaded. Raises SettingError that names the file where one is missing or
-    damaged, where the branch belongs to another CLAP than the captioner's, and where a minimum is set but nothing
-    scores.
+    A model of the hub is downloaded. Raises SettingError that names the file where one is missing or damaged, where the
+    branch belongs to another CLAP than the captioner's, and where a minimum is set but nothing scores.
     """
     from autorecap.models import clap, files
     from autorecap.models.autocap import pretrained
@@ -129,27 +128,30 @@ def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
                 "and text_model to ''",
             )
             return None
-        wanted = pretrained.read_config(captioner / files.CONFIG).clap_width
+        expected_width = pretrained.read_config(captioner / files.CONFIG).clap_width
         width = clap.read_text_config(folder / files.CONFIG).joint_width
         check(
-            width == wanted,
+            width == expected_width,
             "scores.text_model",
-            f"{folder} gives vectors of {width} numbers, the captioner's CLAP of {wanted}: take the text branch of the "
-            "same CLAP",
+            f"{folder} gives vectors of {width} numbers, the captioner's CLAP of {expected_width}: take the text "
+            "branch of the same CLAP",
         )
         clap.ClapText.check_pretrained(folder)
     return folder
 
 
 def resolved(config: ScoresConfig, captions: CaptionsConfig) -> ScoresConfig:
-    """The same without 'auto': the driver decides once; a worker that cannot find the branch must not go without."""
+    """Return the settings with 'auto' replaced by what the driver finds.
+
+    The driver decides once, so that a worker which cannot see the branch fails and does not go without.
+    """
     if config.text_model != AUTO:
         return config
     return replace(config, text_model=OWN if text_model(config, captions) else "")
 
 
 def text_model_files(folder: Path) -> list[Path]:
-    """What decides about a score, for the fingerprint of a dataset."""
+    """Return the files that decide about a score, for the fingerprint of a dataset."""
     from autorecap.models import clap
 
     return [folder / name for name in clap.FILES]
@@ -162,6 +164,6 @@ def _own_text_model(captioner: str) -> Path | None:
     try:
         return files.find(captioner, [f"{clap.TEXT_FOLDER}/{name}" for name in clap.FILES]) / clap.TEXT_FOLDER
     except files.ModelFilesError:
-        if (pretrained.find(captioner) / clap.TEXT_FOLDER).is_dir():  # there, but not whole
+        if (pretrained.find(captioner) / clap.TEXT_FOLDER).is_dir():  # it exists, but is damaged
             raise
         return None

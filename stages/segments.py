@@ -1,4 +1,4 @@
-"""The segments stage: the spans of a video without any subtitle, cut into clips (paper, A.2).
+"""The segments stage: finds the spans of a video without any subtitle and cuts them into clips (paper, A.2).
 
 The paper accepts spans longer than one second over which no subtitle is shown, and limits a clip to ten seconds. All
 times are integer milliseconds. A cue is shown from its start for its duration; cues overlap, come in any order, last
@@ -32,7 +32,7 @@ MIN_SHOWN_MS = 1_000  # of a cue without a duration
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentsConfig(Section, name="segments"):
-    """What counts as a gap, and how gaps become clips."""
+    """Settings of the segments stage: what counts as a gap, and how gaps become clips."""
 
     min_gap_ms: int = setting(
         1_000,
@@ -82,7 +82,7 @@ class SegmentsConfig(Section, name="segments"):
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """The gaps of one transcript and their clips, or the reason why there are none."""
+    """The gaps of one transcript and their clips, or the reason why it has none."""
 
     gaps_ms: tuple[Span, ...] = ()
     clips_ms: tuple[Span, ...] = ()
@@ -91,7 +91,7 @@ class Segmentation:
 
 
 class Segments:
-    """Turns the cues of each video into clips without audio, and drops the cues. Clips that are there stay."""
+    """Turns the cues of each video into clips without audio, and drops the cues. Clips that exist already stay."""
 
     name = "segments"
 
@@ -104,21 +104,21 @@ class Segments:
     def _segment(self, video: Video) -> Video:
         if video.clips:  # out of a dataset of segments
             return video
-        found = segment(video.cues, video.duration_ms, self.config)
-        if found.reason:
-            return video.ended(found.reason, found.detail)
+        segmentation = segment(video.cues, video.duration_ms, self.config)
+        if segmentation.reason:
+            return video.ended(segmentation.reason, segmentation.detail)
         return replace(
             video,
             cues=(),
-            num_gaps=len(found.gaps_ms),
-            gap_ms=sum(end - start for start, end in found.gaps_ms),
-            num_clips=len(found.clips_ms),
-            clips=tuple(Clip(start_ms=start, end_ms=end) for start, end in found.clips_ms),
+            num_gaps=len(segmentation.gaps_ms),
+            gap_ms=sum(end - start for start, end in segmentation.gaps_ms),
+            num_clips=len(segmentation.clips_ms),
+            clips=tuple(Clip(start_ms=start, end_ms=end) for start, end in segmentation.clips_ms),
         )
 
 
 def _given(video: Video) -> Video:
-    """The video with its source's clips; one that stands for the whole file ends where that does.
+    """Return a video whose source brings its clips; a clip that stands for the whole file gets the end of the file.
 
     A file that is no longer than its one clip is the clip itself, whatever times the clip has in the video it is from.
     """
@@ -134,7 +134,7 @@ def _given(video: Video) -> Video:
 
 
 def segment(cues: Sequence[Cue], duration_ms: int | None, config: SegmentsConfig) -> Segmentation:
-    """Judge a transcript and segment its video. `duration_ms`: None where it is unknown."""
+    """Judge a transcript and segments its video. `duration_ms`: None where it is unknown."""
     texts = [cue for cue in cues if not is_blank(cue.text)]
     if not texts:
         return Segmentation(reason=Reason.EMPTY_TRANSCRIPT, detail=f"{len(cues)} cues, all blank")
@@ -165,10 +165,10 @@ def segment(cues: Sequence[Cue], duration_ms: int | None, config: SegmentsConfig
 def find_gaps(
     cues: Sequence[Cue], duration_ms: int | None, *, min_gap_ms: int = 1_000, word_pad_ms: int | None = None
 ) -> list[Span]:
-    """The spans of [0, duration_ms) that no cue with text covers, strictly longer than `min_gap_ms`, in order.
+    """Return the spans of [0, duration_ms) without a cue that has text, longer than `min_gap_ms`, in order.
 
-    Without a duration there is no gap after the last cue. `word_pad_ms`: end a cue with timed words that long after
-    the start of its last word. Cues may overlap and come in any order; one that starts after the end is left out.
+    Without a duration there is no gap after the last cue. `word_pad_ms`: a cue with timed words ends that long after
+    the start of its last word. Cues may overlap and come in any order; one that starts after the end is ignored.
     """
     end_ms = _end_ms(duration_ms)
     gaps = []
@@ -185,7 +185,7 @@ def find_gaps(
 
 
 def cut_clips(gaps: Sequence[Span], *, max_clip_ms: int = 10_000, min_clip_ms: int = 1_000) -> list[Span]:
-    """Every gap in pieces of `max_clip_ms`; the rest of a gap is dropped unless longer than `min_clip_ms`."""
+    """Cut gaps into clips of `max_clip_ms`; the rest of a gap is dropped unless longer than `min_clip_ms`."""
     return [
         (start_ms, min(start_ms + max_clip_ms, gap_end_ms))
         for gap_start_ms, gap_end_ms in gaps
@@ -195,7 +195,7 @@ def cut_clips(gaps: Sequence[Span], *, max_clip_ms: int = 10_000, min_clip_ms: i
 
 
 def why_mistimed(cues: Sequence[Cue], duration_ms: int | None) -> str:
-    """What shows that the times are not this video's, or an empty string: no cue with text lies within it."""
+    """Say why the times cannot be those of this video: no cue with text lies within it. "" where one does."""
     end_ms = _end_ms(duration_ms)
     if any(0 <= cue.start_ms < end_ms and not is_blank(cue.text) for cue in cues):  # the first, in most files
         return ""
@@ -207,7 +207,7 @@ def why_mistimed(cues: Sequence[Cue], duration_ms: int | None) -> str:
 
 
 def why_collapsed(cues: Sequence[Cue]) -> str:
-    """What shows that the whole text is displayed at once, or an empty string.
+    """Say what shows that the whole text is displayed at once; "" where nothing does.
 
     Either most of the words stay too short a time to be spoken, or timed blank cues follow a text that has ended, the
     cues of the lines that went to the start: many of them, or any where the whole text went by too fast.
@@ -266,7 +266,7 @@ _BRACKETED = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
 
 
 def is_sound_description(text: str) -> bool:
-    """Whether a cue is nothing but bracketed sounds, none of them speech or music. English only."""
+    """Whether a cue holds nothing but bracketed sounds, none of them speech or music. English only."""
     outside, num_brackets = _BRACKETED.subn("", text)
     return num_brackets > 0 and is_blank(outside.strip(" >-")) and text.isascii() and not _VOICE_OR_MUSIC.search(text)
 
@@ -276,7 +276,7 @@ def _end_ms(duration_ms: int | None) -> int:
 
 
 def _shown(cues: Sequence[Cue], word_pad_ms: int | None) -> list[Span]:
-    """When each cue with text is on the screen, in the order of `cues`."""
+    """Return when each cue with text is on the screen, in the order of `cues`."""
     texts = [cue for cue in cues if not is_blank(cue.text)]
     if word_pad_ms is None and all(cue.duration_ms and cue.duration_ms > 0 for cue in texts):  # as in most files
         return [(start_ms, start_ms + (duration_ms or 0)) for start_ms, duration_ms, _, _ in texts]

@@ -1,6 +1,6 @@
-"""The speech stage, off unless a model is named: how likely it is that somebody speaks in a kept clip.
+"""The speech stage: says how likely it is that somebody speaks in a kept clip. Off unless a model is named.
 
-A second opinion beside the keywords, for those who want to drop more: it is stored with the clip and drops nothing.
+It gives a second opinion beside the keywords, which is stored with the clip and drops nothing.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from autorecap.stages.listeners import hub
 from autorecap.stages.records import Clip, Verdict, Video
 
 WINDOW_MS = 10_000
-"""What audio classifiers hear at once (AST: 10.24 s). A joined clip is heard in equal parts, the highest counts."""
+"""How much audio a classifier hears at once (AST: 10.24 s). Of the equal parts of a longer clip the highest counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechConfig(Section, name="speech"):
-    """Which model listens for speech."""
+    """Settings of the speech stage: which model listens for speech."""
 
     model: str = setting(
         "",
@@ -63,7 +63,7 @@ class Speech:
         return replace(clip, speech_probability=round(self.probability(samples, clip.sample_rate_hz), 4))
 
     def probability(self, samples: np.ndarray, sample_rate_hz: int) -> float:
-        """The probability of speech in mono samples of any length. shape (S,)"""
+        """Return the probability of speech in mono samples of any length, shape (S,)."""
         import torch
 
         from autorecap.models.audio import resample
@@ -83,7 +83,7 @@ class Speech:
 
 
 def find_model(config: SpeechConfig) -> tuple[Path, int]:
-    """The folder of the model, and which of its outputs means speech.
+    """Return the folder of the model, and the index of its output that means speech.
 
     A model of the hub is downloaded. Raises SettingError that names what is wrong.
     """

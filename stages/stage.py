@@ -14,7 +14,7 @@ from autorecap.stages.records import Video
 class Stage(Protocol):
     """Takes videos that are still `ok` and returns the same videos in the same order, richer or with a final status.
 
-    A stage raises for nothing that a video can bring with it: that is a reason in the record. It may raise in its
+    A stage never raises because of what a video holds: that becomes a reason in the record. It may raise in its
     constructor, where settings and files are checked before the work begins.
     """
 
@@ -24,7 +24,7 @@ class Stage(Protocol):
 
 
 class SickWorker(ForeseenError):
-    """Every video breaks a stage, each in the same way: not they but this process is at fault (a lost GPU, no memory).
+    """Every video breaks a stage in the same way: the process is at fault (a lost GPU, no memory), not the videos.
 
     It should be replaced. If it went on, it would spoil videos faster than the others can do them.
     """
@@ -35,7 +35,7 @@ class SickWorker(ForeseenError):
 def run_stages(stages: Sequence[Stage], videos: Sequence[Video]) -> list[Video]:
     """Run the stages one after the other. A video that has ended passes by; one that breaks a stage ends alone.
 
-    Raises SickWorker where every video of several breaks a stage in the same way.
+    Raises SickWorker where all of several videos break a stage in the same way.
     """
     done = list(videos)
     for stage in stages:

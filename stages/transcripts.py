@@ -1,4 +1,4 @@
-"""The transcripts stage: from the files beside a video to its cues."""
+"""The transcripts stage: reads the cues of each video from the files beside it, or from YouTube."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ class Transcripts:
     name = "transcripts"
 
     def __init__(self, config: TranscriptsConfig, youtube: "Youtube | None" = None) -> None:
-        """`youtube`: who asks for the transcripts of videos that are not here; None where there are none such."""
+        """`youtube`: client that fetches the transcripts of online videos; None where all videos are files."""
         self.config, self.youtube = config, youtube
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
@@ -60,7 +60,7 @@ class Transcripts:
         return self._first_readable(video, accepted)
 
     def _first_readable(self, video: Video, tracks: Sequence[Track]) -> Video:
-        """The video with the cues of the first track that can be read and has text."""
+        """Return the video with the cues of the first track that can be read and has text."""
         errors = []
         for track in tracks:
             name = printable(_name(track.path))
@@ -86,7 +86,7 @@ class Transcripts:
 
 
 def _with_info(video: Video) -> tuple[Video, Info]:
-    """The video with what its info.json adds; what is broken in it adds nothing. Raises OSError."""
+    """Return the video with what its info.json adds; damaged parts add nothing. Raises OSError."""
     if not video.info:
         return video, Info()
     data = read_bytes(video.info)
@@ -94,7 +94,7 @@ def _with_info(video: Video) -> tuple[Video, Info]:
     video = replace(
         video,
         title=info.title or video.title,
-        # A stage that has looked into the media file knows it to the millisecond.
+        # The probe stage knows the duration to the millisecond.
         duration_ms=info.duration_ms if video.duration_ms is None else video.duration_ms,
         bytes_read=video.bytes_read + len(data),
     )
@@ -112,7 +112,10 @@ def _with_transcript(video: Video, track: Track, transcript: Transcript) -> Vide
 
 
 def _missing(video: Video, path: str, error: OSError) -> Video:
-    """Not the next track, and not a video without a title: a moment's failure must not change the dataset."""
+    """End a video one of whose files cannot be read now.
+
+    Neither the next track nor a video without a title would do: a moment's failure must not change the dataset.
+    """
     return video.ended(Reason.TRANSCRIPT_MISSING, f"{_name(path)}: {error}")
 
 

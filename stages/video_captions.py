@@ -1,4 +1,4 @@
-"""The video captions stage, off unless a model is named: what a clip's picture shows, in words, for AutoCap to read.
+"""The video captions stage: says what a clip's picture shows, for AutoCap to read. Off unless a model is named.
 
 AutoCap takes it as its second kind of metadata beside the title (paper, 3.1; there by Panda-70M's captioner). The media
 stage fetches one frame per clip, from its middle, only when this stage is on.
@@ -22,7 +22,7 @@ MAX_CHARS = 500  # a captioner that never ends its sentence must not fill a data
 
 @dataclass(frozen=True, kw_only=True)
 class VideoCaptionsConfig(Section, name="video_captions"):
-    """Which model captions pictures, and how."""
+    """Settings of the video captions stage: which model captions pictures, and how."""
 
     model: str = setting(
         "",
@@ -68,7 +68,7 @@ class VideoCaptions:
         return with_clips(videos, captioned)
 
     def caption(self, frames: Sequence[bytes]) -> list[str]:
-        """One caption per JPEG."""
+        """Return one caption for each JPEG."""
         size = self.config.batch_frames
         return [text for i in range(0, len(frames), size) for text in self._batch(frames[i : i + size])]
 
@@ -93,7 +93,7 @@ def _to_caption(clip: Clip) -> bool:
 
 
 def find_model(config: VideoCaptionsConfig) -> Path:
-    """The folder of the model. A model of the hub is downloaded. Raises SettingError that names what is wrong."""
+    """Return the folder of the model; one of the hub is downloaded. Raises SettingError that names what is wrong."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 

@@ -1,1 +1,1 @@
-"""Keyword files: their notation as one pattern, and the filter of captions that it makes."""
+"""Keyword files: their notation, compiled to one pattern, and the filter of captions that it makes."""

@@ -22,13 +22,13 @@ from autorecap.stages.keyword_files.pattern import Compiler, NotationError, norm
 BUNDLED_KEYWORDS = Path(__file__).parents[2] / "configs" / "keywords.yaml"
 
 EMPTY_CAPTION = "(empty caption)"
-"""What `match` answers for a caption without a word: no evidence of ambience, so it is not kept."""
+"""What `match` returns for a caption without a word, which is no evidence of ambience and is not kept."""
 
 SECTIONS = ("keywords", "exceptions", "lists", "stops")
 
 
 class KeywordFilter:
-    """The keywords and exceptions of one file. Raises ValueError naming the file and the field that is wrong."""
+    """The keywords and exceptions of one file. Raises ValueError that names the file and the field that is wrong."""
 
     def __init__(self, file: str | Path = "") -> None:
         self.file = Path(file) if file else BUNDLED_KEYWORDS
@@ -46,17 +46,17 @@ class KeywordFilter:
             raise ValueError(f"{self.file}: {self._fields.get(error.entry, 'entry')}: {error}") from error
 
     def match(self, caption: str) -> str | None:
-        """The keyword that drops the caption, in lower case; None where the caption may stay."""
+        """Return the keyword that drops the caption, in lower case; None where the caption may stay."""
         text = normalise(caption)
         return self._compiled.first_keyword(text) or (None if any(map(str.isalnum, text)) else EMPTY_CAPTION)
 
     @property
     def plain_keywords(self) -> tuple[str, ...]:
-        """The keywords that are words or fixed phrases, with all inflections; the others are patterns."""
+        """Keywords that are words or fixed phrases, with all inflections; the others are patterns."""
         return self._compiled.plain
 
     def _entries(self, field: str, lines: Iterable[str]) -> tuple[str, ...]:
-        """The comma-separated entries of all lines, normalised."""
+        """Return the comma-separated entries of all lines, normalised."""
         entries = tuple(entry for line in lines for part in line.split(",") if (entry := normalise(part)))
         self._fields.update(dict.fromkeys(entries, field))
         return entries
@@ -77,7 +77,7 @@ class KeywordFilter:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    """The four sections, each of the right shape. Raises ValueError otherwise."""
+    """Read the four sections, each of the right shape. Raises ValueError otherwise."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The notation of keyword files, as one regular expression.
+"""The notation of keyword files, compiled to one regular expression.
 
 An entry is a row of tokens, and a token is a set of words, or `...`. Every set becomes a tree of letters and the
 entries become a tree of tokens, so that a word of a caption is compared with the hundreds of words of a file letter by
@@ -32,7 +32,7 @@ _CHARACTERS = str.maketrans(
 
 
 def normalise(text: str) -> str:
-    """The text as the filter compares it: NFKC, folded case, plain apostrophes and hyphens, single spaces."""
+    """Return the text as the filter compares it: NFKC, folded case, plain apostrophes and hyphens, single spaces."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).casefold()
         text = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
@@ -44,24 +44,24 @@ def normalise(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledKeywords:
-    """What a keyword file says, ready to be matched."""
+    """A keyword file, compiled."""
 
     plain: tuple[str, ...]  # the keywords that are words, not patterns
     stop: re.Pattern[str]  # what `...` may not step over
     decides: re.Pattern[str]  # groups `allowed` and `keyword`, over a text in which stops are marked
 
     def first_keyword(self, text: str) -> str | None:
-        """The first keyword of a normalised text that no exception covers."""
+        """Return the first keyword of a normalised text that no exception covers."""
         # Marking the stops first keeps `...` short: else each `...` of the pattern would list all of them.
         marked = self.stop.sub(rf"\g<0>{_MARK}", text)
-        for found in self.decides.finditer(marked):
-            if found.lastgroup == "keyword":
-                return found["keyword"].replace(_MARK, "")
+        for match in self.decides.finditer(marked):
+            if match.lastgroup == "keyword":
+                return match["keyword"].replace(_MARK, "")
         return None
 
 
 class NotationError(ValueError):
-    """An entry that is not understood, and why."""
+    """An entry breaks the rules of the notation; says which entry and how."""
 
     def __init__(self, entry: str, problem: str) -> None:
         super().__init__(f"`{entry}`: {problem}")
@@ -69,7 +69,7 @@ class NotationError(ValueError):
 
 
 class Compiler:
-    """Turns entries into patterns. Raises NotationError for one that is not understood."""
+    """Compiles entries. Raises NotationError for one that breaks the rules."""
 
     def __init__(self, lists: Mapping[str, tuple[str, ...]]) -> None:
         self.lists = {normalise(name): entries for name, entries in lists.items()}
@@ -88,7 +88,7 @@ class Compiler:
         )
 
     def _phrases(self, entries: Iterable[str]) -> str:
-        """All entries as one pattern. The longest come first: "birds sing a song" must win over "birds sing"."""
+        """Join all entries into one pattern, the longest first: "birds sing a song" must win over "birds sing"."""
         ordered = sorted(set(entries), key=lambda entry: (-len(entry.split()), entry))
         if not ordered:
             return _NO_WORD
@@ -97,7 +97,7 @@ class Compiler:
         return rf"(?={heads}\b)(?:{joined})"  # most words of a caption begin no entry
 
     def _phrase(self, entry: str) -> tuple[str, ...]:
-        """One piece of pattern for each word; optional ones and gaps are part of the piece that follows."""
+        """Return one piece of pattern per word; optional words and gaps are part of the piece that follows."""
         tokens = _tokens(entry)
         followed_by = ""
         if tokens[-1].startswith("!"):
@@ -118,28 +118,28 @@ class Compiler:
         return (*pieces, skipped + followed_by) if skipped or followed_by else tuple(pieces)
 
     def _plain(self, entry: str) -> Iterator[str]:
-        """All readings of an entry without `...`, `?` and `!`."""
+        """Yield all readings of an entry without `...`, `?` and `!`."""
         if _is_pattern(entry, lists=False):
             raise NotationError(entry, "here only words, `a/b`, `word(s)` and `<list>` can stand")
         for words in product(*(self._words(token, entry) for token in _tokens(entry))):
             yield " ".join(words)
 
     def _words(self, token: str, entry: str) -> tuple[str, ...]:
-        """All words that one token stands for."""
+        """Return all words that one token stands for."""
         words: list[str] = []
         for choice in _SLASH.split(token):
-            found = _TOKEN.fullmatch(choice)
-            if found is None:
+            match = _TOKEN.fullmatch(choice)
+            if match is None:
                 raise NotationError(
                     entry, f"`{choice}` is not understood; the notation stands on top of configs/keywords.yaml"
                 )
-            if found["list"]:
-                words.extend(self._list(found["list"], entry))
+            if match["list"]:
+                words.extend(self._list(match["list"], entry))
                 continue
-            endings = (found["optional"] or found["endings"] or "").split("/")
-            words.extend(found["stem"] + ending for ending in endings)
-            if found["optional"]:
-                words.append(found["stem"])
+            endings = (match["optional"] or match["endings"] or "").split("/")
+            words.extend(match["stem"] + ending for ending in endings)
+            if match["optional"]:
+                words.append(match["stem"])
         for word in words:
             if not all(map(_LITERAL.fullmatch, word.split())) or not word:
                 raise NotationError(entry, f"`{word}` is not a word")
@@ -158,7 +158,7 @@ class Compiler:
 
 
 def _tokens(entry: str) -> list[str]:
-    """Split at spaces, but not inside <a list of several words>."""
+    """Split an entry at spaces, but not inside <a list of several words>."""
     return re.findall(r"(?:<[^<>]*>|\S)+", entry)
 
 
@@ -167,7 +167,7 @@ def _is_pattern(entry: str, *, lists: bool = True) -> bool:
 
 
 def _join(phrases: Sequence[tuple[str, ...]]) -> str:
-    """The phrases as alternatives; the ones that begin with the same piece share it."""
+    """Join phrases as alternatives; those that begin with the same piece share it."""
     by_head: dict[str, list[tuple[str, ...]]] = {}
     for head, *rest in phrases:
         by_head.setdefault(head, []).append(tuple(rest))
@@ -182,7 +182,7 @@ def _rest(rests: Sequence[tuple[str, ...]]) -> str:
 
 
 def _alternation(words: Iterable[str]) -> str:
-    """A pattern that matches exactly these words, by a tree of their letters: one step a letter, not one a word."""
+    """Return a pattern of exactly these words, as a tree of letters: one step per letter, not one per word."""
     tree: dict[str, Any] = {}
     for word in words:
         node = tree

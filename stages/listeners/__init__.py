@@ -1,1 +1,1 @@
-"""What stages that listen to clips share: models from the hub, and batches across videos."""
+"""What stages share that use models: models of the hub, and batches across videos."""

@@ -1,4 +1,4 @@
-"""Clips of several videos, gathered for a model and put back where they came from."""
+"""Clips of several videos in batches for a model, and back in their videos."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -7,22 +7,22 @@ from itertools import chain
 from autorecap.stages.records import Clip, Video
 
 At = tuple[int, int]
-"""Where a clip lies: index of its video, index in that video."""
+"""The place of a clip: index of its video, and its index in that video."""
 
 
 def groups(videos: Sequence[Video], wanted: Callable[[Clip], bool], *, across_videos: bool) -> Iterator[list[At]]:
-    """The wanted clips in groups, none empty, of which a model may make batches as it likes.
+    """Yield groups of clips that `wanted` accepts, none of them empty; a model may cut them into batches as it likes.
 
     Kernels give a clip other last bits in another batch. On a CPU a group is one video, so what a model says of a clip
-    depends on its video alone and builds are reproducible; a GPU is only busy with full batches, so there it is all
-    videos at hand.
+    depends on its video alone and builds are reproducible; a GPU is only busy with full batches, so there a group is
+    all videos at hand.
     """
     by_video = [[(v, c) for c, clip in enumerate(video.clips) if wanted(clip)] for v, video in enumerate(videos)]
     yield from filter(None, [list(chain.from_iterable(by_video))] if across_videos else by_video)
 
 
 def with_clips(videos: Sequence[Video], changed: Mapping[At, Clip]) -> list[Video]:
-    """The videos with the clips that were changed, and the others as they were."""
+    """Return the videos with the changed clips in place of the old ones."""
     return [
         replace(video, clips=tuple(changed.get((v, c), clip) for c, clip in enumerate(video.clips)))
         for v, video in enumerate(videos)

@@ -10,7 +10,7 @@ from pathlib import Path
 from autorecap.base.settings import SettingError
 
 _PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
-"""Config, tokenizer, weights."""
+"""Files of a model: config, tokenizer, weights."""
 
 
 def find(name: str, setting: str) -> Path:
@@ -46,5 +46,5 @@ def blamed_on(setting: str) -> Iterator[None]:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """What decides about a model's answers, for the fingerprint of a dataset."""
+    """Return the files that decide about a model's answers, for the fingerprint of a dataset."""
     return sorted(path for pattern in _PATTERNS for path in folder.glob(pattern))

@@ -1,1 +1,1 @@
-"""Media files: what ffmpeg says of them and decodes from them."""
+"""Media files: ffmpeg reads their headers and decodes their audio and pictures."""

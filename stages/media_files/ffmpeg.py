@@ -1,8 +1,7 @@
-"""ffmpeg, called as a process: what a media file holds, its audio as samples, single pictures of it.
+"""ffmpeg as a process: reads headers of media files, audio as samples, and single pictures.
 
-The files come from outside. So ffmpeg may open nothing but the one file it is given (no playlist that names other
-files or addresses), it never sees a name that it could take for an option or a protocol, and it never runs without a
-limit.
+The files come from outside. So ffmpeg may open nothing but the one file it is given (no playlist that names other files
+or addresses), it never sees a name that it could take for an option or a protocol, and it never runs without a limit.
 """
 
 import re
@@ -23,16 +22,16 @@ _ONE_FILE = {
     "format_whitelist": "aac,aiff,amr,asf,avi,flac,flv,matroska,mov,mp3,mpegts,ogg,wav,w64",
     "protocol_whitelist": "file",
 }
-"""Containers of one file. ffmpeg knows many more; some are lists of other files (hls, concat), some read any text."""
+"""Formats that are one file. ffmpeg knows more; some are lists of other files (hls, concat), some read any text."""
 
 _DURATION = re.compile(r"^\s*Duration: (\d+):(\d\d):(\d\d)\.(\d\d)", re.MULTILINE)
 _AUDIO = re.compile(r"^\s*Stream #0:\d+.*: Audio:", re.MULTILINE)
 _TRUNCATED = re.compile(r"partial file|ended prematurely|Truncat", re.IGNORECASE)
 _OVERHANG_MS = 500
-"""Decoded beyond the end of a span and cut off by sample index: ffmpeg's own -t is only exact to a codec frame."""
+"""How much is decoded beyond the end of a span and cut off by sample index: ffmpeg's -t is exact to a codec frame."""
 _LEAD_MS = 1_000
-"""Decoded, at least, ahead of a span and cut off: a decoder needs a while to find its state after a seek. Of m4a it
-takes a frame, of Opus 80 ms, of mp3 at 22 kHz, whose frames borrow bits from earlier ones, more than 300 ms."""
+"""How much is decoded, at least, ahead of a span and cut off: a decoder needs a while to find its state after a seek.
+Of m4a it takes a frame, of Opus 80 ms, of mp3 at 22 kHz, whose frames borrow bits of earlier ones, more than 300."""
 READ_BEFORE_MS = _LEAD_MS + 1_000 + 500
 READ_AFTER_MS = _OVERHANG_MS + 500
 """How far around a span `decode` reads at most: the lead begins at a whole second, packets do not end at one."""
@@ -43,7 +42,7 @@ _NO_SUCH_STREAM = "matches no streams"
 
 
 class MediaError(Exception):
-    """ffmpeg could not do it. `timeout`: it took too long."""
+    """ffmpeg cannot read or decode a file. `timeout`: because it took too long."""
 
     def __init__(self, message: str, *, timeout: bool = False) -> None:
         super().__init__(message)
@@ -52,7 +51,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """What a container says of itself."""
+    """What the header of a media file states."""
 
     duration_ms: int | None
     has_audio: bool
@@ -60,12 +59,12 @@ class Header:
 
 @cache
 def ffmpeg_exe() -> str:
-    """The ffmpeg on PATH, else the one that the package imageio-ffmpeg carries. Raises RuntimeError."""
+    """Return the ffmpeg on PATH, else the one of the package imageio-ffmpeg. Raises RuntimeError."""
     return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def read_header(path: str, timeout_s: float) -> Header:
-    """Duration and presence of audio, without decoding. Raises MediaError, and OSError where the file has gone."""
+    """Read duration and presence of audio, without decoding. Raises MediaError, and OSError where the file is gone."""
     # No output, which ffmpeg-python cannot say: ffmpeg prints what it sees and ends with an error, so the text decides.
     arguments = [ffmpeg_exe(), "-hide_banner", "-nostdin"]
     for option, value in _ONE_FILE.items():
@@ -74,22 +73,22 @@ def read_header(path: str, timeout_s: float) -> Header:
     if "Input #0" not in log:
         _check_still_there(path)
         raise MediaError(_last_words(log, path))
-    found = _DURATION.search(log)
+    duration = _DURATION.search(log)
     duration_ms = None
-    if found:
-        hours, minutes, seconds, hundredths = map(int, found.groups())
+    if duration:
+        hours, minutes, seconds, hundredths = map(int, duration.groups())
         duration_ms = ((hours * 60 + minutes) * 60 + seconds) * 1000 + hundredths * 10
     return Header(duration_ms, bool(_AUDIO.search(log)))
 
 
 def decode(path: str, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
-    """The first audio stream of [start_ms, end_ms) as mono 16-bit PCM, and whether the file was seen to be cut short.
+    """Decode the first audio stream of [start_ms, end_ms) to mono 16-bit PCM; also say whether the file is cut short.
 
-    Sample 0 lies at `start_ms` of the file's own clock. Fewer samples come where the audio ends before `end_ms`.
-    A span is the same samples whether it is read alone or out of a longer one. (Not where the codec invents them: the
-    noise bands of AAC are random from wherever decoding began. Nor in FLV, whose clock of milliseconds shifts them.)
+    Sample 0 lies at `start_ms` of the file's own clock. Fewer samples come where the audio ends before `end_ms`. A span
+    is the same samples whether it is read alone or out of a longer one. (Not where the codec invents them: the noise
+    bands of AAC are random from wherever decoding began. Nor in FLV, whose clock of milliseconds shifts them.)
 
-    Raises MediaError when there is no sample at all because the file cannot be decoded, OSError where it has gone.
+    Raises MediaError when there is no sample at all because the file cannot be decoded, OSError where it is gone.
     """
     # A whole second is a whole number of samples at every rate: the resampler meets the same phase in every read.
     from_ms = max(0, start_ms - _LEAD_MS) // 1000 * 1000
@@ -114,9 +113,9 @@ def decode(path: str, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s
 
 
 def frames(path: str, times_ms: Sequence[int], timeout_s: float) -> list[bytes | None]:
-    """The pictures shown at these times, each as a small JPEG; None where the file shows none, or cannot decode it.
+    """Return the picture shown at each time as a small JPEG; None where the file shows none, or it cannot be decoded.
 
-    A cover that lies in a file of sound is no picture of a video. Raises MediaError where it takes too long.
+    The cover picture of a sound file does not count. Raises MediaError where it takes too long.
     """
     deadline = time.monotonic() + timeout_s
     out: list[bytes | None] = []
@@ -146,19 +145,19 @@ def _run(arguments: list[str], timeout_s: float) -> tuple[bytes, str]:
         done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=max(timeout_s, 0.1))
     except subprocess.TimeoutExpired:
         raise MediaError(f"ffmpeg took longer than {timeout_s:.0f} s", timeout=True) from None
-    except OSError as error:  # not to be taken for one of the media file
+    except OSError as error:  # an error of starting ffmpeg must not look like one of the media file
         raise RuntimeError(f"{arguments[0]} cannot be started: {error}") from error
     return done.stdout, done.stderr.decode("utf-8", "replace")
 
 
 def _check_still_there(path: str) -> None:
-    """Raises OSError where the file cannot be opened any more, so that what ffmpeg said of it means nothing."""
+    """Raise OSError where the file cannot be opened any more: then the words of ffmpeg mean nothing."""
     with Path(path).open("rb"):
         pass
 
 
 def _last_words(log: str, path: str) -> str:
-    """The last line of ffmpeg's log, which says what is wrong, without its prefixes and the path."""
+    """Return the last line of ffmpeg's log, which says what is wrong, without its prefixes and the path."""
     lines = [re.sub(r"^\[[^\]]*\] |Error opening input files: ", "", line) for line in log.splitlines()]
     last = next((line for line in reversed(lines) if line.strip()), "no message")
     return "ffmpeg: " + printable(last.replace(f"file:{path}", "the file"), 200)

@@ -1,4 +1,4 @@
-"""The whole audio of a file as ffmpeg decodes it, piece after piece: hours of it take the memory of one piece."""
+"""The whole audio of a file, decoded piece after piece: hours of it take the memory of one piece."""
 
 import os
 import selectors
@@ -29,11 +29,11 @@ _TOLERANCE_MS = 1_000  # by which a header may promise too much
 def stream(
     path: str, sample_rate_hz: int, piece_samples: int, duration_ms: int | None, stall_s: float
 ) -> Iterator[bytes]:
-    """The first audio stream as mono 16-bit PCM, in pieces of `piece_samples`; the last one may be shorter.
+    """Yield the first audio stream as mono 16-bit PCM in pieces of `piece_samples`; the last one may be shorter.
 
-    `duration_ms`: what the header promises. Sample 0 lies at 0 of the file's own clock. The audio of a file that is cut
-    short or damaged, or not finite, comes as far as it goes, and then the MediaError. Raises MediaError, too, where
-    there is no sample at all and where nothing comes for `stall_s`; OSError where the file has gone.
+    `duration_ms`: the length in the header. Sample 0 lies at 0 of the file's own clock. The audio of a file that is cut
+    short or damaged, or not finite, comes as far as it goes, and then a MediaError is raised; also where there is no
+    sample at all and where nothing comes for `stall_s`. Raises OSError where the file is gone.
     """
     samples = ffmpeg.input(f"file:{path}", **_ONE_FILE)["a:0"].filter("aresample", sample_rate_hz, first_pts=0)
     # As floats: ffmpeg would make integers of NaN, and the model would be asked about a sound that is not there.
@@ -54,7 +54,7 @@ def stream(
                     num_samples += len(x_S)
                     yield np.rint(x_S * 32_768).clip(-32_768, 32_767).astype("<i2").tobytes()
                 code = run.wait(stall_s)
-            finally:  # also where the reader has had enough
+            finally:  # also when the reader stops early
                 run.kill()
         log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
         text = log.read().decode("utf-8", "replace")

@@ -84,7 +84,7 @@ def read_audio_list(path: str | Path, *, skip_damaged: bool = False) -> AudioLis
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def locate(found: AudioList, folder: str | Path) -> AudioList:
+def locate(listed: AudioList, folder: str | Path) -> AudioList:
     """The same list with the file of every clip, looked up by name in a folder and all folders below it.
 
     Clips without a file are left out and named in `skipped`: of sets that come from YouTube some are always gone. So
@@ -95,7 +95,7 @@ def locate(found: AudioList, folder: str | Path) -> AudioList:
         raise SourceError(f"{folder} is no folder: name the one that holds the audio files of the list")
     by_name, by_stem = _files(Path(folder))
     clips, missing, ambiguous = [], [], []
-    for clip in found.clips:
+    for clip in listed.clips:
         places = (by_name.get(name) or by_stem.get(name) or by_stem.get(_stem(name)) for name in clip.names)
         file, other = next((place for place in places if place), (None, None))
         if other:
@@ -104,18 +104,18 @@ def locate(found: AudioList, folder: str | Path) -> AudioList:
             clips.append(replace(clip, path=file))
         else:
             missing.append(f"{clip.name}: no file of that name")
-    if not found.clips:
-        why = "; ".join(found.skipped[:3]) or "it is empty"
+    if not listed.clips:
+        why = "; ".join(listed.skipped[:3]) or "it is empty"
         raise SourceError(f"the list of the audio in {folder} has no clip with a caption: {why}")
     if not clips and ambiguous:
         raise SourceError(f"{folder} holds no clip of the list once: {ambiguous[0]}, or name the folder more closely")
     if not clips:
-        some = ", ".join(found.clips[0].names[:3])
+        some = ", ".join(listed.clips[0].names[:3])
         raise SourceError(
             f"{folder} holds the audio of no clip of the list. Looked for {some}, with any of the extensions "
             f"{', '.join(EXTENSIONS)}"
         )
-    return AudioList(found.kind, clips, found.skipped + ambiguous + missing)
+    return AudioList(listed.kind, clips, listed.skipped + ambiguous + missing)
 
 
 _Place = tuple[str, str | None]

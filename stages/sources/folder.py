@@ -54,14 +54,14 @@ def read_folder(folder: str) -> Folder:
     if not folder.strip():
         raise SourceError("the name of the folder is empty: name the one that holds the videos")
     root, names = _list(folder)
-    found = Folder([], unfinished=[name for name in names if _UNFINISHED.fullmatch(name)])
+    content = Folder([], unfinished=[name for name in names if _UNFINISHED.fullmatch(name)])
     names = [name for name in names if not _UNFINISHED.fullmatch(name)]
     media: dict[str, str] = {}
     for name in names:
         stem, _, extension = name.rpartition(".")
         if stem and extension.lower() in MEDIA:
             media[stem], *second = sorted({media.get(stem, name), name}, key=_preference)
-            found.second_media += second
+            content.second_media += second
     infos: dict[str, str] = {}
     sidecars: dict[str, list[str]] = {}
     for name in names:
@@ -72,13 +72,13 @@ def read_folder(folder: str) -> Folder:
             if stem:
                 sidecars.setdefault(stem, []).append(name)
             else:
-                found.without_media.append(name)
+                content.without_media.append(name)
     times_taken = Counter(map(safe_video_id, media))
     for stem, name in sorted(media.items()):
         video_id = safe_video_id(stem)
         if times_taken[video_id] > 1:  # all of these, so that it does not matter which one is the first
             video_id = safe_video_id(stem, num_hex=15)
-        found.videos.append(
+        content.videos.append(
             Video(
                 row=-1,
                 video_id=video_id,
@@ -89,7 +89,7 @@ def read_folder(folder: str) -> Folder:
                 sidecars=tuple(portable(f"{root}/{sidecar}") for sidecar in sidecars.get(stem, ())),
             )
         )
-    return found
+    return content
 
 
 def _list(folder: str) -> tuple[str, list[str]]:

@@ -8,7 +8,7 @@ from autorecap.stages.transcript_files.transcript import Transcript, TranscriptE
 
 
 def parse_api_json(snippets: list[Any]) -> Transcript:
-    """The transcript in a decoded list of snippets. Raises TranscriptError."""
+    """Read the transcript in a decoded list of snippets. Raises TranscriptError."""
     rows = []
     for number, snippet in enumerate(snippets, 1):
         text = snippet.get("text") if isinstance(snippet, dict) else None

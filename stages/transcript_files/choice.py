@@ -1,4 +1,4 @@
-"""Which of the transcripts beside a video counts (paper, A.2: the English one, else the automatic one)."""
+"""The choice among the transcripts beside a video (paper, A.2: the English one, else the automatic one)."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from autorecap.stages.transcript_files.info import Info
 # The most exact first: word times, then milliseconds, then what tools have converted.
 FORMATS = ("json3", "srv3", "vtt", "srv1", "ttml", "srt", "json", "srv2")
 
-_NO_SPEECH = frozenset({"live_chat", "rechat", "danmaku"})  # what viewers wrote
+_NO_SPEECH = frozenset({"live_chat", "rechat", "danmaku"})  # written by viewers
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9_-]{1,40})?|live_chat|rechat|danmaku|und")
 _KIND_ORDER = ("manual", "unknown", "auto")
 _VARIANT_ORDER = ("orig", "", "US", "GB")  # "en-orig" is what was recognised, and "en" is a copy of it
@@ -17,7 +17,7 @@ _VARIANT_ORDER = ("orig", "", "US", "GB")  # "en-orig" is what was recognised, a
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One sidecar file and what is known about it before it is read."""
+    """One sidecar file, and what is known about it before it is read."""
 
     path: str
     language: str  # as yt-dlp writes it; empty where the file name has none
@@ -26,16 +26,16 @@ class Track:
 
 
 def tracks_of(sidecars: Sequence[str], stem: str, info: Info) -> list[Track]:
-    """The transcripts among `sidecars`, files named `<stem>[.<language>].<format>`. Chat logs are none."""
+    """Return the transcripts among `sidecars`, files named `<stem>[.<language>].<format>`, without chat logs."""
     tracks = [_track(path, stem, info) for path in sidecars]
     return [track for track in tracks if track.language not in _NO_SPEECH]
 
 
 def by_preference(tracks: Sequence[Track], languages: Sequence[str], *, allow_translated: bool) -> list[Track]:
-    """The accepted tracks, the best first; the formats of one track stand side by side.
+    """Return the accepted tracks, the best first; the formats of one track stand side by side.
 
-    By language in the order of `languages` ("en" also accepts "en-US"), then manual before automatic, then the plain
-    language before its variants, then by format. Machine translations are left out, or come last.
+    They are sorted by language in the order of `languages` ("en" also accepts "en-US"), then manual before automatic,
+    then the plain language before its variants, then by format. Machine translations are left out, or come last.
     """
     ranked = []
     for track in tracks:
@@ -77,7 +77,7 @@ def _language_of(path: str, stem: str) -> str:
 
 
 def _is_translated(language: str, info: Info) -> bool:
-    """By the URL where the info.json has it; otherwise by the languages that yt-dlp lists beside this one."""
+    """Judge by the URL where the info.json has it, otherwise by the languages that yt-dlp lists beside this one."""
     if language not in info.automatic:
         return False
     if language in info.translated:
@@ -90,7 +90,7 @@ def _is_translated(language: str, info: Info) -> bool:
 
 
 def _language_rank(language: str, languages: Sequence[str]) -> int | None:
-    """Position of the accepted language that this one belongs to. A file that names none counts as the first."""
+    """Return the position of the accepted language that matches. A file that names none counts as the first."""
     if language in ("", "und"):
         return 0
     normal = language.replace("_", "-").lower()

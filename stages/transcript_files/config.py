@@ -1,4 +1,4 @@
-"""Which transcripts count."""
+"""Settings of the transcripts stage."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from autorecap.base.settings import Section, setting
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptsConfig(Section, name="transcripts"):
-    """Which transcripts count."""
+    """Settings of the transcripts stage: which transcripts count."""
 
     languages: tuple[str, ...] = setting(
         ("en",),

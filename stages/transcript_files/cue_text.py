@@ -1,4 +1,4 @@
-"""The words of a cue: markup and entities removed, blank told from spoken, words counted."""
+"""Text of cues: markup and entities removed, blanks recognised, words counted."""
 
 import html
 import re
@@ -22,7 +22,7 @@ _INVISIBLE_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # fillers: let
 
 
 def clean_text(raw: str) -> str:
-    """`raw` as a viewer reads it. Entities are resolved twice: YouTube's XML escapes some of them twice."""
+    """Return `raw` as a viewer reads it. Entities are resolved twice: YouTube's XML escapes some of them twice."""
     text = raw
     for _ in range(2):
         if "&" in text:
@@ -54,13 +54,13 @@ def _is_invisible(char: str) -> bool:
 
 
 def num_words(text: str) -> int:
-    """Words of a text; where a script has no spaces, two characters count as one word."""
+    """Count the words of a text; in a script without spaces, two characters count as one word."""
     unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text)) // _UNSPACED_CHARS_PER_WORD
     return max(len(text.split()), unspaced)
 
 
 def longest_ms(text: str) -> int:
-    """How long a cue of unknown length can last at most: 10 s, or a second for each of its words.
+    """Return how long a cue of unknown length can last at most: 10 s, or a second for each of its words.
 
     Ten seconds is more than subtitles stay by the usual guidelines (seven); the slowest speech has a word a second.
     """

@@ -1,4 +1,4 @@
-"""What yt-dlp's info.json says about a video. Nothing in it is trusted: a field that is no use counts as absent."""
+"""The info.json that yt-dlp writes about a video. It is not trusted: a field that makes no sense counts as absent."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The useful part of an info.json; all empty where it is missing or broken."""
+    """The fields of an info.json that are used; all are empty where it is missing or broken."""
 
     title: str = ""
     duration_ms: int | None = None  # yt-dlp's is whole seconds, up to one off
@@ -27,7 +27,7 @@ class Info:
 
 
 def parse_info(data: bytes) -> Info:
-    """The useful fields of an info.json. Never raises."""
+    """Read the fields of an info.json that are used. Never raises."""
     try:
         document = load_json(data.decode("utf-8-sig"))
     except (UnicodeDecodeError, TranscriptError):
@@ -46,7 +46,7 @@ def parse_info(data: bytes) -> Info:
 
 
 def clean(value: Any, max_chars: int) -> str:
-    """A text from outside, cut, without control characters; "" where it is no text."""
+    """Return a text from outside, cut and without control characters; "" where it is no text."""
     return _CONTROL.sub(" ", value[:max_chars]).strip() if isinstance(value, str) else ""
 
 

@@ -12,7 +12,7 @@ from autorecap.stages.transcript_files.rows import Row, to_cues
 from autorecap.stages.transcript_files.times import MAX_MS, to_ms
 from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
 
-_Ms = Annotated[int, msgspec.Meta(ge=-MAX_MS, le=MAX_MS)]  # what is beyond is no time, and is read field by field
+_Ms = Annotated[int, msgspec.Meta(ge=-MAX_MS, le=MAX_MS)]  # a file with larger numbers is read field by field
 
 
 class _Seg(msgspec.Struct, gc=False):
@@ -37,9 +37,9 @@ _DECODER = msgspec.json.Decoder(_Document)
 
 
 def parse_regular_json3(text: str) -> Transcript | None:
-    """The transcript in the text of a json3 file, if each of its fields is of its own type, as nearly always.
+    """Read the text of a json3 file if each of its fields has its own type, as nearly always; else return None.
 
-    Takes half the time of `parse_json3`, which says what is wrong where this one says None.
+    It takes half the time of `parse_json3`, which says what is wrong where this one returns None.
     """
     try:
         events = _DECODER.decode(text).events
@@ -61,7 +61,7 @@ def parse_regular_json3(text: str) -> Transcript | None:
 
 
 def parse_json3(document: dict[str, Any]) -> Transcript:
-    """The transcript in a decoded json3 document. Raises TranscriptError."""
+    """Read the transcript in a decoded json3 document. Raises TranscriptError."""
     events = document.get("events", [])
     if not isinstance(events, list):
         raise TranscriptError(f"json3: events is a {type(events).__name__}, expected a list")

@@ -1,4 +1,4 @@
-"""Bytes of a transcript file to cues. The content decides on the format; the name serves the messages."""
+"""Reading of transcript files. The content decides on the format; the name only serves the messages."""
 
 import codecs
 import json
@@ -29,7 +29,7 @@ _TTML = re.compile(r"<(?:\w{1,40}:)?tt[\s>]")
 
 
 def read_transcript(data: bytes, name: str) -> Transcript:
-    """The transcript in `data`. Raises TranscriptError, whose message begins with `name`, and nothing else."""
+    """Read the transcript in `data`. Raises TranscriptError alone, whose message begins with `name`."""
     try:
         return _parse(data)
     except TranscriptError as error:
@@ -37,7 +37,7 @@ def read_transcript(data: bytes, name: str) -> Transcript:
 
 
 def read_bytes(path: str) -> bytes:
-    """The file at a path or URL, or as much of it as shows that it is too large. Raises OSError."""
+    """Read the file at a path or URL, or as much of it as shows that it is too large. Raises OSError."""
     with open_bytes(path) as file:
         return file.read(MAX_BYTES + 1)
 
@@ -74,7 +74,7 @@ def _decode(data: bytes) -> str:
 
 
 def load_json(text: str) -> Any:
-    """The decoded JSON, decimal fractions kept exact. Raises TranscriptError."""
+    """Decode JSON, with decimal fractions kept exact. Raises TranscriptError."""
     try:
         return json.loads(text, parse_float=Decimal)
     except (ValueError, ArithmeticError) as error:  # the second: an exponent that no Decimal can hold

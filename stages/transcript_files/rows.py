@@ -1,4 +1,4 @@
-"""Rows of YouTube's own formats (json3, srv1, srv2, srv3, the API's list) to cues, with the durations that hold.
+"""Rows of YouTube's own formats (json3, srv1, srv2, srv3, the API's list), and the cues that they mean.
 
 Speech recognition fills a rolling window: text rows alternate with rows that append only a line break, and the player
 shows a text until the window's next event, whatever its duration says. Sentence-wise recognition therefore writes a
@@ -33,7 +33,7 @@ class Row:
 
 
 def to_cues(rows: Sequence[Row]) -> tuple[Cue, ...]:
-    """One cue per row, in order. Placeholder durations are replaced by the time until the next row."""
+    """Make one cue of each row, in order. Placeholder durations are replaced by the time until the next row."""
     is_rolling = any(row.appends for row in rows)
     starts_ms = sorted({row.start_ms for row in rows})
     return tuple(_to_cue(row, is_rolling, starts_ms) for row in rows)
@@ -54,7 +54,7 @@ def _to_cue(row: Row, is_rolling: bool, starts_ms: Sequence[int]) -> Cue:
 
 
 def _is_cut_short(duration_ms: int, row: Row, text: str, words_ms: Sequence[int], is_rolling: bool) -> bool:
-    """Whether a row's words go on after its duration."""
+    """Whether the words of a row go on after its duration."""
     if words_ms and words_ms[-1] >= row.start_ms + duration_ms:
         return True
     if not is_rolling and duration_ms != PLACEHOLDER_MS:
@@ -68,7 +68,7 @@ def _is_cut_short(duration_ms: int, row: Row, text: str, words_ms: Sequence[int]
 
 
 def _word_starts_ms(row: Row) -> tuple[int, ...]:
-    """When each word starts, or nothing where words are not timed one by one: a segment of several, or no offsets."""
+    """Return when each word starts; () where words are not timed one by one: several in a segment, or no offsets."""
     texts = row.texts
     if len(texts) == 1 and " " in texts[0].strip():  # a line, as most segments without times are
         return ()

@@ -1,4 +1,4 @@
-"""YouTube's XML formats, told apart by their elements.
+"""YouTube's XML formats, recognised by their elements.
 
 srv1: `<transcript><text start="1.54" dur="4.16">`, seconds.
 srv2: `<timedtext><text t="1540" d="4160" append="1">`, milliseconds.
@@ -13,7 +13,7 @@ from autorecap.stages.transcript_files.xml_stream import read_xml
 
 
 def parse_timedtext(text: str) -> Transcript:
-    """The transcript in an srv1, srv2 or srv3 document. Raises TranscriptError."""
+    """Read the transcript in an srv1, srv2 or srv3 document. Raises TranscriptError."""
     handler = _TimedText()
     read_xml(text, handler)
     return Transcript(to_cues(handler.rows), handler.format, handler.is_auto)

@@ -1,4 +1,4 @@
-"""Times as transcripts write them, to integer milliseconds, without a float on the way."""
+"""Times of transcripts, converted to integer milliseconds without a float on the way."""
 
 import re
 from decimal import ROUND_HALF_UP, Decimal
@@ -12,7 +12,7 @@ _CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?", re.
 
 
 def to_ms(value: Any, *, unit_ms: int) -> int | None:
-    """`value`, a number or the text of one, in milliseconds; half a millisecond rounds up. None where it is no time.
+    """Convert a number, or the text of one, to milliseconds; half a millisecond rounds up. None where it is no time.
 
     `unit_ms`: 1 where the format counts milliseconds, 1,000 for seconds.
     """
@@ -33,7 +33,7 @@ def to_ms(value: Any, *, unit_ms: int) -> int | None:
 
 
 def clock_to_ms(text: str) -> int | None:
-    """`[H:]MM:SS[.fraction]`, comma or point, in milliseconds. None where the text is no such time."""
+    """Convert `[H:]MM:SS[.fraction]`, comma or point, to milliseconds. None where the text is no such time."""
     match = _CLOCK.fullmatch(text.strip())
     if not match:
         return None

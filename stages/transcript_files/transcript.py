@@ -1,4 +1,4 @@
-"""What a parser returns, and the one error that it raises."""
+"""The transcript that every parser returns, and the one error that it raises."""
 
 from dataclasses import dataclass
 

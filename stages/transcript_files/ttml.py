@@ -19,7 +19,7 @@ _UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 
 
 def parse_ttml(text: str) -> Transcript:
-    """The transcript in a TTML document. Raises TranscriptError."""
+    """Read the transcript in a TTML document. Raises TranscriptError."""
     handler = _Ttml()
     read_xml(text, handler)
     return Transcript(tuple(handler.cues), "ttml")

@@ -1,7 +1,7 @@
-"""WebVTT and SubRip: https://www.w3.org/TR/webvtt1/. One parser: they differ in the header and the decimal sign.
+"""WebVTT and SubRip: https://www.w3.org/TR/webvtt1/. One parser reads both; header and decimal sign differ.
 
-YouTube's automatic VTT rolls two lines, so most texts appear two or three times; nothing is de-duplicated here, for
-a repeated line is on the screen all the same. Its cue bodies often begin with a blank line, which must not end them.
+YouTube's automatic VTT rolls two lines, so most texts appear two or three times; nothing is de-duplicated here, for a
+repeated line is on the screen all the same. Its cue bodies often begin with a blank line, which must not end them.
 """
 
 import re
@@ -19,19 +19,19 @@ _LINE_END = re.compile(r"\r\n|\n|\r")  # and no other: U+2028 may stand inside a
 
 
 def has_timing_line(text: str) -> bool:
-    """Whether `text` is SubRip, or WebVTT whose header was lost: a time range within its first lines."""
+    """Whether `text` is SubRip, or WebVTT whose header is lost: it has a time range within its first lines."""
     return any(_TIMING.fullmatch(line) for line in _LINE_END.split(text[:4000]))
 
 
 def parse_vtt_srt(text: str, *, is_vtt: bool) -> Transcript:
-    """The transcript in a WebVTT or SubRip document. Raises TranscriptError."""
+    """Read the transcript in a WebVTT or SubRip document. Raises TranscriptError."""
     cues = tuple(_cue(*block) for block in _blocks(_LINE_END.split(text)))
     has_word_times = any(len(cue.word_starts_ms) > 1 for cue in cues)
     return Transcript(cues, "vtt" if is_vtt else "srt", is_auto=has_word_times)
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
-    """(start_ms, end_ms, body) of every cue. A body ends at an empty line, but not before it has any text."""
+    """Yield (start_ms, end_ms, body) of every cue. A body ends at an empty line, but not before it has any text."""
     timing: tuple[int, int] | None = None
     body: list[str] = []
     has_text = False
@@ -80,7 +80,7 @@ def _cue(start_ms: int, end_ms: int, body: str) -> Cue:
 
 
 def _word_starts_ms(start_ms: int, body: str) -> tuple[int, ...]:
-    """When the words of a rolling cue's new line start; nothing where words are not timed one by one."""
+    """Return when the words of a rolling cue's new line start; () where words are not timed one by one."""
     if not _WORD_TIME.search(body):
         return ()
     first, *stamped = _WORD_TIME.split(body)  # text, time, text, time, text ...

@@ -1,4 +1,4 @@
-"""XML, element by element and without a tree: a hostile file costs no more memory than its text."""
+"""XML read element by element and without a tree: a hostile file costs no more memory than its text."""
 
 from typing import Protocol
 from xml.etree.ElementTree import ParseError
@@ -12,7 +12,7 @@ MAX_DEPTH = 64  # transcripts nest about six deep
 
 
 class Handler(Protocol):
-    """Told of every element, in order, with names and attributes free of their namespaces."""
+    """Receives every element, in order, with names and attributes without their namespaces."""
 
     def start(self, name: str, attributes: dict[str, str]) -> None: ...
     def data(self, text: str) -> None: ...

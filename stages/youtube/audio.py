@@ -142,22 +142,22 @@ class _Download:
         """The index, if there is one. `pieces[0]` grows where the head is longer than expected."""
         assert self.size is not None
         for _ in range(_MAX_INDEX_READS):
-            found = read_index(pieces, self.size)
-            if not isinstance(found, Wanted):
-                return found
-            data = self._get(found.first, found.end)
-            if found.first == len(pieces[0]):
+            answer = read_index(pieces, self.size)
+            if not isinstance(answer, Wanted):
+                return answer
+            data = self._get(answer.first, answer.end)
+            if answer.first == len(pieces[0]):
                 pieces[0] += data
             else:
-                pieces[found.first] = data
+                pieces[answer.first] = data
         return None
 
-    def _mark_free(self, index: Index, kept: list[Bytes]) -> None:
+    def _mark_free(self, index: Index, pieces: list[Bytes]) -> None:
         """Everything but what is kept becomes free space, also where it was fetched in passing: it may be cut off."""
         assert self.size is not None
         self.file.truncate(self.size)
         at = 0
-        for first, end in [*sorted(kept), (self.size, self.size)]:
+        for first, end in [*sorted(pieces), (self.size, self.size)]:
             if first - at >= MIN_FILLER_BYTES:
                 self.file.seek(at)
                 self.file.write(filler(index.kind, first - at))
@@ -193,23 +193,23 @@ class _Download:
         self.file.write(data)
         return data
 
-    def _check_range(self, said: str, first: int) -> None:
+    def _check_range(self, content_range: str, first: int) -> None:
         """Content-Range: bytes 0-99/1234. Raises Problem, also where the track is another one than a moment ago."""
-        span, _, total = said.removeprefix("bytes ").partition("/")
+        span, _, total = content_range.removeprefix("bytes ").partition("/")
         if total.isdecimal() and len(total) < 16:
             if self.size is not None and self.bytes_read and self.num_requests > 1 and self.size != int(total):
                 raise Problem(Reason.BAD_ANSWER, f"format {self.format.itag} has {self.size} bytes, then {total}")
             self.size = int(total)
         if self.size is None or span.partition("-")[0] != str(first):
-            raise Problem(Reason.BAD_ANSWER, f"Content-Range {said[:60]!r} for bytes from {first}")
+            raise Problem(Reason.BAD_ANSWER, f"Content-Range {content_range[:60]!r} for bytes from {first}")
 
 
 def wanted_of(index: Index, spans: Iterable[Span]) -> list[Bytes]:
     """Bytes of the fragments that the spans need, and of the first, from which the clock of the file runs."""
-    found = {index.fragments[0]}
+    fragments = {index.fragments[0]}
     for start_ms, end_ms in spans:
-        found.update(index.covering(start_ms - READ_BEFORE_MS, end_ms + READ_AFTER_MS))
-    return sorted((each.first, each.end) for each in found)
+        fragments.update(index.covering(start_ms - READ_BEFORE_MS, end_ms + READ_AFTER_MS))
+    return sorted((each.first, each.end) for each in fragments)
 
 
 def joined(ranges: Iterable[Bytes]) -> list[Bytes]:

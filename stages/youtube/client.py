@@ -44,15 +44,15 @@ class Youtube:
 
     def with_captions(self, video: Video) -> Video:
         """The video with cues, title, description and duration; or with the reason why not."""
-        found = [VideoMeta()]  # the last one: what is known of the video also where it has no captions
+        metas = [VideoMeta()]  # the last one: what is known of the video also where it has no captions
 
         def fetch(egress: str) -> Captions:
-            return self._captions.fetch(video.video_id, egress, found.append)
+            return self._captions.fetch(video.video_id, egress, metas.append)
 
         try:
             captions = self.egresses.attempt(fetch)
         except Problem as problem:
-            return ended(described(video, found[-1]), problem)
+            return ended(described(video, metas[-1]), problem)
         track, transcript = captions.track, captions.transcript
         return replace(
             described(video, captions.meta),

@@ -95,8 +95,8 @@ def without_prefix(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m|^(ERROR|WARNING): |\[youtube[^\]]*\] (?:[\w-]{11}: )?", "", text)
 
 
-def _unplayable(said: str, more: Sequence[str]) -> Problem:
-    text = " ".join([said, *more]).strip()
+def _unplayable(message: str, more: Sequence[str]) -> Problem:
+    text = " ".join([message, *more]).strip()
     return Problem(reason_of_words(text) or Reason.UNPLAYABLE, text or "no reason given")
 
 

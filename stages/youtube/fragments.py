@@ -196,7 +196,7 @@ def _webm(pieces: dict[int, bytes], size: int) -> Index:
 
 
 def _webm_head(head: bytes, size: int) -> _Webm:
-    """Reads up to the first cluster. Raises _NotYet."""
+    """Read up to the first cluster. Raises _NotYet."""
     found = _Webm()
     at, inside = 0, False
     while at < size:

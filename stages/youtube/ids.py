@@ -38,9 +38,9 @@ def video_id_of(text: str) -> str | None:
         return None
     parts = [part for part in url.path.split("/") if part]
     if host == _SHORT_HOST:
-        found = parts[0] if parts else ""
+        video_id = parts[0] if parts else ""
     elif any(host == known or host.endswith(f".{known}") for known in _HOSTS):
-        found = parts[1] if len(parts) > 1 and parts[0] in _ID_FOLDERS else parse_qs(url.query).get("v", [""])[0]
+        video_id = parts[1] if len(parts) > 1 and parts[0] in _ID_FOLDERS else parse_qs(url.query).get("v", [""])[0]
     else:
         return None
-    return found if ID.fullmatch(found) else None
+    return video_id if ID.fullmatch(video_id) else None

@@ -59,8 +59,8 @@ def _duration_ms(answer: Any, details: Mapping[str, Any]) -> int | None:
     """Of the audio formats, which is exact; else in whole seconds, up to one off."""
     formats = _mapping(_mapping(answer).get("streamingData")).get("adaptiveFormats")
     exact = [_integer(_mapping(each).get("approxDurationMs")) for each in formats] if isinstance(formats, list) else []
-    found = max((ms for ms in exact if ms), default=None) or 1000 * (_integer(details.get("lengthSeconds")) or 0)
-    return found if 0 < found <= MAX_VIDEO_MS else None
+    duration_ms = max((ms for ms in exact if ms), default=None) or 1000 * (_integer(details.get("lengthSeconds")) or 0)
+    return duration_ms if 0 < duration_ms <= MAX_VIDEO_MS else None
 
 
 def _tracks(tracks: list[Any]) -> list[CaptionTrack]:

@@ -98,19 +98,19 @@ def detect(path: str, name: str = "") -> Layout:
     if is_cut and len(lines) > 1:
         lines = lines[:-1]
     if text.lstrip()[:1] in ("{", "["):
-        found = _of_json(lines, text, path)
+        layout = _of_json(lines, text, path)
     else:
-        found = _of_rows([line for line in lines if not is_comment(line.encode())], path, name)
-    if name and found.kind != name:
+        layout = _of_rows([line for line in lines if not is_comment(line.encode())], path, name)
+    if name and layout.kind != name:
         forced = FORMATS[name]
-        if forced.is_json != found.is_json:
+        if forced.is_json != layout.is_json:
             raise SourceError(
-                f"{path_shown(path)}: {'JSON' if found.is_json else 'no JSON'} found, {name} is "
+                f"{path_shown(path)}: {'JSON' if layout.is_json else 'no JSON'} found, {name} is "
                 f"{'JSON' if forced.is_json else 'no JSON'}: leave {name}= out to have the format told by its content"
             )
-        forced_rows = replace(forced, has_header=found.has_header)
-        return replace(found, kind=name) if found.is_json or not forced.has_times else forced_rows
-    return found
+        forced_rows = replace(forced, has_header=layout.has_header)
+        return replace(layout, kind=name) if layout.is_json or not forced.has_times else forced_rows
+    return layout
 
 
 def is_comment(line: bytes) -> bool:

@@ -29,8 +29,8 @@ _VIDEO_ID = r'"video_id"\s*:\s*"(?P<id>[A-Za-z0-9_-]{11})"'
 
 def ids(block: Block) -> Mentions:
     """The videos of HD-VILA's lines, without a look at their clips: most lines need no Python object."""
-    found = pc.struct_field(pc.extract_regex(block.with_ends, _VIDEO_ID), "id")
-    has_id = pc.is_valid(found).to_numpy(zero_copy_only=False)
+    video_ids = pc.struct_field(pc.extract_regex(block.with_ends, _VIDEO_ID), "id")
+    has_id = pc.is_valid(video_ids).to_numpy(zero_copy_only=False)
     others, damaged = {}, []
     skipped = 0
     for i in (~has_id).nonzero()[0].tolist():
@@ -42,13 +42,13 @@ def ids(block: Block) -> Mentions:
         else:
             damaged.append(Damaged(block.first_line + i, "no video id", _shown(line)))
     if others:
-        texts = found.to_pylist()
+        texts = video_ids.to_pylist()
         for i, video_id in others.items():
             texts[i] = video_id.encode()
             has_id[i] = True
-        found = pa.array(texts, pa.binary())
+        video_ids = pa.array(texts, pa.binary())
     lines = pa.array(block.first_line + has_id.nonzero()[0], pa.int64())
-    table = pa.table({"id": found.filter(pa.array(has_id)).cast(pa.string()), "place": lines}, schema=MENTIONS)
+    table = pa.table({"id": video_ids.filter(pa.array(has_id)).cast(pa.string()), "place": lines}, schema=MENTIONS)
     return Mentions(table, num_rows=len(block) - skipped, num_damaged=len(damaged), damaged=damaged)
 
 
@@ -219,8 +219,8 @@ def freesound_ids(path: str) -> set[str]:
     """What a list of exclusions names of Freesound, whose ids are no videos'. Raises SourceError as `whole` does."""
     value = _value(path)
     named = value.items() if isinstance(value, dict) else ()
-    found = [str(name) for key, names in named if key.lower() == _FREESOUND for name in _listed(names)]
-    return {name.rpartition(".")[0] or name for name in found}
+    sounds = [str(name) for key, names in named if key.lower() == _FREESOUND for name in _listed(names)]
+    return {name.rpartition(".")[0] or name for name in sounds}
 
 
 def _value(path: str) -> Any:

@@ -122,8 +122,8 @@ def _rows_at(block: Block) -> np.ndarray:
 
 
 def _bytes_at(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    found: np.ndarray = data[np.minimum(positions, len(data) - 1)]
-    return found
+    values: np.ndarray = data[np.minimum(positions, len(data) - 1)]
+    return values
 
 
 def _trimmed(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
