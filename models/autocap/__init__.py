@@ -1,4 +1,4 @@
-"""AutoCap, the audio captioner, is defined here: modules, search, files, and how official weights are read."""
+"""AutoCap, the audio captioner: its modules, its search for captions, its files, and the official weights."""
 
 from autorecap.models.autocap.config import SIZES, AutoCapConfig
 from autorecap.models.autocap.model import AutoCap

@@ -1,4 +1,4 @@
-"""What `AutoCap.caption` does around the model: it checks what is asked, and works in batches that fit into memory."""
+"""`AutoCap.caption` checks its arguments with these functions, and works in batches that fit into memory."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,1 +1,1 @@
-"""The backbones predict the noise: FIT, the paper's transformer, in `fit.py`, and a U-Net to compare it with."""
+"""The networks that predict the noise: FIT, the paper's transformer, in `fit.py`, and a U-Net to compare it with."""

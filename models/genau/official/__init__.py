@@ -1,1 +1,1 @@
-"""These files know the names and layouts of the official GenAu code's weights; they hold no modules."""
+"""Weights of the official GenAu code: these files know its names and layouts, and hold no modules."""

@@ -1,1 +1,1 @@
-"""Sampling goes from noise to a sound: the diffusion, its samplers, guidance, and generation from prompts."""
+"""The way from noise to a sound: the diffusion, its samplers, guidance, and generation from prompts."""

@@ -1,1 +1,1 @@
-"""The text encoders, FLAN-T5 and CLAP, make conditions of a batch of texts."""
+"""The text encoders, FLAN-T5 and CLAP, and the conditions that they make of a batch of texts."""

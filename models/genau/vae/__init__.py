@@ -1,1 +1,1 @@
-"""The 1D-VAE goes between log-mel spectrograms and latents (`model.py`); its loss and its discriminator train it."""
+"""The 1D-VAE between log-mel spectrograms and latents, in `model.py`, and what trains it: loss and discriminator."""

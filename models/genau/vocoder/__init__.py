@@ -1,1 +1,1 @@
-"""The vocoder, HiFi-GAN, turns log-mel spectrograms into waveforms; its discriminators train it."""
+"""The vocoder, HiFi-GAN, which turns log-mel spectrograms into waveforms, and the discriminators that train it."""
