@@ -1,1 +1,1 @@
-"""What is fetched from YouTube: transcripts, and the audio of the clips."""
+"""YouTube: fetches transcripts, and the audio of the clips."""

@@ -1,10 +1,10 @@
-"""The audio of some spans of a video of YouTube, fetched in ranges of bytes.
+"""The audio of some spans of a YouTube video, fetched in ranges of bytes.
 
 yt-dlp says where the formats lie. The first bytes of the cheapest sufficient one hold an index; what the spans need is
-fetched by our own session, so that every request has its turn and goes out where it should. Each byte is written where
-it belongs, into a file as long as the track, and what was not fetched is marked as free space: a valid file, in which
-all times hold, and which ffmpeg decodes to the same samples as the whole. Where fetching spans saves nothing, or there
-is no index, the whole track is fetched.
+fetched by our own session, so that every request has its turn and leaves by the right egress. Each byte is written
+where it belongs, into a file as long as the track, and what was not fetched is marked as free space: a valid file, in
+which all times hold, and which ffmpeg decodes to the same samples as the whole. Where fetching spans saves nothing, or
+there is no index, the whole track is fetched.
 """
 
 import tempfile
@@ -25,30 +25,32 @@ from autorecap.stages.youtube.session import Sessions
 from autorecap.stages.youtube.ytdlp import YtDlp, meta_of
 
 Bytes = tuple[int, int]
-"""[first, end) of a file."""
+"""A range of bytes of a file: [first, end)."""
 
 HEAD_BYTES = 128 << 10
-"""Fetched first. Holds the index of some hours, and often the first fragment, without which no time is known."""
+"""How much is fetched first. It holds the index of some hours, and often the first fragment, which starts the clock."""
 REQUEST_BYTES = 128 << 10
-"""What a request is worth in bytes: so many more are fetched to save one. About what comes while it is under way,
+"""The cost of a request in bytes: so many more are fetched to save one. About what arrives in the time of a request,
 100 ms at 10 Mbit/s; turns are what is short."""
 MAX_RANGE_BYTES = 8 << 20
-"""Of one request. Longer ones are slowed down by the service, and have to fit the memory."""
+"""Largest range of one request. The service slows longer ones down, and they have to fit the memory."""
 _MAX_INDEX_READS = 6
 _ALTERED = (403, 404, 410)  # addresses of media hold for some hours, and for one egress
 
 
 @dataclass
 class YoutubeAudio:
-    """What was fetched of one track. Its file goes with it."""
+    """The fetched part of one track, in a temporary file that is removed when this is closed."""
 
     format: AudioFormat
     size: int  # of the whole track
     is_whole: bool
     num_requests: int
     bytes_read: int
-    file: Any = field(repr=False)  # a temporary one
-    meta: VideoMeta = field(default_factory=VideoMeta)  # came along: of a video whose clips are given, all there is
+    file: Any = field(repr=False)  # temporary
+    meta: VideoMeta = field(
+        default_factory=VideoMeta
+    )  # of the video; where its clips come with it, nothing else says it
 
     @property
     def bytes_saved(self) -> int:
@@ -59,7 +61,7 @@ class YoutubeAudio:
         return str(self.file.name)
 
     def decode(self, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s: float) -> tuple[bytes, bool]:
-        """As `autorecap.stages.media_files.ffmpeg.decode`, for the spans that were asked for."""
+        """Decode one of the fetched spans as `autorecap.stages.media_files.ffmpeg.decode` does."""
         return decode(self.path, start_ms, end_ms, sample_rate_hz, timeout_s)
 
     def close(self) -> None:
@@ -79,9 +81,9 @@ class AudioClient:
         self.config, self.sessions, self.sample_rate_hz = config, sessions, sample_rate_hz
 
     def fetch(self, video_id: str, spans: Sequence[Span], egress: str, deadline: float) -> YoutubeAudio:
-        """The audio that the spans need, by this egress, until `deadline` (time.monotonic()).
+        """Fetch the audio that the spans need, by this egress, until `deadline` (time.monotonic()).
 
-        Raises Problem, and what requests raises.
+        Raises Problem, and the errors of requests.
         """
         client = YtDlp(self.config, self.sessions.turns[egress], self.sessions[egress])
         for is_last_try in (False, True):
@@ -101,7 +103,7 @@ class AudioClient:
 
 
 class _Altered(Exception):
-    """An address of media does not hold any more, or never did."""
+    """An address of media holds no longer, or never did."""
 
     def __init__(self, status: int) -> None:
         super().__init__()
@@ -109,7 +111,7 @@ class _Altered(Exception):
 
 
 class _Download:
-    """One track: its head, and then as much as is wanted."""
+    """The download of one track: first its head, then as much as is needed."""
 
     def __init__(self, chosen: AudioFormat, sessions: Sessions, egress: str, deadline: float) -> None:
         self.format, self.session, self.deadline = chosen, sessions[egress], deadline
@@ -126,12 +128,12 @@ class _Download:
         rest: Bytes = len(pieces[0]), self.size
         is_whole = True
         if index is not None:
-            wanted = wanted_of(index, spans)
-            missing = joined(_without(each, rest[0]) for each in wanted if each[1] > rest[0])
+            needed = bytes_needed(index, spans)
+            missing = joined(_without(each, rest[0]) for each in needed if each[1] > rest[0])
             if cost(missing) < cost([rest]):
                 for each in missing:
                     self._fetch(*each)
-                self._mark_free(index, [*index.described, *wanted])
+                self._mark_free(index, [*index.described, *needed])
                 is_whole = False
         if is_whole:
             self._fetch(*rest)
@@ -139,7 +141,7 @@ class _Download:
         return YoutubeAudio(self.format, self.size, is_whole, self.num_requests, self.bytes_read, self.file)
 
     def _index(self, pieces: dict[int, bytes]) -> Index | None:
-        """The index, if there is one. `pieces[0]` grows where the head is longer than expected."""
+        """Read the index, if there is one. `pieces[0]` grows where the head is longer than expected."""
         assert self.size is not None
         for _ in range(_MAX_INDEX_READS):
             answer = read_index(pieces, self.size)
@@ -152,12 +154,12 @@ class _Download:
                 pieces[answer.first] = data
         return None
 
-    def _mark_free(self, index: Index, pieces: list[Bytes]) -> None:
-        """Everything but what is kept becomes free space, also where it was fetched in passing: it may be cut off."""
+    def _mark_free(self, index: Index, needed: list[Bytes]) -> None:
+        """Mark all bytes that are not needed as free space, even fetched ones, which may be cut off."""
         assert self.size is not None
         self.file.truncate(self.size)
         at = 0
-        for first, end in [*sorted(pieces), (self.size, self.size)]:
+        for first, end in [*sorted(needed), (self.size, self.size)]:
             if first - at >= MIN_FILLER_BYTES:
                 self.file.seek(at)
                 self.file.write(filler(index.kind, first - at))
@@ -168,7 +170,7 @@ class _Download:
             self._get(start, min(end, start + MAX_RANGE_BYTES))
 
     def _get(self, first: int, end: int) -> bytes:
-        """Bytes [first, end) of the track, which are in the file now, too. Fewer where it is shorter."""
+        """Fetch bytes [first, end) of the track into the file and return them; fewer where the track is shorter."""
         if time.monotonic() > self.deadline:
             raise Problem(Reason.TIMEOUT, "fetching took longer than media.timeout_s")
         headers = {**self.format.headers, "Range": f"bytes={first}-{end - 1}", "Accept-Encoding": "identity"}
@@ -180,7 +182,7 @@ class _Download:
             raise _Altered(status)
         if status >= 500:
             raise Problem(Reason.NETWORK, f"HTTP {status} for format {self.format.itag}")
-        if status == 200 and first == 0:  # all of it, whatever was asked for
+        if status == 200 and first == 0:  # the whole track, whatever the range was
             self.size = len(data)
         elif status != 206:
             raise Problem(Reason.BAD_ANSWER, f"HTTP {status} for bytes of format {self.format.itag}")
@@ -194,7 +196,7 @@ class _Download:
         return data
 
     def _check_range(self, content_range: str, first: int) -> None:
-        """Content-Range: bytes 0-99/1234. Raises Problem, also where the track is another one than a moment ago."""
+        """Check a header such as "bytes 0-99/1234". Raises Problem, also where the track has become another one."""
         span, _, total = content_range.removeprefix("bytes ").partition("/")
         if total.isdecimal() and len(total) < 16:
             if self.size is not None and self.bytes_read and self.num_requests > 1 and self.size != int(total):
@@ -204,8 +206,8 @@ class _Download:
             raise Problem(Reason.BAD_ANSWER, f"Content-Range {content_range[:60]!r} for bytes from {first}")
 
 
-def wanted_of(index: Index, spans: Iterable[Span]) -> list[Bytes]:
-    """Bytes of the fragments that the spans need, and of the first, from which the clock of the file runs."""
+def bytes_needed(index: Index, spans: Iterable[Span]) -> list[Bytes]:
+    """Return the bytes of the fragments that the spans need, and of the first one, which starts the clock."""
     fragments = {index.fragments[0]}
     for start_ms, end_ms in spans:
         fragments.update(index.covering(start_ms - READ_BEFORE_MS, end_ms + READ_AFTER_MS))
@@ -213,7 +215,7 @@ def wanted_of(index: Index, spans: Iterable[Span]) -> list[Bytes]:
 
 
 def joined(ranges: Iterable[Bytes]) -> list[Bytes]:
-    """Ranges in order, as few as are worth their requests: what lies between two that are close is fetched along."""
+    """Join ranges that are so close that fetching the bytes between them costs less than another request."""
     out: list[Bytes] = []
     for first, end in ranges:
         if out and first - out[-1][1] <= REQUEST_BYTES:
@@ -224,7 +226,7 @@ def joined(ranges: Iterable[Bytes]) -> list[Bytes]:
 
 
 def cost(ranges: Iterable[Bytes]) -> int:
-    """In bytes, with what the requests are worth."""
+    """Return the cost of fetching ranges, in bytes, with the cost of their requests."""
     return sum(end - first + REQUEST_BYTES * -(-(end - first) // MAX_RANGE_BYTES) for first, end in ranges)
 
 

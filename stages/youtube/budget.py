@@ -21,7 +21,7 @@ from typing import Protocol
 from autorecap.base.settings import Section, check, setting
 
 Clock = Callable[[], float]
-"""Unix time in seconds."""
+"""A clock in Unix time, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Egress:
 
 
 class Parked(Exception):
-    """Nothing may go out by this egress now. `until`: Unix time."""
+    """No request may leave by this egress now. `until`: Unix time."""
 
     def __init__(self, until: float, reason: str) -> None:
         super().__init__(f"parked until {until:.0f} ({reason})")
@@ -42,39 +42,39 @@ class Parked(Exception):
 
 
 class Budget(Protocol):
-    """What is asked before every request, and told what came of it. Never blocks."""
+    """Grants every request, and hears what came of it. It never blocks."""
 
     def take(self, egress: str) -> float:
-        """Reserve one request; the seconds to wait before it is sent. Raises Parked.
+        """Reserve one request and return the seconds to wait before it is sent. Raises Parked.
 
-        Nothing is reserved where the wait would be longer than `AHEAD_S`: who would wait longer asks again.
+        Nothing is reserved where the wait would be longer than `AHEAD_S`: the caller waits and asks again.
         """
         ...
 
     def open(self) -> tuple[str, ...]:
-        """The egresses that are not parked, the least loaded first."""
+        """Return the egresses that are not parked, the least loaded first."""
         ...
 
     def answered(self, egress: str) -> None:
-        """There was an answer by this egress."""
+        """Note that an answer came by this egress."""
         ...
 
     def slow_down(self, egress: str, retry_after_s: float | None) -> None:
-        """The service answered 429; `retry_after_s`: what it asked for, if anything."""
+        """Note that the service answered 429; `retry_after_s`: the pause it asked for, if any."""
         ...
 
     def park(self, egress: str, reason: str, seconds: float | None = None) -> None:
-        """The service refuses this egress; `seconds`: for how long, where it is known."""
+        """Note that the service refuses this egress; `seconds`: for how long, where that is known."""
         ...
 
     def parked_until(self) -> float | None:
-        """Unix time at which the first egress opens again; None while one is open."""
+        """Return the Unix time at which the first egress opens again; None while one is open."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig(Section, name="youtube.budget"):
-    """How fast each egress may go."""
+    """Settings of the budget: how fast each egress may go."""
 
     requests_per_s: float = setting(
         2.0,
@@ -105,9 +105,9 @@ class BudgetConfig(Section, name="youtube.budget"):
 
 
 AHEAD_S = 5.0
-"""How far ahead a request is reserved. What waits longer would still go out minutes after its egress was refused."""
+"""How far ahead a request is reserved. A longer wait would send requests minutes after their egress was refused."""
 MIN_RATE_SHARE = 1 / 64
-"""An egress is slowed to this share of its rate at most: slower than that is a block, and is parked."""
+"""The lowest share of its rate to which an egress is slowed: slower than that is a block, and it is parked."""
 _MAX_RETRY_AFTER_S = 86_400.0  # what a service asks for beyond a day is taken for a mistake
 
 
@@ -145,7 +145,7 @@ class LocalBudget:
             return wait_s
 
     def _lead_s(self, bucket: _Bucket) -> float:
-        """By how much a burst may run ahead of the even pace."""
+        """Return by how much a burst may run ahead of the even pace."""
         return (self.config.burst - 1) / bucket.rate
 
     def open(self) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ class LocalBudget:
         with self._lock:
             bucket = self._buckets[egress]
             if bucket.parked_until > self.clock():
-                return  # it was under way when the egress was refused
+                return  # this answer was under way when the egress was refused
             bucket.times_parked = 0
             full = self.config.requests_per_s
             bucket.rate = min(full, bucket.rate + full / self.config.recovery_answers)
@@ -177,7 +177,7 @@ class LocalBudget:
         with self._lock:
             now, bucket = self.clock(), self._buckets[egress]
             if bucket.parked_until > now and seconds is None:
-                return  # refused by the same block, while it was under way
+                return  # another request that was under way when the block began
             longer_s = min(self.config.park_s * 2**bucket.times_parked, self.config.max_park_s)
             bucket.times_parked = min(bucket.times_parked + 1, 32)
             bucket.parked_until = max(bucket.parked_until, now + min(seconds or longer_s, _MAX_RETRY_AFTER_S))

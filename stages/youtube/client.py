@@ -1,4 +1,4 @@
-"""What the stages ask of YouTube: the captions of a video, and the audio of its clips."""
+"""The client of the stages: fetches the captions of a video, and the audio of its clips."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from autorecap.stages.youtube.subtitles import Captions, CaptionsClient
 
 
 class Youtube:
-    """Asks for many videos at once, each by whichever egress is open."""
+    """Fetches for many videos at once, each by whichever egress is open."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Youtube:
         clock: Clock = time.time,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`in_flight`: videos that are asked for at the same time. `sample_rate_hz`: what audio should have."""
+        """`in_flight`: videos that are worked on at the same time. `sample_rate_hz`: rate that audio should have."""
         self.egresses = Egresses(budget, config.try_other_egresses_s, clock=clock, sleep=sleep)
         sessions = Sessions(config, budget, sleep)
         self._captions = CaptionsClient(config, transcripts, sessions)
@@ -39,12 +39,12 @@ class Youtube:
         self._threads = ThreadPoolExecutor(in_flight, thread_name_prefix="youtube")
 
     def map(self, change: Callable[[Video], Video], videos: Sequence[Video]) -> list[Video]:
-        """`change` of every video, in their order; many at the same time, since most of it is waiting."""
+        """Apply `change` to every video, many at the same time, since most of it is waiting; keep their order."""
         return list(self._threads.map(change, videos))
 
     def with_captions(self, video: Video) -> Video:
-        """The video with cues, title, description and duration; or with the reason why not."""
-        metas = [VideoMeta()]  # the last one: what is known of the video also where it has no captions
+        """Return the video with cues, title, description and duration, or with the reason why it has none."""
+        metas = [VideoMeta()]  # what becomes known of the video, also where it has no captions; the last counts
 
         def fetch(egress: str) -> Captions:
             return self._captions.fetch(video.video_id, egress, metas.append)
@@ -64,5 +64,5 @@ class Youtube:
         )
 
     def audio(self, video: Video, spans: Sequence[Span], deadline: float) -> YoutubeAudio:
-        """The audio that these spans need. `deadline`: time.monotonic(). Raises Problem."""
+        """Fetch the audio that these spans need. `deadline`: time.monotonic(). Raises Problem."""
         return self.egresses.attempt(lambda egress: self._audio.fetch(video.video_id, spans, egress, deadline))

@@ -1,4 +1,4 @@
-"""How YouTube is asked."""
+"""Settings of the requests to YouTube."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from autorecap.base.settings import FILE, Section, check, setting
 from autorecap.stages.youtube.budget import BudgetConfig, Egress
 
 DIRECT = "direct"
-"""As an egress: this machine's own address."""
+"""The egress that is this machine's own address."""
 API, YTDLP = "api", "ytdlp"
 """Routes to a transcript: youtube-transcript-api, and yt-dlp."""
 _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
@@ -18,7 +18,7 @@ _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 @dataclass(frozen=True, kw_only=True)
 class YoutubeConfig(Section, name="youtube"):
-    """How YouTube is asked: from where, how fast, and by which clients."""
+    """Settings of the requests to YouTube: by which egresses, how fast, and as which clients."""
 
     budget: BudgetConfig = setting(BudgetConfig, "requests per second, and what happens when there are too many")
     egresses: tuple[str, ...] = setting(
@@ -114,7 +114,7 @@ class YoutubeConfig(Section, name="youtube"):
         )
 
     def egresses_by_name(self) -> dict[str, Egress]:
-        """The egresses by name; a name holds no password."""
+        """Return the egresses by name; a name holds no password."""
         names = [_name(address) for address in self.egresses]
         egresses = {}
         for number, (name, address) in enumerate(zip(names, self.egresses, strict=True)):

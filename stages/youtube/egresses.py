@@ -1,4 +1,4 @@
-"""One thing to be had from YouTube, tried by one egress after another: who is refused is parked, and the next asks."""
+"""One action on YouTube, tried by one egress after another: a refused egress is parked, and the next one tries."""
 
 import random
 import time
@@ -12,11 +12,11 @@ from autorecap.stages.youtube.problem import Problem
 
 Value = TypeVar("Value")
 
-_MAX_TRIES = 3  # of what fails for a moment: connections, servers, answers that were cut off
+_MAX_TRIES = 3  # of actions that fail for a moment: connections, servers, answers that were cut off
 _FIRST_PAUSE_S = 1.0
 _STRIKES = 2  # answers of 429 in one video after which its egress is parked; the first one slows it down
 _TOKEN_IS_WANTED = (Reason.PO_TOKEN_REQUIRED, Reason.UPCOMING)
-"""Wants another try, and not now: what would help does not come in a minute."""
+"""Reasons for another try, but not now: what would help does not come in a minute."""
 
 
 class Egresses:
@@ -30,15 +30,16 @@ class Egresses:
         clock: Clock = time.time,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`limit_s`: how long one action may try."""
+        """`limit_s`: how long one action may be tried."""
         self.budget, self.limit_s, self.clock, self.sleep = budget, limit_s, clock, sleep
-        self._last_refusal = Reason.RATE_LIMITED  # that this process has met: why egresses are parked, as far as known
+        self._last_refusal = Reason.RATE_LIMITED  # in this process: why egresses are parked, as far as known
 
     def attempt(self, action: Callable[[str], Value]) -> Value:
-        """What `action(egress)` gives. Raises Problem: the last one, with `not_before` where egresses were parked.
+        """Return what `action(egress)` returns.
 
-        A refusal parks the egress and the next one is asked. What fails for a moment is tried again after a pause.
-        What is said of the video itself is said once.
+        A refusal parks the egress, and the next one tries. What fails for a moment is tried again after a pause. What
+        YouTube says of the video itself is not asked again. Raises the last Problem, with `not_before` where egresses
+        were parked.
         """
         deadline = self.clock() + self.limit_s
         strikes: dict[str, int] = {}
@@ -51,8 +52,8 @@ class Egresses:
                 self.budget.answered(egress)
                 return value
             except Parked:
-                continue  # by another thread, while this one waited for its turn
-            except Exception as error:  # of two libraries: `problem_of` knows them
+                continue  # another thread has parked it while this one waited for its turn
+            except Exception as error:  # two libraries raise them: `problem_of` knows all
                 problem = problem_of(error)
             if problem.reason.parks:
                 self._last_refusal = problem.reason
@@ -72,7 +73,7 @@ class Egresses:
             self.sleep(_FIRST_PAUSE_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))  # noqa: S311  no secret
 
     def _open_egress(self, problem: Problem | None) -> str:
-        """The least loaded one. Raises Problem where all are parked: the one just met, if there is one."""
+        """Return the least loaded egress. Raises Problem where all are parked: the one just met, if there is one."""
         names = self.budget.open()
         if names:
             return names[0]

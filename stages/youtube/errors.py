@@ -1,4 +1,4 @@
-"""Every failure of the two client libraries as one reason of the taxonomy. The one place that knows their errors."""
+"""The failures of the two client libraries, each as one reason. Nothing else knows their errors."""
 
 import re
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ BY_CLASS: tuple[tuple[type[Exception], Reason], ...] = (
 )
 
 BY_WORDS: tuple[tuple[str, Reason], ...] = (
-    # What YouTube says, to either library, or yt-dlp in its place. The first that is found holds.
+    # Sentences of YouTube, to either library, or of yt-dlp in its place. The first that matches counts.
     (r"not a bot|confirm you.re not", Reason.BOT_CHECK),
     (r"HTTP Error 429|Too Many Requests|rate-limited by YouTube", Reason.RATE_LIMITED),
     (r"content isn.t available, try again later", Reason.RATE_LIMITED),  # what it tells a session that asks too often
@@ -69,7 +69,7 @@ _WORDS = [(re.compile(pattern, re.IGNORECASE), reason) for pattern, reason in BY
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem behind an error of either library. An error that nobody foresaw is `bad_answer`, with its words."""
+    """Return the problem behind an error of either library. An error that nobody foresaw is `bad_answer`."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, Parked):
@@ -77,7 +77,7 @@ def problem_of(error: Exception) -> Problem:
         return Problem(reason, str(error), not_before=error.until)
     if isinstance(error, api.VideoUnplayable):
         return _unplayable(error.reason or "", error.sub_reasons)
-    if isinstance(error, api.YouTubeRequestFailed):  # keeps the words of requests' error, and nothing else
+    if isinstance(error, api.YouTubeRequestFailed):  # it keeps the words of requests' error, and nothing else
         return Problem(reason_of_words(str(error.reason)) or Reason.NETWORK, str(error.reason))
     if isinstance(error, YoutubeDLError):
         return _of_ytdlp(error)
@@ -86,12 +86,12 @@ def problem_of(error: Exception) -> Problem:
 
 
 def reason_of_words(text: str) -> Reason | None:
-    """What a sentence of YouTube or yt-dlp means; None where it is none of those known."""
+    """Return what a sentence of YouTube or yt-dlp means; None for a sentence that is not known."""
     return next((reason for pattern, reason in _WORDS if pattern.search(text)), None)
 
 
 def without_prefix(text: str) -> str:
-    """A message of yt-dlp without what it puts in front: an id may hold any word."""
+    """Return a message of yt-dlp without its prefix, which holds an id, and an id may hold any word."""
     return re.sub(r"\x1b\[[0-9;]*m|^(ERROR|WARNING): |\[youtube[^\]]*\] (?:[\w-]{11}: )?", "", text)
 
 

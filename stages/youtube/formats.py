@@ -1,4 +1,4 @@
-"""Which of a video's formats is fetched: the cheapest audio that is good enough."""
+"""The choice among a video's formats: the cheapest audio that is good enough."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ _CONTAINERS = ("m4a", "webm", "mp4")
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """An audio format and where it lies."""
+    """An audio format, and its address."""
 
     itag: str
     url: str
@@ -21,14 +21,16 @@ class AudioFormat:
     kbps: float
     sample_rate_hz: int
     size: int | None  # bytes
-    headers: Mapping[str, str] = field(default_factory=dict)  # to be asked with, by the client that was told of it
+    headers: Mapping[str, str] = field(
+        default_factory=dict
+    )  # for requests to it, as the client sends them that was given it
 
 
 def choose(info: Mapping[str, Any], min_kbps: float, sample_rate_hz: int, base_url: str) -> AudioFormat:
-    """The format with the fewest kbit/s of those with `min_kbps` and the sample rate; if there is none, the best.
+    """Return the format with the fewest kbit/s of those with `min_kbps` and the sample rate, else the best.
 
     `info`: yt-dlp's description. Of a video in several languages the original is taken. Where there is no audio by
-    itself, a file of picture and sound has to do, the smallest. Raises Problem where there is no audio.
+    itself, the smallest file of picture and sound has to do. Raises Problem where there is no audio.
     """
     listed = [entry for entry in info.get("formats") or [] if isinstance(entry, dict)]
     usable = [entry for entry in listed if _is_file_with_audio(entry) and may_be_asked(entry["url"], base_url)]
@@ -39,7 +41,9 @@ def choose(info: Mapping[str, Any], min_kbps: float, sample_rate_hz: int, base_u
         return min(map(_format, original), key=lambda each: (each.size or float("inf"), each.kbps, each.itag))
     if not formats:
         has_audio = any(entry.get("acodec") not in (None, "none") for entry in listed)
-        reason = Reason.BAD_ANSWER if has_audio else Reason.NO_AUDIO  # the first: streams alone, or strange addresses
+        reason = (
+            Reason.BAD_ANSWER if has_audio else Reason.NO_AUDIO
+        )  # bad answer: there are only streams, or strange addresses
         raise Problem(reason, f"none of its {len(listed)} formats is a file with audio")
     enough = [each for each in formats if each.kbps >= min_kbps and each.sample_rate_hz >= sample_rate_hz]
     if enough:

@@ -1,8 +1,8 @@
-"""Where the seconds of a media file lie in its bytes: the index of a fragmented mp4 (`sidx`) or of a webm (`Cues`).
+"""The index of a media file, which says which bytes hold which seconds: `sidx` of an mp4 or `Cues` of a webm.
 
 Both kinds begin with a head that says how to decode; then come fragments (mp4: `moof` and `mdat`) or clusters (webm),
-each of some seconds, each of use without those before it. Nothing of what is read here is trusted: an index that
-contradicts itself is none, and the file is then taken as a whole.
+each of some seconds, each of use without those before it. Nothing that is read here is trusted: an index that
+contradicts itself does not count, and the file is then taken as a whole.
 """
 
 import struct
@@ -13,7 +13,7 @@ from itertools import pairwise
 MP4, WEBM = "mp4", "webm"
 
 MIN_FILLER_BYTES = 16
-"""Of free space that can be marked as such."""
+"""The least free space that can be marked as such."""
 _MAX_FRAGMENTS = 200_000  # a week in fragments of three seconds
 _MAX_HEAD_BYTES = 8 * 2**20
 _MAX_REST_BYTES = 1 << 16  # what may follow the last fragment of an mp4 that the index speaks of
@@ -39,20 +39,20 @@ class Index:
     fragments: tuple[Fragment, ...]
 
     def covering(self, start_ms: float, end_ms: float) -> list[Fragment]:
-        """The fragments that hold some of this span."""
+        """Return the fragments that hold some of this span."""
         return [each for each in self.fragments if each.start_ms < end_ms and each.end_ms > start_ms]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The bytes without which the index cannot be read."""
+    """Bytes without which the index cannot be read."""
 
     first: int
     end: int
 
 
 class _NoIndex(Exception):
-    """The file has none that could be used."""
+    """The file has no index that could be used."""
 
 
 class _NotYet(Exception):
@@ -60,13 +60,13 @@ class _NotYet(Exception):
 
     def __init__(self, first: int, end: int) -> None:
         super().__init__()
-        self.wanted = Wanted(first, end)
+        self.needed = Wanted(first, end)
 
 
 def read_index(pieces: dict[int, bytes], size: int) -> Index | Wanted | None:
-    """The index of a file of `size` bytes, of which `pieces` are there, by their offset; `pieces[0]` is its beginning.
+    """Read the index of a file of `size` bytes. `pieces`: parts of the file by their offset; `pieces[0]` begins it.
 
-    None: there is no index that could be used.
+    Return the index, the bytes that are still needed, or None where no index can be used.
     """
     head = pieces[0]
     try:
@@ -75,16 +75,16 @@ def read_index(pieces: dict[int, bytes], size: int) -> Index | Wanted | None:
         if head[:4] == b"\x1a\x45\xdf\xa3":
             return _webm(pieces, size)
     except _NotYet as error:
-        wanted = error.wanted
-        sensible = wanted.first < wanted.end <= size and wanted.end - wanted.first <= _MAX_HEAD_BYTES
-        return wanted if sensible else None
+        needed = error.needed
+        sensible = needed.first < needed.end <= size and needed.end - needed.first <= _MAX_HEAD_BYTES
+        return needed if sensible else None
     except (_NoIndex, struct.error, IndexError, ZeroDivisionError):
         pass
     return None
 
 
 def filler(kind: str, size: int) -> bytes:
-    """How free space of `size` bytes begins: marked by it, a file in which bytes are missing stays valid."""
+    """Return how free space of `size` bytes begins: a file with bytes missing stays valid where it is marked so."""
     assert size >= MIN_FILLER_BYTES
     if kind == WEBM:
         return b"\xec\x01" + (size - 9).to_bytes(7, "big")  # Void, and a length of eight bytes
@@ -118,7 +118,7 @@ def _mp4(head: bytes, size: int) -> Index:
 
 
 def _sidx(box: bytes, end: int) -> list[Fragment]:
-    """The fragments of a segment index, 8.16.3. `end`: the offset behind the box, from which its own offsets count."""
+    """Read the fragments of a segment index, 8.16.3. `end`: the offset behind the box, from which its offsets count."""
     is_long = box[8] != 0
     timescale = struct.unpack_from(">I", box, 16)[0]
     time, skipped = struct.unpack_from(">QQ" if is_long else ">II", box, 20)
@@ -136,7 +136,7 @@ def _sidx(box: bytes, end: int) -> list[Fragment]:
 
 
 def _checked(index: Index, size: int) -> Index:
-    """The index, if it is one of the whole file."""
+    """Return the index, if it describes the whole file."""
     fragments = index.fragments
     if not fragments or len(fragments) > _MAX_FRAGMENTS or fragments[0].first != index.described[0][1]:
         raise _NoIndex
@@ -161,7 +161,7 @@ _DEFAULT_SCALE = 1_000_000  # nanoseconds
 
 @dataclass(slots=True)
 class _Webm:
-    """What the head says."""
+    """The head of a webm."""
 
     segment: int = 0  # offset from which positions count
     scale: int = _DEFAULT_SCALE
@@ -173,20 +173,20 @@ class _Webm:
 
 def _webm(pieces: dict[int, bytes], size: int) -> Index:
     head = pieces[0]
-    found = _webm_head(head, size)
-    if found.first_cluster is None:
+    webm = _webm_head(head, size)
+    if webm.first_cluster is None:
         raise _NoIndex
-    described, end = [(0, found.first_cluster)], size
-    if found.cues is None:
-        if found.cues_at is None or found.cues_at <= found.first_cluster:
+    described, end = [(0, webm.first_cluster)], size
+    if webm.cues is None:
+        if webm.cues_at is None or webm.cues_at <= webm.first_cluster:
             raise _NoIndex
-        found.cues, cues_end = _far_cues(pieces, found.cues_at, size)
-        described.append((found.cues_at, cues_end))
-        end = found.cues_at
-    unit_ms = found.scale / 1e6
-    times = dict(sorted(((at, time) for time, at in _cue_points(found.cues)), reverse=True))  # the earliest of each
-    starts = [(times[at] * unit_ms, found.segment + at) for at in sorted(times)]
-    end_ms = max(found.duration * unit_ms, starts[-1][0]) if starts else 0.0
+        webm.cues, cues_end = _far_cues(pieces, webm.cues_at, size)
+        described.append((webm.cues_at, cues_end))
+        end = webm.cues_at
+    unit_ms = webm.scale / 1e6
+    times = dict(sorted(((at, time) for time, at in _cue_points(webm.cues)), reverse=True))  # the earliest of each
+    starts = [(times[at] * unit_ms, webm.segment + at) for at in sorted(times)]
+    end_ms = max(webm.duration * unit_ms, starts[-1][0]) if starts else 0.0
     limits = [*starts[1:], (end_ms, end)]
     fragments = tuple(
         Fragment(start_ms, until_ms, first, last)
@@ -196,8 +196,8 @@ def _webm(pieces: dict[int, bytes], size: int) -> Index:
 
 
 def _webm_head(head: bytes, size: int) -> _Webm:
-    """Read up to the first cluster. Raises _NotYet."""
-    found = _Webm()
+    """Read a webm up to its first cluster. Raises _NotYet."""
+    webm = _Webm()
     at, inside = 0, False
     while at < size:
         if at + 12 > len(head):
@@ -206,39 +206,39 @@ def _webm_head(head: bytes, size: int) -> _Webm:
         length, body = _length(head, body)
         if not inside:
             if kind == _SEGMENT:
-                inside, found.segment, at = True, body, body
+                inside, webm.segment, at = True, body, body
                 continue
         elif kind == _CLUSTER:
-            found.first_cluster = at
-            return found
+            webm.first_cluster = at
+            return webm
         if length == _UNKNOWN:
             raise _NoIndex
         if kind in (_SEEK_HEAD, _INFO, _CUES):
             if body + length > len(head):
                 raise _NotYet(len(head), body + length)
-            _note(found, kind, head[body : body + length])
+            _note(webm, kind, head[body : body + length])
         at = body + length
     raise _NoIndex
 
 
-def _note(found: _Webm, kind: int, data: bytes) -> None:
+def _note(webm: _Webm, kind: int, data: bytes) -> None:
     if kind == _CUES:
-        found.cues = data
+        webm.cues = data
     elif kind == _INFO:
         for each, value in _elements(data):
             if each == _TIMESTAMP_SCALE:
-                found.scale = int.from_bytes(value, "big") or _DEFAULT_SCALE
+                webm.scale = int.from_bytes(value, "big") or _DEFAULT_SCALE
             elif each == _DURATION:
-                found.duration = struct.unpack(">d" if len(value) == 8 else ">f", value)[0]
+                webm.duration = struct.unpack(">d" if len(value) == 8 else ">f", value)[0]
     else:
         for each, seek in _elements(data):
             entry = dict(_elements(seek)) if each == _SEEK else {}
             if int.from_bytes(entry.get(_SEEK_ID, b""), "big") == _CUES:
-                found.cues_at = found.segment + int.from_bytes(entry.get(_SEEK_POSITION, b""), "big")
+                webm.cues_at = webm.segment + int.from_bytes(entry.get(_SEEK_POSITION, b""), "big")
 
 
 def _far_cues(pieces: dict[int, bytes], at: int, size: int) -> tuple[bytes, int]:
-    """The cues that lie behind the clusters, and the offset behind them. Raises _NotYet."""
+    """Read the cues that lie behind the clusters; also return the offset behind them. Raises _NotYet."""
     first, piece = next(((o, p) for o, p in pieces.items() if o <= at < o + len(p)), (0, b""))
     local = at - first
     if local + 12 > len(piece):
@@ -255,7 +255,7 @@ def _far_cues(pieces: dict[int, bytes], at: int, size: int) -> tuple[bytes, int]
 
 
 def _cue_points(cues: bytes) -> Iterator[tuple[int, int]]:
-    """Time and position of the cluster, of every cue."""
+    """Yield the time of every cue and the position of its cluster."""
     for kind, point in _elements(cues):
         if kind != _CUE_POINT:
             continue
@@ -266,7 +266,7 @@ def _cue_points(cues: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Id and content of every element."""
+    """Yield id and content of every element."""
     at = 0
     while at < len(data):
         kind, body = _id(data, at)
@@ -278,7 +278,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _id(data: bytes, at: int) -> tuple[int, int]:
-    """An element's id, its marker bit included, and the offset behind it."""
+    """Read the id of an element, its marker bit included; also return the offset behind it."""
     width = 9 - data[at].bit_length()
     if width > 4:
         raise _NoIndex
@@ -286,7 +286,7 @@ def _id(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:
-    """An element's length, and the offset behind it."""
+    """Read the length of an element; also return the offset behind it."""
     width = 9 - data[at].bit_length()
     if width > 8:
         raise _NoIndex

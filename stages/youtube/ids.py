@@ -14,7 +14,7 @@ _ID_FOLDERS = ("shorts", "embed", "live", "v", "e")
 
 
 def watch_url(video_id: str) -> str:
-    """The address of a video: what the plan holds as its `media`, and what tells that it has to be fetched."""
+    """Return the address of a video. In the plan it is the `media` of a video that has to be fetched."""
     return _WATCH + video_id
 
 
@@ -24,9 +24,9 @@ def is_youtube(video: Video) -> bool:
 
 
 def video_id_of(text: str) -> str | None:
-    """The id in an address of a video, or in a bare id; None where there is none.
+    """Return the id in an address of a video, or in a bare id; None where there is none.
 
-    Knows watch, youtu.be, shorts, embed, live and v addresses, with any parameters, with or without scheme.
+    It knows watch, youtu.be, shorts, embed, live and v addresses, with any parameters, with or without scheme.
     """
     text = text.strip()
     if ID.fullmatch(text):

@@ -1,4 +1,4 @@
-"""What the player's answer says of a video: the transcript client asks for it anyway, and it holds title and length."""
+"""The player's answer, which the transcript client asks for anyway, and which holds title and duration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,17 +22,17 @@ class CaptionTrack:
 
 @dataclass(frozen=True, slots=True)
 class VideoMeta:
-    """The useful part of the answer. Nothing in it is trusted: a field that is no use counts as absent."""
+    """The fields of the answer that are used. It is not trusted: a field that makes no sense counts as absent."""
 
     title: str = ""
     description: str = ""
     duration_ms: int | None = None
-    is_live: bool = False  # goes on now
+    is_live: bool = False  # it is being broadcast now
     tracks: tuple[CaptionTrack, ...] = ()
 
 
 def described(video: Video, meta: VideoMeta) -> Video:
-    """The video with what is known of it besides."""
+    """Return the video with what else is known of it."""
     return replace(
         video,
         title=meta.title or video.title,
@@ -42,7 +42,7 @@ def described(video: Video, meta: VideoMeta) -> Video:
 
 
 def parse_player(answer: Any) -> VideoMeta:
-    """Title, description, duration, live status and tracks of captions. Never raises."""
+    """Read title, description, duration, live status and tracks of captions. Never raises."""
     details = _mapping(_mapping(answer).get("videoDetails"))
     captions = _mapping(_mapping(_mapping(answer).get("captions")).get("playerCaptionsTracklistRenderer"))
     tracks = captions.get("captionTracks")
@@ -56,7 +56,7 @@ def parse_player(answer: Any) -> VideoMeta:
 
 
 def _duration_ms(answer: Any, details: Mapping[str, Any]) -> int | None:
-    """Of the audio formats, which is exact; else in whole seconds, up to one off."""
+    """Return the duration of the audio formats, which is exact; else one in whole seconds, up to one off."""
     formats = _mapping(_mapping(answer).get("streamingData")).get("adaptiveFormats")
     exact = [_integer(_mapping(each).get("approxDurationMs")) for each in formats] if isinstance(formats, list) else []
     duration_ms = max((ms for ms in exact if ms), default=None) or 1000 * (_integer(details.get("lengthSeconds")) or 0)

@@ -1,4 +1,4 @@
-"""Why something could not be had from YouTube."""
+"""Failures to get something from YouTube."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from autorecap.stages.records import Video
 
 
 class Problem(Exception):
-    """Why something could not be had.
+    """Something could not be had from YouTube.
 
     `not_before`: Unix time before which another try makes no sense, if known. `refused`: a request was sent, and
     refused because of its egress.
@@ -23,7 +23,7 @@ class Problem(Exception):
 
 
 def ended(video: Video, problem: Problem, name: str = "") -> Video:
-    """The video with the reason why it, or the file of this name, could not be had."""
+    """Return the video, ended for the reason that it, or the file of this name, could not be had."""
     detail = f"{name}: {problem.detail}" if name else problem.detail
     video = video.ended(problem.reason, detail, not_before=problem.not_before)
     return replace(video, refusals=video.refusals + problem.refused)

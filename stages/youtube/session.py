@@ -1,6 +1,6 @@
-"""HTTP sessions that are polite and do not hang: a turn in the budget and a time limit for every request.
+"""HTTP sessions that are polite and do not hang: every request has a turn in the budget and a time limit.
 
-Both client libraries get their requests through here, each library in its own way: youtube-transcript-api is given the
+Both client libraries send their requests through here, each in its own way: youtube-transcript-api is given the
 session, and yt-dlp's `urlopen` takes its turns through `Turns`.
 """
 
@@ -24,17 +24,17 @@ from autorecap.stages.youtube.problem import Problem
 
 YOUTUBE = "https://www.youtube.com"
 _HOSTS = ("youtube.com", "googlevideo.com", "google.com", "youtube-nocookie.com")
-"""Of pages, of media, of sign-in and captchas. Addresses come from outside, and by redirection: no other is asked."""
+"""Hosts of pages, media, sign-in and captchas. Addresses come from outside and by redirection: no other is asked."""
 MAX_ANSWER_BYTES = 64 * 2**20
-"""A watch page has one million, hours of captions ten, a range of media eight."""
+"""Largest answer. A watch page has one million bytes, hours of captions have ten, a range of media has eight."""
 _CHUNK_BYTES = 1 << 16
 _TOO_MANY = 429
 _CAPTCHA = b'class="g-recaptcha"'
-_CAPTCHA_BYTES = 100_000  # a page with a captcha has less; the page of a video, which may speak of one, more
+_CAPTCHA_BYTES = 100_000  # a page with a captcha is smaller; the page of a video, which may mention one, is larger
 
 
 class Turns:
-    """The turns of one egress, and where its requests really go."""
+    """The turns of one egress, and the address to which its requests really go."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Turns:
         wait_for_turn(self.budget, self.egress.name, self.sleep)
 
     def address(self, url: str) -> str:
-        """The url, at `youtube.base_url` if it is one of YouTube's pages."""
+        """Return the URL, moved to `youtube.base_url` if it is one of a page of YouTube."""
         return self.base_url + url.removeprefix(YOUTUBE) if url.startswith(f"{YOUTUBE}/") else url
 
 
@@ -63,9 +63,9 @@ class PoliteAdapter(HTTPAdapter):
         self.turns = turns
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """The answer, read to its end.
+        """Return the answer, read to its end.
 
-        Raises Parked, Problem for a 429, a captcha or a strange address, and what requests raises.
+        Raises Parked, Problem for a 429, a captcha or a strange address, and the errors of requests.
         """
         config = self.turns.config
         assert request.url is not None
@@ -77,10 +77,10 @@ class PoliteAdapter(HTTPAdapter):
         kwargs |= {"stream": True, "timeout": config.connect_timeout_s}
         response = super().send(request, **kwargs)
         try:
-            response._content = _read(response, deadline)  # what `Response.content` gives, and no second read
+            response._content = _read(response, deadline)  # what `Response.content` returns, without a second read
         finally:
             response.close()
-        if response.status_code == _TOO_MANY:  # whichever library asked: each would say it in another way
+        if response.status_code == _TOO_MANY:  # before each library says it in its own way
             self.turns.budget.slow_down(self.turns.egress.name, retry_after_s(response.headers.get("Retry-After")))
             raise Problem(Reason.RATE_LIMITED, f"HTTP 429 for {urlsplit(request.url).path[:60]}")
         if len(response.content) < _CAPTCHA_BYTES and _CAPTCHA in response.content:
@@ -89,7 +89,7 @@ class PoliteAdapter(HTTPAdapter):
 
 
 class Sessions:
-    """A session per thread and egress: requests' sessions are for one thread each, and keep connections open."""
+    """A session per thread and egress, since a session of requests is for one thread, and keeps connections open."""
 
     def __init__(self, config: YoutubeConfig, budget: Budget, sleep: Callable[[float], object] = time.sleep) -> None:
         self.egresses = config.egresses_by_name()
@@ -106,7 +106,7 @@ class Sessions:
 
 
 def new_session(turns: Turns) -> requests.Session:
-    """A session that goes out by the egress of `turns`. Raises Problem where its cookies cannot be read."""
+    """Return a session whose requests leave by the egress of `turns`. Raises Problem where cookies cannot be read."""
     session = requests.Session()
     session.trust_env = False  # a proxy of the environment would be an egress that no budget knows
     adapter = PoliteAdapter(turns)
@@ -125,7 +125,7 @@ def new_session(turns: Turns) -> requests.Session:
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, which are written as a number or a date; None for neither."""
+    """Return the seconds that a Retry-After header asks for, as a number or a date; None for neither."""
     if header is None:
         return None
     if header.strip().isdecimal():
@@ -137,7 +137,10 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def may_be_asked(url: str, base_url: str) -> bool:
-    """Whether it is an address of YouTube; http only where `base_url`, which stands in for it in tests, is as well."""
+    """Whether a URL is an address of YouTube.
+
+    http is allowed only where `base_url`, which stands in for YouTube in tests, has it as well.
+    """
     try:
         parts, base = urlsplit(url), urlsplit(base_url)
         host = (parts.hostname or "").lower()
@@ -149,7 +152,7 @@ def may_be_asked(url: str, base_url: str) -> bool:
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:
-    """The body, decoded. `Response.iter_content` would wait for a full chunk, however slowly it comes."""
+    """Read the body, decoded. `Response.iter_content` would wait for a full chunk, however slowly it comes."""
     parts, size = [], 0
     try:
         while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):

@@ -1,8 +1,8 @@
-"""The captions of one video, and what YouTube says of it, by one egress.
+"""The captions of one video and what YouTube says of it, fetched by one egress.
 
-Two routes. youtube-transcript-api: player and captions, after a watch page now and then (`watch_page.py`); it knows
-consent pages, captchas and the states of a video, and the player's answer to it is read along. yt-dlp: the player and
-captions. Either way the captions come as json3, which times words, and are read by our own parsers.
+There are two routes. youtube-transcript-api: player and captions, after a watch page now and then (`watch_page.py`); it
+knows consent pages, captchas and the states of a video, and the player's answer to it is read along. yt-dlp: the player
+and captions. Either way the captions come as json3, which times words, and are read by our own parsers.
 """
 
 import threading
@@ -30,13 +30,13 @@ from autorecap.stages.youtube.ytdlp import YtDlp
 
 _PLAYER = "/youtubei/v1/player"
 _ASK_OTHERWISE = (Reason.PO_TOKEN_REQUIRED, Reason.BAD_ANSWER)
-"""Another client may be given what this one is refused."""
-_LOCKED = "exp=xpe"  # in the address of captions that come empty without a PO token
+"""Reasons to try the other client, which may be given what this one is refused."""
+_LOCKED = "exp=xpe"  # stands in addresses of captions that come empty without a PO token
 
 
 @dataclass(frozen=True)
 class Captions:
-    """The track that was chosen, and its cues."""
+    """The chosen track, and its cues."""
 
     meta: VideoMeta
     track: Track
@@ -45,19 +45,19 @@ class Captions:
 
 
 class CaptionsClient:
-    """Asks for captions; used by many threads."""
+    """Fetches captions; used by many threads."""
 
     def __init__(self, config: YoutubeConfig, transcripts: TranscriptsConfig, sessions: Sessions) -> None:
         self.config, self.transcripts, self.sessions = config, transcripts, sessions
         self._pages = {name: WatchPages(turns, config.watch_page_s) for name, turns in sessions.turns.items()}
         self._reading = threading.Lock()
-        """One thread reads at a time: many that work for milliseconds take the interpreter from each other."""
+        """Lets one thread read at a time: many that work for milliseconds take the interpreter from each other."""
 
     def fetch(self, video_id: str, egress: str, note: Callable[[VideoMeta], object]) -> Captions:
-        """The best track by the rules for files (`stages/transcript_files/choice`), read.
+        """Fetch the best track by the rules for files (`stages/transcript_files/choice.py`), and read it.
 
-        `note` is told what the video is as soon as that is known: a video without captions has a title, too. Raises
-        Problem, and whatever the libraries raise.
+        `note` is called with what is known of the video as soon as that comes: a video without captions has a title,
+        too. Raises Problem, and the errors of both libraries.
         """
         routes = {API: self._by_api}
         tried: Problem | None = None
@@ -67,7 +67,7 @@ class CaptionsClient:
                 meta = ask(video_id, egress)
                 note(meta)
                 return self._chosen(meta, video_id, egress)
-            except Exception as error:  # of two libraries: `problem_of` knows them
+            except Exception as error:  # two libraries raise them: `problem_of` knows all
                 problem = problem_of(error)
                 if problem.reason not in _ASK_OTHERWISE:
                     raise
@@ -91,7 +91,7 @@ class CaptionsClient:
         try:
             YouTubeTranscriptApi(http_client=session).list(video_id)
         except Exception as error:
-            if problem_of(error).reason.status is Status.RETRY:  # not of the video
+            if problem_of(error).reason.status is Status.RETRY:  # the video is not the reason
                 self._pages[egress].forget()
             if answers and parse_player(answers[-1]).is_live:
                 raise Problem(Reason.LIVE, "it is being broadcast") from None
@@ -114,9 +114,9 @@ class CaptionsClient:
             tracks, self.transcripts.languages, allow_translated=self.transcripts.allow_machine_translated
         )
         if not accepted:
-            found = ", ".join(sorted({track.language for track in meta.tracks}))
-            wanted = ", ".join(self.transcripts.languages)
-            raise Problem(Reason.NO_TRANSCRIPT_IN_LANGUAGE, f"found {found}; accepted {wanted}")
+            offered_languages = ", ".join(sorted({track.language for track in meta.tracks}))
+            accepted_languages = ", ".join(self.transcripts.languages)
+            raise Problem(Reason.NO_TRANSCRIPT_IN_LANGUAGE, f"found {offered_languages}; accepted {accepted_languages}")
         best = accepted[0]
         data = self._download(best.path, egress)
         try:
@@ -129,7 +129,7 @@ class CaptionsClient:
         return Captions(meta, best, transcript, len(data))
 
     def _offers(self, track: CaptionTrack) -> list[tuple[str, CaptionTrack]]:
-        """The addresses of a track, and of its machine translations where these would be accepted."""
+        """Return the addresses of a track, and of its machine translations where these would be accepted."""
         plain = _with_query(track.url, {"fmt": "json3"})
         if not (self.transcripts.allow_machine_translated and track.is_translatable):
             return [(plain, track)]
@@ -152,7 +152,7 @@ class CaptionsClient:
 
 
 def _as_file(url: str, track: CaptionTrack) -> Track:
-    """The track as one of the files beside a video, which the rules of choice are about."""
+    """Return the track as if it were a file beside a video, which is what the rules of choice are about."""
     translated = parse_qs(urlsplit(url).query).get("tlang")
     language = translated[0] if translated else track.language
     kind = "auto" if track.is_auto or translated else "manual"

@@ -1,7 +1,7 @@
-"""yt-dlp as a library: which formats a video has, and its captions; every request of it in its turn.
+"""yt-dlp as a library: lists the formats of a video and its captions; each of its requests waits for its turn.
 
-Nothing is downloaded by it, nothing is written, no configuration file, cache or plug-in folder of a user is read beyond
-what yt-dlp loads by itself where it is installed.
+It downloads and writes nothing, and reads no configuration file, cache or plug-in folder of a user beyond what yt-dlp
+loads by itself where it is installed.
 """
 
 import io
@@ -31,13 +31,13 @@ _CAPTIONS = "json3"
 
 
 class YtDlp:
-    """Asks as yt-dlp does, by one egress."""
+    """Asks YouTube as yt-dlp does, by one egress."""
 
     def __init__(self, config: YoutubeConfig, turns: Turns, session: requests.Session) -> None:
         self.config, self.turns, self.session = config, turns, session
 
     def extract(self, video_id: str) -> dict[str, Any]:
-        """yt-dlp's description of the video: formats with addresses, captions, title. Raises Problem."""
+        """Return yt-dlp's description of the video: formats with addresses, captions, title. Raises Problem."""
         return self._extract(video_id, _Talk())
 
     def _extract(self, video_id: str, talk: "_Talk") -> dict[str, Any]:
@@ -55,7 +55,7 @@ class YtDlp:
         return info
 
     def meta(self, video_id: str) -> VideoMeta:
-        """Title, duration and captions. Raises Problem, also where captions exist that want a PO token."""
+        """Return title, duration and captions. Raises Problem, also where captions exist but need a PO token."""
         talk = _Talk()
         info = self._extract(video_id, talk)
         meta = replace(
@@ -91,12 +91,12 @@ class YtDlp:
         }
 
     def _cookies(self) -> io.StringIO | None:
-        """A copy: yt-dlp writes what it was sent into the file that it has read."""
+        """Return a copy of the cookies: yt-dlp writes what it is sent into the file that it has read."""
         path = self.turns.egress.cookies
         return io.StringIO(Path(path).read_text(encoding="utf-8", errors="replace")) if path else None
 
     def _extractor_args(self) -> dict[str, dict[str, list[str]]]:
-        """In yt-dlp's own shape. What is skipped costs requests and holds nothing that is wanted."""
+        """Return the arguments in yt-dlp's own shape. What is skipped costs requests and holds nothing of use."""
         args: dict[str, dict[str, list[str]]] = defaultdict(dict)
         args["youtube"] = {
             "player_client": list(self.config.player_clients),
@@ -139,7 +139,7 @@ class _PoliteYoutubeDL(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
 
 
 def meta_of(info: Mapping[str, Any]) -> VideoMeta:
-    """Title, description and duration in yt-dlp's description of a video."""
+    """Return title, description and duration in yt-dlp's description of a video."""
     duration = info.get("duration")
     duration_ms = round(duration * 1000) if isinstance(duration, int | float) else 0
     return VideoMeta(
@@ -150,7 +150,7 @@ def meta_of(info: Mapping[str, Any]) -> VideoMeta:
 
 
 class _Talk:
-    """yt-dlp says the best of what it knows in warnings."""
+    """Keeps the warnings of yt-dlp, which say the best of what it knows."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -169,7 +169,7 @@ class _Talk:
 
 
 def _with_warnings(problem: Problem, warnings: list[str]) -> Problem:
-    """What failed, in the words of the warnings where the error itself says nothing."""
+    """Return the problem in the words of the warnings where the error itself says nothing."""
     if problem.reason is not Reason.BAD_ANSWER:
         return problem
     for text in map(without_prefix, warnings):
