@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from autorecap.base.settings import FILE, Section, setting
 from autorecap.stages.keyword_files.keyword_filter import EMPTY_CAPTION, KeywordFilter
+from autorecap.stages.origin import ClipsFrom
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
 
@@ -46,7 +47,7 @@ class Keywords:
         return [self._judge_video(video) for video in videos]
 
     def _judge_video(self, video: Video) -> Video:
-        enabled = self.config.enabled and (self.config.given or not video.given)
+        enabled = self.config.enabled and (self.config.given or video.origin.clips is ClipsFrom.GAPS)
         clips = tuple(self._judge(clip, enabled) if clip.verdict is Verdict.PENDING else clip for clip in video.clips)
         video = replace(video, clips=clips)
         if any(clip.verdict is Verdict.KEPT for clip in clips):

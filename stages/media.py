@@ -17,9 +17,9 @@ from autorecap.base.files import is_remote, local_file
 from autorecap.base.settings import Section, setting
 from autorecap.base.text import printable
 from autorecap.stages.media_files.ffmpeg import MediaError, decode, frames
+from autorecap.stages.origin import AudioFrom, ClipsFrom, TranscriptFrom
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Span, Verdict, Video
-from autorecap.stages.youtube.ids import is_youtube
 from autorecap.stages.youtube.player import VideoMeta, described
 from autorecap.stages.youtube.problem import Problem, ended
 
@@ -94,10 +94,11 @@ class Media:
         return self.youtube.map(self._read, videos)
 
     def _read(self, video: Video) -> Video:
-        name = video.video_id if is_youtube(video) else printable(Path(video.media).name)
+        origin = video.origin
+        name = printable(Path(video.media).name) if origin.audio is AudioFrom.FILE else video.video_id
         deadline = time.monotonic() + self.config.timeout_s
         clips: list[Clip] = []
-        shortest_ms = 0 if video.given else self.config.min_clip_ms
+        shortest_ms = 0 if origin.clips is ClipsFrom.SOURCE else self.config.min_clip_ms
         wanted, left_out = self._within_limit(video.clips)
         groups = _reads(wanted, self.config.join_reads_ms)
         spans = [(group[0].start_ms, max(clip.end_ms for clip in group)) for group in groups]
@@ -121,7 +122,7 @@ class Media:
         past_end = sum(clip.verdict is Verdict.PAST_END for clip in clips)
         if clips and past_end == len(clips):
             return video.ended(Reason.UNDECODABLE, f"{name}: no audio could be decoded in any clip")
-        if video.given and audio.meta:  # it comes with the transcript otherwise, and none was fetched
+        if audio.meta and origin.transcript is TranscriptFrom.NOBODY:  # else it came with the transcript
             video = described(video, audio.meta)
         return replace(
             video,
@@ -134,7 +135,7 @@ class Media:
     @contextmanager
     def _open(self, video: Video, spans: Sequence[Span], deadline: float) -> Iterator["FileAudio | YoutubeAudio"]:
         """Open the audio that the spans are decoded from. Raises OSError, Problem."""
-        if is_youtube(video):
+        if video.origin.audio is AudioFrom.YOUTUBE:
             assert self.youtube is not None, "a video of YouTube, and nobody to ask for it"
             with self.youtube.audio(video, spans, deadline) as audio:
                 yield audio

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from autorecap.stages.media import levels
+from autorecap.stages.origin import ClipsFrom
 from autorecap.stages.records import Clip, Span, Verdict, Video
 
 
@@ -18,10 +19,11 @@ class Merge:
     name = "merge"
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [
-            replace(video, clips=tuple(without_repeats(video.clips) if video.given else merge_clips(video.clips)))
-            for video in videos
-        ]
+        return [replace(video, clips=tuple(_merged(video))) for video in videos]
+
+
+def _merged(video: Video) -> list[Clip]:
+    return without_repeats(video.clips) if video.origin.clips is ClipsFrom.SOURCE else merge_clips(video.clips)
 
 
 def without_repeats(clips: Sequence[Clip]) -> list[Clip]:

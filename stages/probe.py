@@ -10,9 +10,9 @@ from pathlib import Path
 from autorecap.base.files import is_remote, local_file
 from autorecap.base.settings import Section, setting
 from autorecap.stages.media_files.ffmpeg import MediaError, read_header
+from autorecap.stages.origin import AudioFrom
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Video
-from autorecap.stages.youtube.ids import is_youtube
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Probe:
         self.config = config
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [video if is_youtube(video) else self._probe(video) for video in videos]
+        return [self._probe(video) if video.origin.audio is AudioFrom.FILE else video for video in videos]
 
     def _probe(self, video: Video) -> Video:
         name = Path(video.media).name

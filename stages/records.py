@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from autorecap.base.text import printable
+from autorecap.stages.origin import Origin
 from autorecap.stages.reasons import Reason, Status
 
 Span = tuple[int, int]
@@ -129,6 +130,11 @@ class Video:
     bytes_read: int = 0
     bytes_saved: int = 0  # of the media that was fetched in parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from: who has its transcript, its audio, its clips."""
+        return Origin.of(self.media, given=self.given)
 
     @property
     def is_ok(self) -> bool:

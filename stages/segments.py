@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autorecap.base.settings import Section, check, setting
+from autorecap.stages.origin import AudioFrom, ClipsFrom
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import MAX_VIDEO_MS, TO_THE_END, Clip, Cue, Span, Video
 from autorecap.stages.transcript_files.cue_text import is_blank, longest_ms, num_words
 from autorecap.stages.transcript_files.rows import SPOKEN_WORD_MS
-from autorecap.stages.youtube.ids import is_youtube
 
 # A collapsed track shows its whole text at once, 11 to 24 ms a word. Nobody says more than eight words a second.
 COLLAPSED_WORDS_PER_S = 8
@@ -99,7 +99,7 @@ class Segments:
         self.config = config
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
-        return [_given(video) if video.given else self._segment(video) for video in videos]
+        return [_given(video) if video.origin.clips is ClipsFrom.SOURCE else self._segment(video) for video in videos]
 
     def _segment(self, video: Video) -> Video:
         if video.clips:  # out of a dataset of segments
@@ -122,7 +122,7 @@ def _given(video: Video) -> Video:
 
     A file that is no longer than its one clip is the clip itself, whatever times the clip has in the video it is from.
     """
-    if len(video.clips) == 1 and video.duration_ms is not None and not is_youtube(video):
+    if len(video.clips) == 1 and video.duration_ms is not None and video.origin.audio is AudioFrom.FILE:
         (clip,) = video.clips
         if clip.start_ms and video.duration_ms <= clip.duration_ms + CLIP_ITSELF_MS:
             video = replace(video, clips=(replace(clip, start_ms=0, end_ms=video.duration_ms),))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autorecap.base.text import printable
+from autorecap.stages.origin import TranscriptFrom
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Video
 from autorecap.stages.transcript_files.choice import Track, by_preference, tracks_of
@@ -14,7 +15,6 @@ from autorecap.stages.transcript_files.cue_text import is_blank
 from autorecap.stages.transcript_files.info import Info, parse_info
 from autorecap.stages.transcript_files.read import read_bytes, read_transcript
 from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
-from autorecap.stages.youtube.ids import is_youtube
 
 if TYPE_CHECKING:
     from autorecap.stages.youtube.client import Youtube
@@ -38,9 +38,10 @@ class Transcripts:
         return self.youtube.map(self._transcribe, videos)
 
     def _transcribe(self, video: Video) -> Video:
-        if video.given or video.clips:
+        source = video.origin.transcript
+        if source is TranscriptFrom.NOBODY or video.clips:
             return video
-        if not is_youtube(video):
+        if source is TranscriptFrom.FILES:
             return self._read(video)
         assert self.youtube is not None, "a video of YouTube, and nobody to ask for it"
         return self.youtube.with_captions(video)

@@ -19,8 +19,8 @@ from autorecap.dataset.row_set import RowSet
 from autorecap.dataset.store import Store
 from autorecap.dataset.view import DatasetView
 from autorecap.pipeline.build.config import BuildConfig
+from autorecap.stages.origin import WATCH_URL
 from autorecap.stages.records import TO_THE_END
-from autorecap.stages.youtube.ids import watch_url
 
 WITH_GAPS, CLIPS_PER_VIDEO, KEPT_SHARE, KEPT_S = 55.1 / 73, 327.3 / 55.1, 57.0 / 327.3, 7.8
 STILL_THERE = (0.6, 1.0)
@@ -283,7 +283,7 @@ def work_left(store: Store, state: State, config: BuildConfig) -> Work:
 
 def _work_in(table: pa.Table, to_do: np.ndarray, max_clip_s: float) -> np.ndarray:
     """The fields of `Work` for the rows of one file that are to be done."""
-    online = pc.starts_with(table["media"], watch_url("")).to_numpy()
+    online = pc.starts_with(table["media"], WATCH_URL).to_numpy()
     if "given" not in table.schema.names:  # written before sources could bring clips
         return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), *[0] * (len(fields(Work)) - 3)])
     given = table["given"].to_numpy()

@@ -25,8 +25,8 @@ from autorecap.dataset.log import State
 from autorecap.dataset.store import Store
 from autorecap.pipeline.plan.list_clips import ClipStream
 from autorecap.pipeline.plan.plan import PLAN_SCHEMA, Found, planned_ids
+from autorecap.stages.origin import WATCH_URL
 from autorecap.stages.sources.lists import Mentions, Thresholds, VideoList
-from autorecap.stages.youtube.ids import watch_url
 
 MEMORY_MB = min(1_000, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4_000_000)
 """For sorting; reading and writing take some hundred MB beside it."""
@@ -238,7 +238,7 @@ class Gathered:
             "original_name": empty,
             "source": self._sources(table["lists"]),
             "title": empty,
-            "media": pc.binary_join_element_wise(pa.scalar(watch_url("")), table["id"], ""),
+            "media": pc.binary_join_element_wise(pa.scalar(WATCH_URL), table["id"], ""),
             "given": pa.array(np.zeros(num, bool)) if listed is None else pc.greater(pc.list_value_length(listed), 0),
             "info": empty,
             "sidecars": pa.ListArray.from_arrays(pa.array(np.zeros(num + 1, np.int32)), pa.array([], pa.string())),

@@ -3,11 +3,10 @@
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from autorecap.stages.records import Video
+from autorecap.stages.origin import WATCH_URL
 
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
-_WATCH = "https://www.youtube.com/watch?v="
 _HOSTS = ("youtube.com", "youtube-nocookie.com")
 _SHORT_HOST = "youtu.be"
 _ID_FOLDERS = ("shorts", "embed", "live", "v", "e")
@@ -15,12 +14,7 @@ _ID_FOLDERS = ("shorts", "embed", "live", "v", "e")
 
 def watch_url(video_id: str) -> str:
     """Return the address of a video. In the plan it is the `media` of a video that has to be fetched."""
-    return _WATCH + video_id
-
-
-def is_youtube(video: Video) -> bool:
-    """Whether the video is fetched from YouTube, rather than read from a file."""
-    return video.media.startswith(_WATCH)
+    return WATCH_URL + video_id
 
 
 def video_id_of(text: str) -> str | None:
