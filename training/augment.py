@@ -1,7 +1,7 @@
-"""What is done to sounds so that a captioner relies on no single detail.
+"""Augmentation of sounds, so that a captioner relies on no single detail.
 
-Every draw takes a generator, which the task makes from (seed, purpose, position): the same sample at the same position
-is disturbed in the same way in every run. Shape suffixes: B batch, T frames, M mel bands, S samples.
+Every function that draws takes a generator, which the caller makes from (seed, purpose, position): the same clip at the
+same position is disturbed in the same way in every run. Shape suffixes: B batch, T frames, M mel bands, S samples.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from autorecap.models.audio import PEAK
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAugmentConfig(Section, name="task.spec_augment"):
-    """Stripes of the log-mel that the encoder does not hear. Park et al., SpecAugment, 2019; widths as released."""
+    """Settings of SpecAugment (Park et al., 2019): stripes of the log-mel that are masked. Widths as released."""
 
     time_stripes: int = setting(2, "Stripes over time; 0: none.", results=True, ge=0)
-    time_width: int = setting(64, "Each is shorter than this many frames of 10 ms.", results=True, ge=1)
+    time_width: int = setting(64, "Stripes over time are shorter than this many frames of 10 ms.", results=True, ge=1)
     mel_stripes: int = setting(2, "Stripes over the mel bands; 0: none.", results=True, ge=0)
-    mel_width: int = setting(8, "Each is narrower than this many bands.", results=True, ge=1)
+    mel_width: int = setting(8, "Stripes over mel bands are narrower than this many bands.", results=True, ge=1)
 
 
 def draw_stripes(config: SpecAugmentConfig, num_frames: int, num_mels: int, rng: Generator) -> Tensor:
-    """Which bins of one log-mel are masked. shape (T + M,): whole frames first, then whole bands"""
+    """Draw the stripes of one log-mel: True where masked. shape (T + M,): frames first, then bands"""
     masked = np.zeros(num_frames + num_mels, dtype=bool)
     for count, width, first, size in (
         (config.time_stripes, config.time_width, 0, num_frames),
@@ -41,23 +41,24 @@ def draw_stripes(config: SpecAugmentConfig, num_frames: int, num_mels: int, rng:
 
 
 def mask_stripes(mel_BTM: Tensor, stripes_BX: Tensor, fill_M: Tensor) -> Tensor:
-    """The log-mel with `fill_M` in the masked frames and bands. Stripes of shape (B, T + M), see `draw_stripes`."""
+    """Return the log-mel with `fill_M` where it is masked. Stripes of shape (B, T + M): see `draw_stripes`."""
     num_frames = mel_BTM.shape[1]
     masked_BTM = stripes_BX[:, :num_frames, None] | stripes_BX[:, None, num_frames:]
     return torch.where(masked_BTM, fill_M, mel_BTM)
 
 
 def mix_prepared(x_S: Tensor, other_S: Tensor, share: float) -> Tensor:
-    """Two prepared waveforms as one, `share` of it from the other, at the peak that the model expects."""
+    """Mix two prepared waveforms at the peak that the model expects. share: of the mix that is the other waveform"""
     mixed_S = (1 - share) * x_S + share * other_S
     return mixed_S / (mixed_S.abs().max() + 1e-8) * PEAK
 
 
 def disturb(mels: Sequence[Tensor], floor_db: float, rng: Generator) -> list[Tensor]:
-    """The same disturbances on every log-mel (shape (1, T, M), equal frames and bands): level, a noise floor, a
-    low-pass, a masked band, masked stretches of time.
+    """Return log-mels, each of shape (1, T, M), with the same disturbances: level, a noise floor, a low-pass, a masked
+    band, masked stretches of time.
 
-    What recordings differ in: for models that learn from clean synthesised sounds.
+    These are differences between recordings, for models that learn from clean synthesised sounds. All log-mels must
+    have equal shapes.
     """
     num_frames, num_bands = mels[0].shape[1:]
     gain_db = rng.uniform(-8, 3)

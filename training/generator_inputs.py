@@ -1,4 +1,4 @@
-"""What the trainings of VAE, vocoder and GenAu have in common: the model they are parts of, and clips as it hears them.
+"""Inputs of the trainings of VAE, vocoder and GenAu: the GenAu that all are parts of, and clips as it hears them.
 
 Shape suffixes: B batch, S samples, M mel bands, T frames.
 """
@@ -22,14 +22,15 @@ from autorecap.training.recipe import RunError
 
 
 def open_generator(init: str, t5: str = "", clap: str = "", with_text: bool = True) -> GenAu:
-    """The GenAu of a folder or hub id, or a new one of a size. Raises RunError and ModelFilesError.
+    """Return the GenAu of a folder or hub id, or a new one of a size. Raises RunError and ModelFilesError.
 
-    `with_text=False` needs no text encoders; those that lie in the model's folder are kept all the same.
+    t5, clap: text encoders, if they are not in the model's folder
+    with_text: if False, no text encoders are needed; those in the model's folder are loaded all the same
     """
     if not init:
         raise RunError(
-            "say where to start from: --init FOLDER or a hub id of a GenAu, or the size of a new one: "
-            + ", ".join(SIZES)
+            "--init is missing: name the GenAu to start from by a folder or a hub id, or the size of a new one: "
+            f"{', '.join(SIZES)}"
         )
     if init not in SIZES:
         with_text = with_text or any(Path(init, name).is_dir() for name in (T5_FOLDER, CLAP_FOLDER))
@@ -47,46 +48,49 @@ def open_generator(init: str, t5: str = "", clap: str = "", with_text: bool = Tr
 
 
 @dataclass(frozen=True)
-class Read:
-    """A clip that could be read."""
+class LoadedClip:
+    """A clip at a position, with its sound in memory."""
 
     position: int
     example: Example
     sound: Tensor | Latent
-    """A waveform as the VAE hears it, a whole number of latent frames long; or what the VAE has made of it."""
-    frames: int  # of the latent
+    """A waveform as the VAE takes it, a whole number of latent frames long; or its latent."""
+    frames: int  # length of the latent
 
 
-def read(examples: Examples, positions: Sequence[int], max_frames: int) -> tuple[list[Read], tuple[str, ...]]:
-    """The clips at these positions, and of those that cannot be read the names and reasons.
+def load_clips(
+    examples: Examples, positions: Sequence[int], max_frames: int
+) -> tuple[list[LoadedClip], tuple[str, ...]]:
+    """Return the clips at these positions, and the names and reasons of those that cannot be read.
 
-    A position without its clip stays empty: nothing takes its place.
+    An unreadable clip is left out: no other clip takes its place.
     """
-    found, unreadable = [], []
+    clips, unreadable = [], []
     for position in positions:
         try:
             example = examples(position)
-            found.append(_read(position, example, max_frames))
+            clips.append(_load(position, example, max_frames))
         except UnreadableClipError as error:
             unreadable.append(str(error))
-    return found, tuple(unreadable)
+    return clips, tuple(unreadable)
 
 
-def _read(position: int, example: Example, max_frames: int) -> Read:
-    loaded = example.load()
-    if isinstance(loaded, Latent):
-        return Read(position, example, loaded, loaded.mean_CT.shape[1])
-    waveform, rate = loaded
+def _load(position: int, example: Example, max_frames: int) -> LoadedClip:
+    sound = example.load()
+    if isinstance(sound, Latent):
+        return LoadedClip(position, example, sound, sound.mean_CT.shape[1])
+    waveform, rate = sound
     try:
         x_S = to_mono(waveform)
         frames = min(latent_frames(len(x_S) / rate), max_frames)
-        return Read(position, example, prepare_clip(x_S, rate, num_samples=frames * SAMPLES_PER_LATENT), frames)
+        x_S = prepare_clip(x_S, rate, num_samples=frames * SAMPLES_PER_LATENT)
     except ValueError as error:
         raise UnreadableClipError(f"{example.name}: {error}") from error
+    return LoadedClip(position, example, x_S, frames)
 
 
 def padded(waveforms: Sequence[Tensor], num_samples: int) -> Tensor:
-    """Waveforms with silence behind them. shape (B, S)"""
+    """Return waveforms with silence behind their ends. shape (B, S)"""
     x_BS = torch.zeros(len(waveforms), num_samples)
     for i, x_S in enumerate(waveforms):
         x_BS[i, : len(x_S)] = x_S
@@ -94,7 +98,7 @@ def padded(waveforms: Sequence[Tensor], num_samples: int) -> Tensor:
 
 
 def log_mels(x_BS: Tensor, num_samples: Sequence[int]) -> Tensor:
-    """Log-mels, each as its clip alone would have it, with anything behind its end. shape (B, M, T)"""
+    """Return log-mels, each as if its clip were alone; behind its end are undefined values. shape (B, M, T)"""
     if len(set(num_samples)) == 1 and num_samples[0] == x_BS.shape[1]:
         return log_mel(x_BS)
     mel_BMT = log_mel(x_BS)

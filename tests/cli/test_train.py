@@ -77,7 +77,7 @@ def test_a_small_run_trains_saves_and_says_how_it_ended(sounds: Path) -> None:
         (["--out", "x", "--data", "a.csv", "--set", "loop.lr=fast"], 2, "loop.lr: expected a number"),
         (["--out", "x", "--data", "a.csv", "--set", "task.frozen=[all]"], 2, "expected encoders, bart or"),
         (["--out", "x", "--data", "a.csv", "--config", "gone.yaml"], 2, "gone.yaml does not exist"),
-        (["--out", "x", "--data", "a.csv"], 2, "say where to start from"),
+        (["--out", "x", "--data", "a.csv"], 2, "--init is missing"),
         (["--out", "x", "--data", "a.csv", "--init", "demo", "--resume"], 2, "holds no checkpoint to resume"),
         (["--out", "x", "--data", "a.csv", "--init", "demo", "--device", "tpu"], 2, "auto, cpu or cuda"),
         pytest.param(

@@ -56,7 +56,7 @@ class AutoCapRecipe(Recipe):
     def load(self, init: str) -> AutoCap:
         if not init:
             raise RunError(
-                "say where to start from: --init FOLDER or a hub id of an AutoCap whose encoders and BART are trained "
+                "--init is missing: name a folder or a hub id of an AutoCap whose encoders and BART are trained "
                 "(stage 2: the model folder of stage 1), or --init demo for the small bundled one"
             )
         return AutoCap.from_pretrained(AutoCap.DEMO if init == DEMO else init)

@@ -1,8 +1,8 @@
-"""Training GenAu: clips in, the error of the predicted noise out (paper, sections 3.3, 4.2 and D.2).
+"""Training task of GenAu: turns clips into noisy latents and conditions, and computes the error of the predicted noise
+(paper, sections 3.3, 4.2 and D.2).
 
-Clips come as audio, which the frozen VAE and text encoders make latents and vectors of on the device, or as latents
-that were encoded before (`autorecap.pipeline.latents.encode`). Each is as long as it is: padding is masked and counts
-for nothing.
+Clips come as audio, which the frozen VAE and text encoders turn into latents and vectors on the device, or as latents
+that were encoded before (`autorecap encode`). Clips keep their lengths: padding is masked and has no weight.
 
 Shape suffixes: B batch, C channels, T latent frames, S samples.
 """
@@ -26,54 +26,59 @@ from autorecap.models.genau.flops import flops
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.sampling.diffusion import pad_latents
 from autorecap.models.genau.text.conditioning import Condition, drop
-from autorecap.training.generator_inputs import log_mels, padded, read
+from autorecap.training.generator_inputs import load_clips, log_mels, padded
 from autorecap.training.loop.task import Scored
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenAuTaskConfig(Section, name="task"):
-    """What is learned, from what, and what is listened to on the way."""
+    """Settings of the generator's task: conditions, text encoders, memory, and the samples made on the way."""
 
     drop_condition_p: float = setting(
         0.1, "Share of clips that lose all their conditions, for guidance.", results=True, ge=0, le=1
     )
-    dataset: str = setting("autocap", "The style of clips whose set has no name that the model knows.", results=True)
+    dataset: str = setting("autocap", "Style of clips whose set's name is none of the model's styles.", results=True)
     scale_clips: int = setting(
-        1_024, "Clips of audio that say how large latents are; latents: all say it.", results=True, ge=1
+        1_024,
+        "Clips of audio on which the scale of latents is measured. Encoded latents are all used.",
+        results=True,
+        ge=1,
     )
     checkpoint_activations: bool = setting(
-        False, "Compute blocks again in the backward pass: less memory, 4/3 the work."
+        False, "Compute blocks again in the backward pass: less memory, 4/3 of the work."
     )
-    t5: str = setting("", "FLAN-T5, a folder or hub id, where it is not in the model's own folder.", path=MODEL)
-    clap: str = setting("", "The text branch of CLAP, likewise.", path=MODEL)
-    prompts: tuple[str, ...] = setting((), "What samples are made of; none: the first captions of the data.")
-    sample_seconds: float = setting(10.0, "How long samples are.", gt=0)
+    t5: str = setting("", "FLAN-T5, a folder or hub id, if it is not in the model's own folder.", path=MODEL)
+    clap: str = setting(
+        "", "CLAP's text branch, a folder or hub id, if it is not in the model's own folder.", path=MODEL
+    )
+    prompts: tuple[str, ...] = setting((), "Prompts of the samples; none: the first captions of the data.")
+    sample_seconds: float = setting(10.0, "Length of the samples in seconds.", gt=0)
     sample_steps: int = setting(100, "Steps of the sampler.", ge=1)
-    guidance_scale: float = setting(4.0, "How much a prompt counts in samples.", ge=0)
+    guidance_scale: float = setting(4.0, "Guidance scale of the samples: how much the prompt counts.", ge=0)
 
 
 class ClipBatch(NamedTuple):
-    """Clips of one step."""
+    """The clips of one micro-batch, on the CPU."""
 
     names: tuple[str, ...]
     unreadable: tuple[str, ...]
     captions: tuple[str, ...]
     dataset_ids_B: Tensor
-    frames: tuple[int, ...]  # of each latent
+    frames: tuple[int, ...]  # length of each latent
     sound: Tensor | tuple[Latent, ...]  # waveforms (B, S); or latents
     posterior_noise: tuple[Tensor, ...]  # each (C, T_i)
-    noise: tuple[Tensor, ...]
+    noise: tuple[Tensor, ...]  # likewise
     timesteps_B: Tensor
     dropped_B: Tensor
 
 
 class NoisyBatch(NamedTuple):
-    """The same on the device."""
+    """The same clips on the device, as latents and conditions."""
 
     names: tuple[str, ...]
     unreadable: tuple[str, ...]
     frames: tuple[int, ...]
-    x0_BCT: Tensor  # not scaled
+    x0_BCT: Tensor  # not yet scaled
     noise_BCT: Tensor
     mask_BT: Tensor | None  # on the CPU
     timesteps_B: Tensor
@@ -81,7 +86,7 @@ class NoisyBatch(NamedTuple):
 
 
 class GenAuLoss(nn.Module):
-    """The backbone; called with a batch, it gives the loss."""
+    """The backbone with its loss: called with a batch, it returns the mean squared error of the noise."""
 
     def __init__(self, model: GenAu) -> None:
         super().__init__()
@@ -91,7 +96,7 @@ class GenAuLoss(nn.Module):
         self.config = model.config.backbone
 
     def forward(self, batch: NoisyBatch) -> Scored:
-        """Mean squared error over all values that are sound."""
+        """Return the mean squared error over all values that are not padding."""
         x0_BCT = batch.x0_BCT * self.scale_factor
         noisy_BCT = self.diffusion.q_sample(x0_BCT, batch.noise_BCT, batch.timesteps_B)
         text, ids_B = batch.condition
@@ -108,26 +113,26 @@ class GenAuLoss(nn.Module):
 
 
 class GenAuTask:
-    """The task for the loop."""
+    """Task of the generator, for the loop."""
 
     def __init__(self, model: GenAu, examples: Examples, config: GenAuTaskConfig, seed: int = 0) -> None:
         self.model, self.examples, self.config, self.seed = model.requires_grad_(False).eval(), examples, config, seed
         model.backbone.requires_grad_(True).train()
         model.backbone.checkpoint_activations(config.checkpoint_activations)
         if isinstance(model.backbone, Fit) and model.backbone.self_conditioning is not None:
-            model.backbone.self_conditioning.requires_grad_(False)  # training never passes what it works on
+            model.backbone.self_conditioning.requires_grad_(False)  # training never passes its input
         self.module: nn.Module = GenAuLoss(model)
         blocks = list(model.backbone.blocks) if isinstance(model.backbone, Fit) else []
         self.units: Sequence[nn.Module] = [*blocks, model.backbone]
 
     def batch(self, positions: range) -> ClipBatch:
-        """The clips at these positions, on the CPU. Those that cannot be read are left out and named."""
+        """Return the clips at these positions, on the CPU. Unreadable ones are left out and named."""
         return self.batch_of(self.examples, positions, self.seed)
 
     def batch_of(self, examples: Examples, positions: Sequence[int], seed: int) -> ClipBatch:
-        """The same of another list of examples, and other random numbers."""
+        """Return a batch of another list of examples, drawn by another seed, such as those of validation."""
         config = self.model.config
-        clips, unreadable = read(examples, positions, config.backbone.max_frames)
+        clips, unreadable = load_clips(examples, positions, config.backbone.max_frames)
         channels = config.backbone.channels
 
         def noise(purpose: TrainingDraw) -> tuple[Tensor, ...]:
@@ -159,13 +164,13 @@ class GenAuTask:
         )
 
     def dataset_id(self, name: str) -> int:
-        """The style of a set; that of `config.dataset` for a name that the model does not know."""
+        """Return the style of a set of clips; that of `config.dataset` if its name is none of the model's styles."""
         known = name if name in self.model.config.datasets else self.config.dataset
         return self.model.config.dataset_id(known)
 
     @torch.no_grad()
     def to(self, batch: ClipBatch, device: torch.device) -> NoisyBatch:
-        """The batch on a device, where sounds become latents and texts vectors."""
+        """Return the batch on a device, its sounds as latents and its texts as vectors."""
         multiple = self.model.config.frames_multiple
         mean_BCT, logvar_BCT = self.posterior(batch, device)
         posterior_BCT = pad_latents(batch.posterior_noise, multiple)[0].to(device, non_blocking=True)
@@ -173,7 +178,7 @@ class GenAuTask:
         x0_BCT = mean_BCT + (0.5 * logvar_BCT).exp() * posterior_BCT
         ids_B = batch.dataset_ids_B.to(device, non_blocking=True)
         condition = Condition(self._text(batch, device), ids_B)
-        if bool(batch.dropped_B.any()):  # on the CPU: nobody waits
+        if bool(batch.dropped_B.any()):  # on the CPU: nothing waits for the device
             condition = drop(condition, self.model.unconditional(), batch.dropped_B)
         return NoisyBatch(
             names=batch.names,
@@ -187,7 +192,7 @@ class GenAuTask:
         )
 
     def posterior(self, batch: ClipBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Means and log-variances of the latents, padded as a backbone takes them. shape (B, C, T) each"""
+        """Return means and log-variances of the latents, padded as a backbone takes them. shape (B, C, T) each"""
         multiple = self.model.config.frames_multiple
         if not isinstance(batch.sound, Tensor):
             parts = [[torch.from_numpy(x).float() for x in latent[:2]] for latent in batch.sound]
@@ -196,17 +201,17 @@ class GenAuTask:
         lengths = [frames * SAMPLES_PER_LATENT for frames in batch.frames]
         mel_BMT = log_mels(batch.sound.to(device), lengths)
         mask_BN = latent_mask(batch.frames, max(batch.frames))
-        found = self.model.vae.encode(mel_BMT, mask_BN)
-        room = -max(batch.frames) % multiple
-        return nn.functional.pad(found.mean, (0, room)), nn.functional.pad(found.logvar, (0, room))
+        posterior = self.model.vae.encode(mel_BMT, mask_BN)
+        padding = (0, -max(batch.frames) % multiple)
+        return nn.functional.pad(posterior.mean, padding), nn.functional.pad(posterior.logvar, padding)
 
     def _text(self, batch: ClipBatch, device: torch.device) -> Text:
-        stored = not isinstance(batch.sound, Tensor) and all(
+        has_text_vectors = not isinstance(batch.sound, Tensor) and all(
             latent.summary_W is not None or latent.words_ND is not None for latent in batch.sound
         )
-        if not stored:
+        if not has_text_vectors:
             encoders = self.model.text
-            assert encoders is not None, "the recipe has seen to it"
+            assert encoders is not None, "the recipe loads them"
             return encoders.encode(batch.captions)
         assert not isinstance(batch.sound, Tensor)
         summaries = [torch.from_numpy(each.summary_W).float() for each in batch.sound if each.summary_W is not None]

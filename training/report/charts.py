@@ -1,7 +1,7 @@
-"""Curves as inline SVG, labelled in HTML: they fill any width, need no script to be read, and no library.
+"""Charts of curves as inline SVG with labels in HTML: they fill any width, and need neither a script nor a library.
 
 A chart is a box with the lines in it, stretched to its size; ticks and legends stand around it as text, which is not
-stretched. What a script needs to show values under the pointer lies beside it as JSON.
+stretched. A script shows values under the pointer; its data lies beside the chart as JSON.
 """
 
 import json
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from html import escape
 
 MAX_POINTS = 600
-"""Per line: more than there are pixels. Longer ones become means, with the range behind them."""
-_LOG_RATIO = 30  # a line that spans more than this is drawn on a logarithmic axis, where it may be
-_SIZE = 1_000  # of the box, in its own units
+"""Points per line, which is more than there are pixels. Longer lines become means with the range behind them."""
+_LOG_RATIO = 30  # a line that spans a larger ratio gets a logarithmic axis, if its chart allows it
+_SIZE = 1_000  # width and height of the box, in its own units
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Chart:
     title: str
     lines: Sequence[Line]
     form: Callable[[float], str]
-    log: bool = False  # allowed
+    log: bool = False  # whether a logarithmic axis is allowed
     zero: bool = False  # whether 0 belongs to the axis
     note: str = ""
 
 
 @dataclass(frozen=True)
 class _Thinned:
-    """A line as it is drawn: means of neighbours, and between what they lie."""
+    """A line as it is drawn: means over neighbouring points, and their ranges."""
 
     line: Line
     steps: list[int]
@@ -49,7 +49,7 @@ class _Thinned:
 
 
 def draw(chart: Chart) -> str:
-    """The chart as HTML."""
+    """Return the chart as HTML."""
     thinned = [_thin(line) for line in chart.lines]
     first, last = min(t.steps[0] for t in thinned), max(t.steps[-1] for t in thinned)
     values = [value for t in thinned for value in (*t.lows, *t.highs)]
@@ -94,7 +94,7 @@ def _path(thinned: _Thinned, x: Callable[[float], float], y: Callable[[float], f
     steps, colour = thinned.steps, f"var(--{thinned.line.colour})"
     mean = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in zip(steps, thinned.means, strict=True))
     shape = f'<polyline points="{mean}" style="stroke:{colour}"/>'
-    if len(steps) == 1:  # a point, which a line of no length with round ends is
+    if len(steps) == 1:  # a line without length but with round ends is a point
         shape = f'<polyline class="point" points="{mean} {mean}" style="stroke:{colour}"/>'
     if thinned.lows != thinned.highs:
         up = [f"{x(s):.1f},{y(v):.1f}" for s, v in zip(steps, thinned.highs, strict=True)]
@@ -104,7 +104,7 @@ def _path(thinned: _Thinned, x: Callable[[float], float], y: Callable[[float], f
 
 
 def _for_script(chart: Chart, thinned: Sequence[_Thinned], first: int, last: int) -> str:
-    """JSON that may stand in HTML: no text in it can end the element."""
+    """Return the data of the script as JSON in which no text can end the HTML element."""
     lines = [
         {
             "label": t.line.label,
@@ -135,7 +135,7 @@ def _thin(line: Line) -> _Thinned:
 
 
 def _ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers around a range."""
+    """Return round numbers around a range."""
     if high <= low:
         room = abs(low) * 0.1 or 1.0
         low, high = low - room, high + room
@@ -147,7 +147,7 @@ def _ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within a range that spans more than `_LOG_RATIO`."""
+    """Return round numbers within a range that spans more than `_LOG_RATIO`."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = -(-len(decades) // 6)
     digits = (1, 2, 5) if len(decades) <= 3 else (1,)
@@ -158,7 +158,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def plain(value: float) -> str:
-    """Three digits."""
+    """Return the number with three digits."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
     return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e")

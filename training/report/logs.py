@@ -1,4 +1,4 @@
-"""What a run writes down: CSV and JSON always, TensorBoard where it is installed, a line for people."""
+"""Logs of a run: CSV and JSON always, TensorBoard if it is installed, Weights & Biases on request, lines for people."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from autorecap.base.errors import ForeseenError
 
 
 class CsvLog:
-    """A row per call. On resume, rows that come after the checkpoint are dropped: they are written again."""
+    """Writes a row per call. On resume it drops the rows after the checkpoint, which are written again."""
 
     def __init__(self, path: Path, resumed_at: int = 0) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class CsvLog:
             with self.path.open("w", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns).writeheader()
         elif new := [name for name in line if name not in self._columns]:
-            # A number that the first rows did not have, as all of them were skipped steps: the header grows.
+            # The first rows had fewer numbers, because all their steps were skipped: extend the header.
             with self.path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             self._columns += new
@@ -42,7 +42,7 @@ class CsvLog:
 
 
 class JsonLog:
-    """A JSON object per line and call. On resume, lines that come after the checkpoint are dropped."""
+    """Writes a JSON object as a line per call. On resume it drops the lines after the checkpoint."""
 
     def __init__(self, path: Path, resumed_at: int = 0) -> None:
         self.path = path
@@ -59,12 +59,12 @@ class JsonLog:
 def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):  # cut off by a kill
+    except (ValueError, KeyError, TypeError):  # cut off when the process was killed
         return float("inf")
 
 
 def tensorboard(folder: Path, resumed_at: int = 0) -> Callable[[Mapping[str, float]], None]:
-    """Scalars for TensorBoard, or nothing at all where it is not installed."""
+    """Return a log of scalars for TensorBoard; one that does nothing if it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -83,19 +83,19 @@ def tensorboard(folder: Path, resumed_at: int = 0) -> Callable[[Mapping[str, flo
 def wandb(
     project: str, folder: Path, settings: Mapping[str, Any], resumed_at: int
 ) -> Callable[[Mapping[str, Any]], None]:
-    """The same for Weights & Biases, where a resumed run goes on. Raises ForeseenError where its package is missing."""
+    """Return a log for Weights & Biases, in which a resumed run goes on. Raises ForeseenError if it is missing."""
     try:
         import wandb as package
     except ImportError:
         raise ForeseenError(
             "run.wandb is set, but wandb is not installed: pip install wandb, or leave it out"
         ) from None
-    kept = folder / "wandb.txt"
-    known = kept.read_text() if resumed_at and kept.exists() else None
+    id_file = folder / "wandb.txt"
+    run_id = id_file.read_text() if resumed_at and id_file.exists() else None
     run = package.init(
-        project=project, dir=str(folder), name=folder.name, config=dict(settings), id=known, resume="allow"
+        project=project, dir=str(folder), name=folder.name, config=dict(settings), id=run_id, resume="allow"
     )
-    kept.write_text(run.id)
+    id_file.write_text(run.id)
 
     def log(line: Mapping[str, Any]) -> None:
         run.log({name: value for name, value in line.items() if name != "step"}, step=int(line["step"]))
@@ -104,7 +104,7 @@ def wandb(
 
 
 def for_people(line: Mapping[str, float]) -> str:
-    """The line as text: step, numbers, and when the run will be done."""
+    """Return the line as text: step, numbers, and the time until the run is done."""
     eta_s = round(line["eta_s"])
     hours, minutes, seconds = eta_s // 3_600, eta_s // 60 % 60, eta_s % 60
     numbers = "  ".join(f"{name} {value:.3g}" for name, value in line.items() if name not in ("step", "eta_s"))

@@ -1,7 +1,7 @@
-"""One self-contained HTML page per run: curves, samples over steps to listen to, the last numbers, the settings.
+"""Report of a run: one self-contained HTML page with curves, samples over steps to listen to, numbers and settings.
 
-Read from what the run has written down (log.jsonl, samples/, settings.json), so it can be made at any time, of a run
-that goes on or of one that was killed. It loads nothing from anywhere, and takes no text for markup.
+It is made from the files of the run (log.jsonl, samples/, settings.json), so it can be made at any time, also of a run
+that was killed. The page loads nothing from elsewhere, and no text in it is taken for markup.
 """
 
 import base64
@@ -21,10 +21,10 @@ from autorecap.training.report.spectrogram import read_wav, spectrogram
 REPORT = "report.html"
 TEMPLATE = Path(__file__).with_name("report_template.html")
 MAX_SAMPLES = 10
-"""Steps whose sounds are in the page, per prompt: the first, the last, and some between."""
+"""Steps whose sounds the page holds, per prompt: the first, the last, and some between."""
 MAX_AUDIO_MB = 40.0
-NUM_ROWS = 20  # of the last logged numbers, as a table
-STALL = 0.01  # share of the time spent waiting for data that is worth a word
+NUM_ROWS = 20  # of the tables of the last logged numbers
+STALL = 0.01  # share of the time spent waiting for data from which on the page mentions it
 _NUM_COLOURS = 10  # of timestep bins in the template
 
 Row = Mapping[str, Any]
@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Take:
-    """One sound of one prompt."""
+    """One sound, made at a step for a prompt."""
 
     step: int
     prompt: str
@@ -40,7 +40,7 @@ class Take:
 
 
 def write_report(run: Path) -> Path:
-    """Write RUN/report.html anew. Under its name there is a whole page or the one before."""
+    """Write RUN/report.html anew, and return its path. A reader sees the new page or the old one, never a part."""
     rows = read_log(run / "log.jsonl")
     settings = _read_json(run / "settings.json")
     text = page(run.resolve().name, rows, find_takes(run / "samples"), settings)
@@ -51,10 +51,10 @@ def write_report(run: Path) -> Path:
 
 
 def page(name: str, rows: Sequence[Row], takes: Sequence[Take], settings: Any = None) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     train = [row for row in rows if row.get("kind", "train") == "train"]
     held_out = [row for row in rows if row.get("kind") == "validation"]
-    shown = {
+    parts = {
         "title": escape(printable(name)),
         "summary": _summary(train, held_out, settings),
         "charts": "".join(draw(chart) for chart in charts(train, held_out)) or '<p class="quiet">No numbers yet.</p>',
@@ -63,14 +63,14 @@ def page(name: str, rows: Sequence[Row], takes: Sequence[Take], settings: Any = 
         "settings": _settings(settings),
     }
     template = TEMPLATE.read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: shown[found[1]], template)  # once: no text is a template
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)  # in one pass: texts are no templates
 
 
-# --- what the run has written
+# --- files of the run
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of log.jsonl. A line that a kill has cut off is left out."""
+    """Return the rows of log.jsonl, without a line that was cut off when the run was killed."""
     if not path.is_file():
         return []
     rows = []
@@ -85,7 +85,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def find_takes(folder: Path) -> list[Take]:
-    """The sounds in samples/<step>/, with their prompts."""
+    """Return the sounds in samples/STEP/ with their prompts, in the order of steps."""
     takes: list[Take] = []
     for each in folder.glob("*/") if folder.is_dir() else ():
         if not each.name.isdecimal():
@@ -126,14 +126,14 @@ _BIN = re.compile(r"validation_loss_\D*(\d+)(?:\D+(\d+))?")
 
 
 def charts(train: Sequence[Row], held_out: Sequence[Row]) -> list[Chart]:
-    """All curves there are numbers for."""
-    found = []
+    """Return a chart for all numbers that were logged."""
+    drawn = []
     loss = [
         Line("training", _points(train, "loss"), "train"),
         Line("validation", _points(held_out, "validation_loss"), "held-out"),
     ]
     if lines := [line for line in loss if line.points]:
-        found.append(Chart("loss", lines, plain, log=True))
+        drawn.append(Chart("loss", lines, plain, log=True))
     bins = {name: tuple(int(n) for n in b.groups() if n) for name in _names(held_out) if (b := _BIN.fullmatch(name))}
     if bins:
         ordered = sorted(bins, key=lambda name: bins[name])
@@ -141,7 +141,7 @@ def charts(train: Sequence[Row], held_out: Sequence[Row]) -> list[Chart]:
             Line(_between(bins[name]), _points(held_out, name), f"bin{i * (_NUM_COLOURS - 1) // max(len(bins) - 1, 1)}")
             for i, name in enumerate(ordered)
         ]
-        found.append(Chart("validation loss by timestep", lines, plain, log=True))
+        drawn.append(Chart("validation loss by timestep", lines, plain, log=True))
     others = [(name, train, "train") for name in _names(train) if name not in (*_PARTS, *_NOT_DRAWN, "loss")]
     others += [
         (name, held_out, "held-out") for name in _names(held_out) if name not in (*_NOT_DRAWN, *bins, "validation_loss")
@@ -149,12 +149,12 @@ def charts(train: Sequence[Row], held_out: Sequence[Row]) -> list[Chart]:
     for name, rows, colour in others:
         if points := _points(rows, name):
             title = name.replace("_", " ")
-            found.append(Chart(title, [Line(title, points, colour)], plain, log=True))
+            drawn.append(Chart(title, [Line(title, points, colour)], plain, log=True))
     for name, (title, form) in _PARTS.items():
         points = _points(train, name)
         if points and (name not in _ONLY_IF_ANY or any(value for _, value in points)):
-            found.append(Chart(title, [Line("now", points, "plain")], form, log=name == "grad_norm", zero=True))
-    return found
+            drawn.append(Chart(title, [Line("now", points, "plain")], form, log=name == "grad_norm", zero=True))
+    return drawn
 
 
 def _names(rows: Iterable[Row]) -> list[str]:
@@ -162,13 +162,13 @@ def _names(rows: Iterable[Row]) -> list[str]:
 
 
 def _points(rows: Iterable[Row], name: str) -> list[tuple[int, float]]:
-    """Finite values alone. A step that was logged again, after a resume, counts as it was the last time."""
-    found: dict[int, float] = {}
+    """Return the finite values by step. Of a step that was logged again after a resume, the last value counts."""
+    values: dict[int, float] = {}
     for row in rows:
         value = row.get(name)
         if isinstance(value, (int, float)) and math.isfinite(value):
-            found[row["step"]] = float(value)
-    return sorted(found.items())
+            values[row["step"]] = float(value)
+    return sorted(values.items())
 
 
 def _between(numbers: tuple[int, ...]) -> str:
@@ -216,8 +216,8 @@ def _key(label: str, row: Row, name: str, form: Callable[[float], str]) -> dict[
 
 
 def _steps(settings: Any) -> int:
-    told = settings.get("settings") if isinstance(settings, dict) else None
-    steps = told.get("loop.steps") if isinstance(told, dict) else None
+    results = settings.get("settings") if isinstance(settings, dict) else None
+    steps = results.get("loop.steps") if isinstance(results, dict) else None
     return steps if isinstance(steps, int) else 0
 
 
@@ -283,7 +283,7 @@ def _samples(takes: Sequence[Take]) -> str:
 
 
 def _card(take: Take, data: bytes) -> str | None:
-    """Picture and player; None where the file is no sound."""
+    """Return picture and player of a sound as HTML; None if the file is no WAV file."""
     try:
         samples, rate = read_wav(data)
     except ValueError:
@@ -297,7 +297,7 @@ def _card(take: Take, data: bytes) -> str | None:
 
 
 def _spread(steps: Sequence[int], count: int) -> list[int]:
-    """At most so many of them, first and last among them, evenly."""
+    """Return at most `count` of the steps, evenly spread, with the first and the last."""
     if len(steps) <= count:
         return list(steps)
     return [steps[round(i * (len(steps) - 1) / (count - 1))] for i in range(count)]

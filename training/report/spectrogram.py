@@ -1,4 +1,4 @@
-"""A picture of a sound, for pages: log-power over time and frequency as a PNG, by NumPy and zlib alone."""
+"""Spectrograms for pages: log-power over time and frequency as a PNG, made with NumPy and zlib alone."""
 
 import io
 import itertools
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 _FFT = 512
 _RANGE_DB = 60.0  # below the loudest
-_QUIET_DB = -20.0  # what is below it all over stays dark; a tone of full scale has 42 dB
-_KNEE_HZ = 700.0  # of the mel scale
+_QUIET_DB = -20.0  # a sound that is nowhere louder stays dark; a tone of full scale has 42 dB
+_KNEE_HZ = 700.0  # of the mel scale, from which on it is logarithmic
 _COLOURS = ((8, 12, 32), (38, 42, 110), (104, 48, 140), (190, 64, 116), (240, 122, 74), (252, 216, 130))
 
 
 def read_wav(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """The first channel of a file of 16-bit PCM, shape (S,), and its rate in Hz. Raises ValueError for other files."""
+    """Return the first channel of a WAV file, shape (S,), and its rate in Hz. Raises ValueError unless it is 16-bit PCM."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             if file.getsampwidth() != 2:
@@ -30,7 +30,7 @@ def read_wav(data: bytes) -> tuple[NDArray[np.float32], int]:
 
 
 def spectrogram(samples: NDArray[np.float32], rate: int, width: int = 220, height: int = 72) -> bytes:
-    """A PNG of the sound: time to the right, frequency upwards on the mel scale. Silence is black."""
+    """Return a PNG of the sound: time to the right, frequency upwards on the mel scale. Silence is black."""
     samples = np.pad(samples, (0, max(0, _FFT - len(samples))))
     starts = np.linspace(0, len(samples) - _FFT, width).astype(int)
     frames = np.stack([samples[start : start + _FFT] for start in starts]) * np.hanning(_FFT)
@@ -45,7 +45,7 @@ def spectrogram(samples: NDArray[np.float32], rate: int, width: int = 220, heigh
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """Shades of `_COLOURS` as a file. shape (height, width)"""
+    """Return a PNG of pixels that are shades of `_COLOURS`. shape (height, width)"""
     height, width = pixels.shape
     at = np.linspace(0, len(_COLOURS) - 1, 256)
     palette = np.stack(

@@ -1,8 +1,7 @@
-"""Training the 1D-VAE: log-mels in, reconstructions out, and a discriminator that tells them apart after a while.
+"""Training task of the 1D-VAE: turns clips into log-mels, and computes the losses of VAE and discriminator.
 
 The schedule is the released VAE's (section 3.3; `autorecap.models.genau.vae.loss`): the discriminator steps first, then
-the VAE, whose reconstruction is the same for both. Clips are as long as the longest, silence behind their ends, as
-released.
+the VAE; both see the same reconstruction. Clips are padded with silence to the longest length, as released.
 
 Shape suffixes: B batch, S samples, C channels, N latent frames.
 """
@@ -21,7 +20,7 @@ from autorecap.models.genau.audio import SAMPLES_PER_LATENT, latent_frames, log_
 from autorecap.models.genau.vae.loss import PERCEPTUAL, VAELoss, VAELossConfig
 from autorecap.models.genau.vae.model import VAE
 from autorecap.models.genau.vae.perceptual import Lpips
-from autorecap.training.generator_inputs import padded, read
+from autorecap.training.generator_inputs import load_clips, padded
 from autorecap.training.loop.task import Player, Scored
 
 DISCRIMINATOR, VAE_PLAYER = "discriminator", "vae"
@@ -29,7 +28,7 @@ DISCRIMINATOR, VAE_PLAYER = "discriminator", "vae"
 
 @dataclass(frozen=True, kw_only=True)
 class VAETaskConfig(Section, name="task"):
-    """What is minimised. The defaults are the released VAE's, but for a perceptual term that needs no weights."""
+    """Settings of the VAE's loss. The defaults are those released, but for a perceptual term without weights."""
 
     seconds: float = setting(
         10.24, "Length of clips: longer ones are cut to a part, shorter ones end in silence.", results=True, gt=0
@@ -46,9 +45,11 @@ class VAETaskConfig(Section, name="task"):
         "channel of the lpips package.",
         path=FILE,
     )
-    perceptual_weight: float = setting(1.0, "Added to the L1 of every value.", results=True, ge=0)
-    kl_weight: float = setting(1_000.0, "Of the KL per latent value.", results=True, ge=0)
-    disc_weight: float = setting(0.5, "Of the discriminator's say.", results=True, ge=0)
+    perceptual_weight: float = setting(
+        1.0, "Weight of the perceptual term, which is added to the L1 of every value.", results=True, ge=0
+    )
+    kl_weight: float = setting(1_000.0, "Weight of the KL divergence per latent value.", results=True, ge=0)
+    disc_weight: float = setting(0.5, "Weight of the discriminator's term.", results=True, ge=0)
     disc_start: int = setting(
         10_000, "Steps without a discriminator. Official: 20,001, which count each batch twice.", results=True, ge=0
     )
@@ -77,16 +78,16 @@ class VAETaskConfig(Section, name="task"):
 
 
 class SoundBatch(NamedTuple):
-    """Clips of one step."""
+    """The clips of one micro-batch."""
 
     names: tuple[str, ...]
     unreadable: tuple[str, ...]
     x_BS: Tensor
-    noise_BCN: Tensor  # of the posterior's sample
+    noise_BCN: Tensor  # by which the posterior is sampled
 
 
 class VAELosses(nn.Module):
-    """The VAE and its discriminator; called with a batch and whose turn it is, they give the loss of that one."""
+    """The VAE and its discriminator: called with a batch and a player, they return the loss of that player."""
 
     def __init__(self, vae: VAE, config: VAELossConfig, lpips: Lpips | None = None) -> None:
         super().__init__()
@@ -107,27 +108,27 @@ class VAELosses(nn.Module):
 
 
 class VAETask:
-    """The task for the loop. `lpips`: with trained weights, where the config asks for it."""
+    """Task of the VAE, for the loop. lpips: with trained weights, if the settings ask for it"""
 
     def __init__(
         self, vae: VAE, examples: Examples, config: VAETaskConfig, seed: int = 0, lpips: Lpips | None = None
     ) -> None:
         self.vae, self.examples, self.config, self.seed = vae.requires_grad_(True), examples, config, seed
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # of a discriminator that is new
+            torch.manual_seed(seed)  # initialises the discriminator
             losses = VAELosses(vae, config.loss, lpips)
         self.module: nn.Module = losses
         discriminator = Player(DISCRIMINATOR, losses.loss.discriminator, config.disc_start)
         self.players: Sequence[Player] = (discriminator, Player(VAE_PLAYER, vae))
 
     def batch(self, positions: range) -> SoundBatch:
-        """The clips at these positions, on the CPU. Those that cannot be read are left out and named."""
+        """Return the clips at these positions, on the CPU. Unreadable ones are left out and named."""
         return self.batch_of(self.examples, positions, self.seed)
 
     def batch_of(self, examples: Examples, positions: Sequence[int], seed: int) -> SoundBatch:
-        """The same of another list of examples, and other random numbers."""
+        """Return a batch of another list of examples, drawn by another seed, such as those of validation."""
         frames = latent_frames(self.config.seconds)
-        clips, unreadable = read(examples, positions, frames)
+        clips, unreadable = load_clips(examples, positions, frames)
         x_BS = padded([clip.sound for clip in clips if isinstance(clip.sound, Tensor)], frames * SAMPLES_PER_LATENT)
         channels = self.vae.config.channels
         noise = [
@@ -138,6 +139,6 @@ class VAETask:
         return SoundBatch(tuple(clip.example.name for clip in clips), unreadable, x_BS, noise_BCN)
 
     def to(self, batch: SoundBatch, device: torch.device) -> SoundBatch:
-        """The batch on a device."""
+        """Return the batch on a device."""
         x_BS, noise_BCN = (x.to(device, non_blocking=True) for x in batch[2:])
         return batch._replace(x_BS=x_BS, noise_BCN=noise_BCN)

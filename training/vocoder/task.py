@@ -1,6 +1,8 @@
-"""Training the vocoder as HiFi-GAN is trained (Kong et al., 2020): pieces of sound, their log-mels, and back.
+"""Training task of the vocoder, as HiFi-GAN is trained (Kong et al., 2020): turns clips into short pieces, and computes
+the losses of vocoder and discriminators.
 
-The discriminators step first, then the generator: least squares against them, their features, and the log-mel's L1.
+The discriminators step first, then the vocoder, whose loss has three terms: least squares against the discriminators,
+the distance of their features, and the L1 distance of log-mels.
 
 Shape suffixes: B batch, S samples, M mel bands, T frames.
 """
@@ -24,7 +26,7 @@ from autorecap.models.genau.vocoder.discriminators import (
     feature_loss,
 )
 from autorecap.models.genau.vocoder.model import Vocoder
-from autorecap.training.generator_inputs import padded, read
+from autorecap.training.generator_inputs import load_clips, padded
 from autorecap.training.loop.task import Player, Scored
 
 DISCRIMINATORS, VOCODER = "discriminators", "vocoder"
@@ -32,17 +34,19 @@ DISCRIMINATORS, VOCODER = "discriminators", "vocoder"
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderTaskConfig(Section, name="task"):
-    """What is minimised. The defaults are HiFi-GAN's."""
+    """Settings of the vocoder's loss. The defaults are HiFi-GAN's."""
 
-    seconds: float = setting(10.24, "Length of the clips that pieces are taken of.", results=True, gt=0)
+    seconds: float = setting(10.24, "Length of the clips from which pieces are cut.", results=True, gt=0)
     segment_frames: int = setting(
         52, "Length of a piece in frames of 10 ms; HiFi-GAN's 8,192 samples are 51.2.", results=True, ge=8
     )
-    mel_weight: float = setting(45.0, "Of the log-mel's L1.", results=True, ge=0)
-    feature_weight: float = setting(2.0, "Of the discriminators' features.", results=True, ge=0)
+    mel_weight: float = setting(45.0, "Weight of the L1 distance of log-mels.", results=True, ge=0)
+    feature_weight: float = setting(2.0, "Weight of the distance of the discriminators' features.", results=True, ge=0)
     disc_start: int = setting(0, "Steps without discriminators.", results=True, ge=0)
-    disc_periods: tuple[int, ...] = setting((2, 3, 5, 7, 11), "Of the period discriminators.", results=True, ge=2)
-    disc_scales: int = setting(3, "How many discriminators look at the waveform itself.", results=True, ge=1)
+    disc_periods: tuple[int, ...] = setting(
+        (2, 3, 5, 7, 11), "Periods of the period discriminators.", results=True, ge=2
+    )
+    disc_scales: int = setting(3, "Number of discriminators of the waveform at several scales.", results=True, ge=1)
     disc_width: int = setting(128, "Width of their first layer, a multiple of 16.", results=True, ge=16)
 
     @property
@@ -51,7 +55,7 @@ class VocoderTaskConfig(Section, name="task"):
 
 
 class PieceBatch(NamedTuple):
-    """Pieces of one step."""
+    """The pieces of one micro-batch."""
 
     names: tuple[str, ...]
     unreadable: tuple[str, ...]
@@ -59,7 +63,7 @@ class PieceBatch(NamedTuple):
 
 
 class VocoderLosses(nn.Module):
-    """The vocoder and its discriminators; called with a batch and whose turn it is, they give the loss of that one."""
+    """The vocoder and its discriminators: called with a batch and a player, they return the loss of that player."""
 
     def __init__(self, vocoder: Vocoder, config: VocoderTaskConfig) -> None:
         super().__init__()
@@ -77,7 +81,7 @@ class VocoderLosses(nn.Module):
         mel = (log_mel(made_BS) - mel_BMT).abs().mean()
         loss, numbers = self.config.mel_weight * mel, {"mel_loss": mel.detach()}
         if step >= self.config.disc_start:
-            self.discriminators.requires_grad_(False)  # they learn by their own loss
+            self.discriminators.requires_grad_(False)  # they learn from their own loss alone
             with torch.no_grad():
                 real = self.discriminators(x_BS)
             made = self.discriminators(made_BS)
@@ -89,27 +93,27 @@ class VocoderLosses(nn.Module):
 
 
 class VocoderTask:
-    """The task for the loop."""
+    """Task of the vocoder, for the loop."""
 
     def __init__(self, vocoder: Vocoder, examples: Examples, config: VocoderTaskConfig, seed: int = 0) -> None:
         self.vocoder, self.examples, self.config, self.seed = vocoder.requires_grad_(True), examples, config, seed
         vocoder.add_weight_norm()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # of discriminators that are new
+            torch.manual_seed(seed)  # initialises the discriminators
             losses = VocoderLosses(vocoder, config)
         self.module: nn.Module = losses
         discriminators = Player(DISCRIMINATORS, losses.discriminators, config.disc_start)
         self.players: Sequence[Player] = (discriminators, Player(VOCODER, vocoder))
 
     def batch(self, positions: range) -> PieceBatch:
-        """Pieces of the clips at these positions, on the CPU. Those that cannot be read are left out and named."""
+        """Return pieces of the clips at these positions, on the CPU. Unreadable clips are left out and named."""
         return self.batch_of(self.examples, positions, self.seed)
 
     def batch_of(self, examples: Examples, positions: Sequence[int], seed: int) -> PieceBatch:
-        """The same of another list of examples, and other random numbers."""
+        """Return a batch of another list of examples, drawn by another seed."""
         samples = self.config.segment_frames * MEL.hop
         longest = latent_frames(self.config.seconds)
-        clips, unreadable = read(examples, positions, longest)
+        clips, unreadable = load_clips(examples, positions, longest)
         pieces = [
             crop(clip.sound, samples, torch_generator(seed, TrainingDraw.PIECE, clip.position))
             for clip in clips
@@ -118,14 +122,14 @@ class VocoderTask:
         return PieceBatch(tuple(clip.example.name for clip in clips), unreadable, padded(pieces, samples))
 
     def whole(self, examples: Examples, positions: Sequence[int]) -> PieceBatch:
-        """Whole clips, for listening and validation."""
+        """Return whole clips, for validation and samples."""
         longest = latent_frames(self.config.seconds)
-        clips, unreadable = read(examples, positions, longest)
+        clips, unreadable = load_clips(examples, positions, longest)
         waves = [clip.sound for clip in clips if isinstance(clip.sound, Tensor)]
         return PieceBatch(
             tuple(clip.example.name for clip in clips), unreadable, padded(waves, longest * SAMPLES_PER_LATENT)
         )
 
     def to(self, batch: PieceBatch, device: torch.device) -> PieceBatch:
-        """The batch on a device."""
+        """Return the batch on a device."""
         return batch._replace(x_BS=batch.x_BS.to(device, non_blocking=True))

@@ -345,7 +345,7 @@ def test_what_a_run_cannot_begin_with_is_said(data: str, tmp_path: Path) -> None
         with pytest.raises(error, match=message):
             train_autocap(settings(), **{"data": [data], "out": tmp_path / "run", "init": "demo"} | changes)
 
-    refused("say where to start from", init="")
+    refused("--init is missing", init="")
     refused("no such folder", init=str(tmp_path / "gone"))
     refused("holds no checkpoint to resume", resume=True)
     assert not (tmp_path / "run").exists()

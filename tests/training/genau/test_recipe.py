@@ -162,9 +162,7 @@ def test_what_cannot_be_trained_is_said(runs: Path, data: str, tmp_path: Path) -
         with pytest.raises(RunError, match=message):
             train(config, **{"data": [data], "out": tmp_path / "run", "init": "demo"} | changes)
 
-    refused(
-        "say where to start from: .*the size of a new one: demo, s, l", train_genau, GenAuTraining(loop=loop()), init=""
-    )
+    refused("--init is missing: .*the size of a new one: demo, s, l", train_genau, GenAuTraining(loop=loop()), init="")
     refused("a new GenAu of size s needs text encoders", train_genau, GenAuTraining(loop=loop()), init="s")
     refused(
         "dataset 'gone' is not one of", train_genau, GenAuTraining(task=GenAuTaskConfig(dataset="gone"), loop=loop())
