@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from autorecap.demo.corpus import encode
-from autorecap.demo.sounds import SAMPLE_RATE_HZ
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.stages.media import Media, MediaConfig
 from autorecap.stages.media_files.ffmpeg import decode
 from autorecap.stages.records import Clip, Video

@@ -1,7 +1,7 @@
-"""A run's folder in an object store, as a folder of the machine that writes it.
+"""Mirror of a run's remote folder: a local folder whose changes are sent to an object store.
 
-Logs, samples and the page are files that grow: they are written here and sent there, now and then and in the end.
-Checkpoints need no mirror, they are written there. Whoever goes on with the run elsewhere finds its logs again.
+Logs, samples and the report are files that grow: they are written locally, and sent every minute and at the end.
+Checkpoints are left out, since they go to the store directly. A run resumed on another machine fetches its logs.
 """
 
 import threading
@@ -18,14 +18,14 @@ CHECKPOINTS = "checkpoints"
 
 
 class Mirror:
-    """A local folder and its copy under a URL."""
+    """A local folder, and its copy at a URL."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.place, self.folder = Folder(url.rstrip("/")), folder
         self._sent: dict[str, tuple[int, int]] = {}
 
     def pull(self) -> None:
-        """What is there, but the checkpoints."""
+        """Fetch all files but the checkpoints."""
         for path in self.place.fs.find(self.place.root):
             name = path[len(self.place.root) + 1 :]
             if name and ".." not in name.split("/") and not name.startswith(f"{CHECKPOINTS}/"):
@@ -35,7 +35,7 @@ class Mirror:
                 self._sent[name] = _state(local)
 
     def push(self) -> None:
-        """What has changed since it was sent."""
+        """Send the files that have changed since they were last sent."""
         for local in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             name = local.relative_to(self.folder).as_posix()
             if name.startswith((f"{CHECKPOINTS}/", ".")):
@@ -48,7 +48,10 @@ class Mirror:
 
 @contextmanager
 def mirrored(url: str, folder: Path, say: Callable[[str], None], every_s: float = EVERY_S) -> Iterator[None]:
-    """Fetch the folder, keep sending what changes, and send the rest in the end. A failure on the way is only said."""
+    """Fetch the folder; within, send changes every `every_s` seconds; at the end send the rest.
+
+    A failure to send within is only said. Raises ForeseenError if the folder cannot be read.
+    """
     done = threading.Event()
     try:
         mirror = Mirror(url, folder)
@@ -60,7 +63,7 @@ def mirrored(url: str, folder: Path, say: Callable[[str], None], every_s: float 
         while not done.wait(every_s):
             try:
                 mirror.push()
-            except Exception as error:  # of botocore, too, which knows no OSError
+            except Exception as error:  # botocore's errors are no OSErrors
                 say(f"{url}: logs could not be sent now and will be later: {explanation(url, error)}")
 
     thread = threading.Thread(target=send, daemon=True)
@@ -70,7 +73,7 @@ def mirrored(url: str, folder: Path, say: Callable[[str], None], every_s: float 
     except BaseException:
         done.set()
         thread.join()
-        with suppress(Exception):  # what ended the run is said, not this
+        with suppress(Exception):  # the error that ended the run is the one to report
             mirror.push()
         raise
     done.set()

@@ -148,7 +148,8 @@ class RayFlow:
 
     def counts(self) -> dict[str, int]:
         """Videos that have left each pool so far."""
-        return ray.get(self.progress.read.remote(), timeout=5)
+        counts: dict[str, int] = ray.get(self.progress.read.remote(), timeout=5)
+        return counts
 
     def _map(
         self,

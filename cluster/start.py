@@ -1,4 +1,4 @@
-"""Ray, where this process runs: the cluster it was submitted to, or a small one of its own."""
+"""Start of Ray: connects this process to the cluster it was submitted to, or starts a small one of its own."""
 
 import logging
 import os
@@ -17,28 +17,28 @@ from ray.autoscaler.sdk import request_resources
 from autorecap.pipeline.build.config import ConfigError, PoolConfig
 
 LOCAL = "local"
-"""As an address: start a Ray of its own here, even where one is running."""
+"""An address that starts a new Ray on this machine, even if one is running."""
 _AUTO = "auto"
-_MIN_CPUS = 2  # the default pools want two; on one core they share it
+_MIN_CPUS = 2  # the default pools need two; a machine with one core shares it
 _SAY_EVERY_S = 30.0
 
 
-def cluster_address(given: str | None = None) -> str | None:
-    """The cluster to run on, None for one of its own.
+def cluster_address(address: str | None = None) -> str | None:
+    """Return the address of the cluster to run on; None to start a new one.
 
-    That is the given one, else what RAY_ADDRESS names (`ray job submit` sets it), else what `ray start` has put on this
-    machine: `ray submit` runs a script on the head with nothing but that to go by.
+    It is the argument, else RAY_ADDRESS (`ray job submit` sets it), else the cluster that `ray start` started on this
+    machine, which is all that a script run by `ray submit` can know.
     """
-    address = given or os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS")
     if not address:
         started = read_ray_address()
-        address = started if started and _answers(started) else LOCAL  # a Ray that crashed leaves its address behind
+        address = started if started and _answers(started) else LOCAL  # a Ray that crashed leaves its address
     return None if address == LOCAL else address
 
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
-    """Connect to the cluster that `cluster_address` finds, or start one here. Raises ConfigError."""
+    """Within, this process is connected to the cluster of `cluster_address`, or to a new one. Raises ConfigError."""
     cluster = cluster_address(address)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Ray's core prints an "error" about every restartable actor pool of Ray Data, on the terminal of the driver.
@@ -55,7 +55,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         cpus = max(os.cpu_count() or 1, _MIN_CPUS)
         ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, **quiet)
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # `ray.init` has put its own in place of the caller's
+        signal.signal(signal.SIGTERM, on_sigterm)  # `ray.init` has replaced the caller's handler
     try:
         yield
     finally:
@@ -72,31 +72,31 @@ def _answers(address: str) -> bool:
 
 
 def wait_for_room(pools: Sequence[PoolConfig], limit_s: float, say: Callable[[str], None]) -> bool:
-    """Wait until the cluster has room for the least that the pools want; False when it has not after `limit_s`.
+    """Wait until the cluster has room for the smallest size of the pools. Return False if it has none after `limit_s`.
 
-    An autoscaler is asked for it, since it only adds what somebody asks for. A cluster without one gets the time that
-    its machines need to join.
+    It requests the room from the autoscaler, which adds no machine by itself. A cluster without an autoscaler gets the
+    time that its machines need to join.
     """
     wanted = [_bundle(pool.cpus, pool.gpus) for pool in pools for _ in range(pool.min_workers)]
     total = {key: sum(bundle.get(key, 0.0) for bundle in wanted) for key in ("CPU", "GPU")}
     deadline = time.monotonic() + limit_s
     said = -_SAY_EVERY_S
-    asked = False
+    requested = False
     try:
         while missing := _missing(total):
             if time.monotonic() >= deadline:
                 return False
-            if not asked:
+            if not requested:
                 request_resources(bundles=wanted)
-                asked = True
+                requested = True
             if time.monotonic() - said >= _SAY_EVERY_S:
                 said = time.monotonic()
                 say(f"waiting for nodes: {missing}; at most {deadline - said:.0f} s more")
             time.sleep(1)
         return True
     finally:
-        if asked:
-            request_resources(bundles=[])  # what is in use stays; the rest may go again
+        if requested:
+            request_resources(bundles=[])  # nodes in use stay; the others may go
 
 
 def _bundle(cpus: float, gpus: float) -> dict[str, float]:

@@ -1,12 +1,12 @@
-"""Training on the workers of a Ray cluster: the recipes of one machine, started and restarted by Ray Train.
+"""Training on the workers of a Ray cluster: the training of one machine, started and restarted by Ray Train.
 
 Ray Train finds the machines, starts a process per worker and joins them in a process group; when one is lost, or when
-the cluster has grown, it starts all of them again, with as many as there is room for. What has been learned is in the
+the cluster has grown, it starts all of them again, as many as there is room for. The state of the training is in the
 run's own checkpoints, and the order of the data does not depend on the number of processes: a restart is a `--resume`.
 
-    driver   `train_on_ray`: checks, says what the workers say, passes a signal on
-    board    an actor beside the driver: what the workers say, and what they are asked
-    workers  `_work`: the recipe itself
+    driver   `train_on_ray`: checks the arguments, prints the workers' lines, passes stop requests on
+    board    an actor beside the driver: holds the workers' lines, how the run ends, and the stop request
+    workers  `_work`: the training itself
 """
 
 import secrets
@@ -35,33 +35,33 @@ from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import PATIENCE
 from autorecap.training.loop.stop_requests import REQUESTS
 
-POLL_S = 0.5  # how long what the workers say may wait
-ASK_S = 1.0  # how long it takes a worker at most to hear of a signal
-DRAIN_S = 5.0  # how often workers look whether a machine is about to go
-END_S = 3.0  # how long workers may go on talking when one has said why the run cannot go on
-MARK = ".launched-"  # a file in the run's folder, by which a worker knows that it sees the same folder
+POLL_S = 0.5  # from one look of the driver at the board to the next
+REQUEST_S = 1.0  # from one look of a worker at the board to the next: a stop request takes as long
+DRAIN_S = 5.0  # from one question of a worker whether a machine is about to be taken away to the next
+END_S = 3.0  # for the last lines of the workers, once one of them has reported why the run cannot go on
+MARK = ".launched-"  # begins the name of a file in the run's folder: a worker that sees it sees the same folder
 
 
-ray_train: Any = ray.train  # mypy reads the signatures of its first version, which is there as well
+ray_train: Any = ray.train  # typed as Any: mypy reads the signatures of Ray Train's first version
 
 
 class WorkersFailedError(ForeseenError):
-    """Workers have failed again and again."""
+    """The workers have failed more often than `Workers.max_failures`."""
 
     exit_code = FINISHED_WITH_FAILURES
 
 
 class Board:
-    """What the workers say, and what they are asked. An actor: it outlives them."""
+    """Holds what driver and workers tell one another. An actor, because it must outlive the workers."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.ending: tuple[str, int] | None = None
-        self.asked_to_stop = False
+        self.stop_requested = False
         self.starts = 0
 
     def start(self, count: int) -> None:
-        """The workers have begun: for the first time, or once more."""
+        """Note that `count` workers have begun, for the first time or after a restart."""
         self.starts += 1
         if self.starts > 1:
             self.say(f"the workers were started again: {count} of them")
@@ -70,24 +70,24 @@ class Board:
         self.lines.append(line)
 
     def end(self, message: str, exit_code: int) -> None:
-        """The run cannot go on, and a restart would not help. The first word counts."""
+        """Note that the run cannot go on, and that a restart would not help. The first message counts."""
         self.ending = self.ending or (message, exit_code)
 
     def read(self) -> tuple[list[str], tuple[str, int] | None]:
-        """What was said since the last time, and how the run ends, where that is known."""
+        """Return the lines since the last call, and message and exit code of the end, if it has come."""
         lines, self.lines = self.lines, []
         return lines, self.ending
 
-    def ask_to_stop(self) -> None:
-        self.asked_to_stop = True
+    def request_stop(self) -> None:
+        self.stop_requested = True
 
-    def asked(self) -> tuple[bool, bool]:
-        """Whether to stop, and whether the run has ended already."""
-        return self.asked_to_stop, self.ending is not None
+    def state(self) -> tuple[bool, bool]:
+        """Return whether a stop was requested, and whether the run has ended."""
+        return self.stop_requested, self.ending is not None
 
 
 def train_on_ray(
-    recipe: Callable[..., Any],
+    train: Callable[..., Any],
     config: Any,
     data: Sequence[str],
     out: str | Path,
@@ -99,17 +99,19 @@ def train_on_ray(
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> Any:
-    """`recipe(config, data, out, resume=..., device=..., say=..., **options)` in Ray Train's workers; its outcome.
+    """Run `train(config, data, out, ...)` in Ray Train's workers, and return its outcome.
 
-    `recipe`: one of `autorecap.training`, such as `train_autocap`. `out`, and local paths in `data` and `options`, must
-    be seen by every worker under the same name. `device`: cuda, a GPU for each worker; cpu; or auto, cuda where the
-    cluster has a GPU now. Raises ForeseenError: what the recipe raises, LaunchError, WorkersFailedError.
+    train: a function of `autorecap.training`, such as `train_autocap`; it also gets resume, device, say and options
+    out, and local paths in data and options: every worker must see them under the same name
+    device: cuda, a GPU for each worker; cpu; or auto, cuda if the cluster has a GPU now
+
+    Raises the errors of `train`, LaunchError and WorkersFailedError, which are all ForeseenErrors.
     """
     out = absolute(str(out), made=True)
     config = absolute_paths(config)
-    given = absolute_given(data, options)
+    arguments = absolute_arguments(data, options)
     checkpoints = config.run.checkpoints_of(out)
-    if _remote(out):  # all but the checkpoints is written to a mirror of it
+    if _remote(out):  # workers write to a mirror of it, but checkpoints go there directly
         config = replace(config, run=replace(config.run, checkpoints=checkpoints))
     has_begun = bool(checkpoint.all_in(checkpoints))
     if has_begun and not resume:
@@ -120,13 +122,13 @@ def train_on_ray(
         on_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
         resources = workers.resources(on_gpu)
         say(f"starting {workers} with {', '.join(f'{amount:g} {name}' for name, amount in resources.items())} each")
-        _say_what_is_missing(workers, resources, say)
+        _say_missing_resources(workers, resources, say)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
         job = {
-            "recipe": recipe,
+            "train": train,
             "config": config,
-            "given": given,
+            "arguments": arguments,
             "out": out,
             "checkpoints": checkpoints,
             "device": "cuda" if on_gpu else "cpu",
@@ -143,11 +145,11 @@ def train_on_ray(
                 elastic_resize_monitor_interval_s=workers.resize_s,
             ),
             torch_config=TorchConfig(
-                backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # checkpoints are written over the CPU's
+                backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # checkpoints are exchanged on the CPU
                 timeout_s=round(PATIENCE.total_seconds()),
             ),
             run_config=ray_train.RunConfig(
-                storage_path=scratch,  # for Ray's own notes, of which nothing must last
+                storage_path=scratch,  # for Ray's own files, none of which is needed later
                 failure_config=ray_train.FailureConfig(max_failures=workers.max_failures),
                 logging_config=ray_train.LoggingConfig(log_level="ERROR"),
             ),
@@ -159,20 +161,20 @@ def train_on_ray(
 
 
 def _watch(trainer: TorchTrainer, board: Any, workers: Workers, say: Callable[[str], None]) -> Any:
-    """Say what the workers say until they are done, and pass signals on to them."""
-    found: dict[str, Any] = {}
+    """Print the workers' lines until they are done, pass stop requests on to them, and return the outcome."""
+    result: dict[str, Any] = {}
 
     def fit() -> None:
         try:
-            result: Any = trainer.fit()
-            found["outcome"] = result.return_value
-        except (Exception, SystemExit) as error:  # the second where Ray is shut down under it
-            found["failed"] = error
+            outcome: Any = trainer.fit()
+            result["outcome"] = outcome.return_value
+        except (Exception, SystemExit) as error:  # SystemExit if Ray is shut down meanwhile
+            result["error"] = error
 
     thread = threading.Thread(target=fit, daemon=True)
     ending: tuple[str, int] | None = None
     ends_by = float("inf")
-    with stop_requests(lambda: board.ask_to_stop.remote(), say, "the workers stop after a checkpoint"):
+    with stop_requests(lambda: board.request_stop.remote(), say, "the workers stop after a checkpoint"):
         thread.start()
         while thread.is_alive() and time.monotonic() < ends_by:
             thread.join(POLL_S)
@@ -183,16 +185,16 @@ def _watch(trainer: TorchTrainer, board: Any, workers: Workers, say: Callable[[s
                 ends_by = min(ends_by, time.monotonic() + END_S)
     if ending is not None:
         raise _Ended(*ending)
-    if "failed" in found:
+    if "error" in result:
         raise WorkersFailedError(
-            f"the workers failed more than {workers.max_failures} times, at last with: {_last_line(found['failed'])}. "
-            "Everything up to the last checkpoint is there: --resume goes on from it"
-        ) from found["failed"]
-    return found["outcome"]
+            f"the workers failed more than {workers.max_failures} times, the last time with: "
+            f"{_last_line(result['error'])}. Everything up to the last checkpoint is kept: --resume goes on from it"
+        ) from result["error"]
+    return result["outcome"]
 
 
 class _Ended(ForeseenError):
-    """What a worker foresaw, in the driver."""
+    """The ForeseenError that ended a worker, raised again in the driver."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -204,8 +206,8 @@ def _last_line(error: BaseException) -> str:
     return printable(lines[-1] if lines else type(error).__name__)
 
 
-def _say_what_is_missing(workers: Workers, resources: dict[str, float], say: Callable[[str], None]) -> None:
-    """Ray waits without a word; nodes may be on their way, or not."""
+def _say_missing_resources(workers: Workers, resources: dict[str, float], say: Callable[[str], None]) -> None:
+    """Say which resources the cluster lacks: Ray waits for them silently, and nodes may or may not be on their way."""
     there = ray.cluster_resources()
     for name, each in resources.items():
         if each * workers.least > there.get(name, 0):
@@ -214,7 +216,7 @@ def _say_what_is_missing(workers: Workers, resources: dict[str, float], say: Cal
 
 @contextmanager
 def _marked(out: str) -> Iterator[str]:
-    """A file in the run's folder while it is at work: a worker that does not see it sees another folder."""
+    """Put a file into the run's folder, and yield its path: a worker that does not see it sees another folder."""
     if _remote(out):
         yield ""
         return
@@ -228,9 +230,9 @@ def _marked(out: str) -> Iterator[str]:
 
 
 def absolute(text: str, *, made: bool = False) -> str:
-    """A description of data or a model, local paths in it absolute: workers have working directories of their own.
+    """Return a description of data or a model with absolute paths: workers have working directories of their own.
 
-    What does not exist here stays as it is (hub ids, `demo`), unless it is to be `made`.
+    made: the run will create the path. Others that do not exist here are no paths (hub ids, `demo`) and stay.
     """
     if _remote(text):
         return text
@@ -240,8 +242,8 @@ def absolute(text: str, *, made: bool = False) -> str:
     return name + named + "@".join(str(Path(p).absolute()) if Path(p).exists() else p for p in place.split("@"))
 
 
-def absolute_given(data: Sequence[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Data and options of a training, what names a file among them absolute. A condition, `where`, names none."""
+def absolute_arguments(data: Sequence[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Return data and options of a training with absolute paths. `where` is a condition and holds none."""
     options = dict(options)
     if "init" in options:
         options["init"] = absolute(options["init"])
@@ -258,10 +260,10 @@ def _remote(path: str) -> bool:
 
 
 def _work(job: dict[str, Any]) -> Any:
-    """The recipe, in a process that Ray Train has joined with the others."""
+    """Run the training in this process, which Ray Train has joined with the others, and return its outcome."""
     board = job["board"]
-    _, has_ended = ray.get(board.asked.remote())
-    if has_ended:  # this is a restart, and there is nothing to restart
+    _, has_ended = ray.get(board.state.remote())
+    if has_ended:  # Ray restarts the workers of a run that is over
         return None
     context = ray.train.get_context()
     first = context.get_world_rank() == 0
@@ -272,9 +274,9 @@ def _work(job: dict[str, Any]) -> Any:
         board.say.remote(line)
 
     try:
-        data, options = job["given"]
-        with _folder(job["out"], job["mark"], first, say) as folder, _listening(board):
-            outcome = job["recipe"](
+        data, options = job["arguments"]
+        with _folder(job["out"], job["mark"], first, say) as folder, _watching(board):
+            outcome = job["train"](
                 job["config"],
                 data,
                 folder,
@@ -286,14 +288,14 @@ def _work(job: dict[str, Any]) -> Any:
         return replace(outcome, model=outcome.model.replace(folder, job["out"], 1))
     except ForeseenError as error:
         ray.get(board.end.remote(str(error), error.exit_code))
-        if error.exit_code == INTERRUPTED:  # all workers end with this one, and the first may still be writing
+        if error.exit_code == INTERRUPTED:  # all workers end, and the first may still be writing
             return None
-        raise  # the others may wait for this one for hours
+        raise  # so that the others do not wait for this one for hours
 
 
 @contextmanager
 def _folder(out: str, mark: str, first: bool, say: Callable[[str], None]) -> Iterator[str]:
-    """The run's folder, as this machine sees it."""
+    """Yield the run's folder on this machine: the shared one, or a mirror of a remote one."""
     if not _remote(out):
         if not Path(mark).exists():
             raise LaunchError(
@@ -310,23 +312,23 @@ def _folder(out: str, mark: str, first: bool, say: Callable[[str], None]) -> Ite
 
 
 @contextmanager
-def _listening(board: Any) -> Iterator[None]:
-    """Pass on to the loop what the driver asks, and that a machine is about to be taken away: then it saves, since
-    Ray starts the workers again without that machine, from the last checkpoint."""
+def _watching(board: Any) -> Iterator[None]:
+    """Pass the driver's stop request on to the loop, and request a checkpoint when a machine is about to be taken away:
+    Ray then starts the workers again without that machine, from the last checkpoint."""
     done = threading.Event()
 
-    def hear() -> None:
-        while not done.wait(ASK_S):
-            asked_to_stop, _ = ray.get(board.asked.remote())
-            REQUESTS.stop = REQUESTS.stop or asked_to_stop
+    def watch_for_stop() -> None:
+        while not done.wait(REQUEST_S):
+            stop_requested, _ = ray.get(board.state.remote())
+            REQUESTS.stop = REQUESTS.stop or stop_requested
 
-    def look() -> None:
+    def watch_for_preemption() -> None:
         while not done.wait(DRAIN_S):
-            if ray_train.get_preemption_info() is not None:  # the same on all workers, which meet there
+            if ray_train.get_preemption_info() is not None:  # all workers get the same answer: the call synchronises
                 REQUESTS.save = True
                 return
 
-    for task in (hear, look):
+    for task in (watch_for_stop, watch_for_preemption):
         threading.Thread(target=task, daemon=True).start()
     try:
         yield

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autorecap.demo.sounds import MUSIC, SAMPLE_RATE_HZ, SPEECH, Wave, synthesise
+from autorecap.demo.sounds import MUSIC, SPEECH, Wave, synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.demo.transcripts import FORMATS, Line, collapsed_json3
 from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
 

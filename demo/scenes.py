@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from autorecap.dataset.reading.random_draws import DemoDraw, generator_without_purpose, numpy_generator
 from autorecap.demo import sentences
-from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, Wave, follow, mix, peak_normalise, synthesise
+from autorecap.demo.sounds import KINDS, Wave, follow, mix, peak_normalise, synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 
 MIN_S, MAX_S = 1.0, 10.0  # of a clip
 LEAD_S = 0.5  # a clip may begin anywhere in the first half second of a sound

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from autorecap.dataset.reading.random_draws import DemoDraw, numpy_generator
 from autorecap.demo import scenes
-from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, loudness, synthesise
+from autorecap.demo.sounds import KINDS, loudness, synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.autocap.model import AudioFeatures, AutoCap
 from autorecap.training.augment import disturb
 
@@ -100,4 +101,5 @@ class SoundBank:
 
 def _sum(a_db: Tensor, b_db: Tensor) -> Tensor:
     """Two powers in decibels, added."""
-    return torch.logaddexp(a_db / _DB, b_db / _DB) * _DB
+    sum_db: Tensor = torch.logaddexp(a_db / _DB, b_db / _DB) * _DB
+    return sum_db

@@ -20,7 +20,8 @@ from autorecap.demo import scenes, sentences
 from autorecap.demo.caption_task import HeardScenes, HeardTask
 from autorecap.demo.clap_text import PairTask, new_text_tower
 from autorecap.demo.sound_bank import SoundBank
-from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import KINDS, synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.demo.tag_task import TagTask
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
 from autorecap.models.clap import TEXT_FOLDER, ClapText

@@ -1,14 +1,15 @@
-"""Transcripts as video sites and their tools write them: one list of lines, in every format."""
+"""Transcripts of the demo's videos: one list of lines, written in every format of video sites and their tools."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Line:
-    """What is said from `start_ms` to `end_ms`."""
+    """One line of a transcript, spoken from `start_ms` to `end_ms`."""
 
     start_ms: int
     end_ms: int
@@ -16,9 +17,9 @@ class Line:
 
 
 def json3(lines: Sequence[Line]) -> str:
-    """Automatic captions: a window event over all, words with offsets, and a line feed at each line's end."""
+    """Return automatic captions in json3: an event for the window, words with offsets, a line feed after each line."""
     end_ms = lines[-1].end_ms if lines else 0
-    events: list[dict] = [{"tStartMs": 0, "dDurationMs": end_ms, "id": 1, "wpWinPosId": 1, "wsWinStyleId": 1}]
+    events: list[dict[str, Any]] = [{"tStartMs": 0, "dDurationMs": end_ms, "id": 1, "wpWinPosId": 1, "wsWinStyleId": 1}]
     for line in lines:
         words = [{"utf8": word} | ({"tOffsetMs": offset} if offset else {}) for word, offset in _timed_words(line)]
         duration_ms = line.end_ms - line.start_ms
@@ -29,6 +30,7 @@ def json3(lines: Sequence[Line]) -> str:
 
 
 def srv1(lines: Sequence[Line]) -> str:
+    """Return captions in YouTube's XML, version 1: a text with start and duration per line."""
     rows = (
         f'<text start="{line.start_ms / 1000:g}" dur="{(line.end_ms - line.start_ms) / 1000:g}">'
         f"{escape(line.text)}</text>"
@@ -38,6 +40,7 @@ def srv1(lines: Sequence[Line]) -> str:
 
 
 def srv3(lines: Sequence[Line]) -> str:
+    """Return automatic captions in YouTube's XML, version 3: paragraphs of words with offsets."""
     rows = []
     for line in lines:
         words = "".join(f'<s t="{offset}" ac="0">{escape(word)}</s>' for word, offset in _timed_words(line))
@@ -48,7 +51,7 @@ def srv3(lines: Sequence[Line]) -> str:
 
 
 def vtt(lines: Sequence[Line]) -> str:
-    """Captions that somebody wrote."""
+    """Return written captions in WebVTT."""
     blocks = [f"{_clock(line.start_ms, '.')} --> {_clock(line.end_ms, '.')}\n{escape(line.text)}\n" for line in lines]
     return "WEBVTT\nKind: captions\nLanguage: en\n\n" + "\n".join(blocks)
 
@@ -96,7 +99,7 @@ def api_json(lines: Sequence[Line]) -> str:
 
 def collapsed_json3(lines: Sequence[Line]) -> str:
     """A broken automatic track: the whole text in the first moments, then blank lines where the speech is."""
-    events: list[dict] = []
+    events: list[dict[str, Any]] = []
     at_ms = 0
     for line in lines:
         duration_ms = 15 * len(line.text.split())

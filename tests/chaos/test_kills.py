@@ -14,7 +14,7 @@ from autorecap.dataset.log import read_state
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import encode
-from autorecap.demo.sounds import SAMPLE_RATE_HZ
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.demo.transcripts import Line, srt
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

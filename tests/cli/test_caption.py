@@ -19,7 +19,8 @@ import typer
 from typer.testing import CliRunner
 
 from autorecap.cli.caption import caption
-from autorecap.demo.sounds import SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.autocap import SIZES, AutoCap
 from autorecap.models.files import WEIGHTS, read_weights, write_tensors
 from autorecap.pipeline.caption_files import Unread, caption_files, windows

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from autorecap.demo.corpus import CORPUS, Part, soundtrack, synthesise_corpus
-from autorecap.demo.sounds import SAMPLE_RATE_HZ
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.demo.transcripts import FORMATS, collapsed_json3
 from autorecap.stages.reasons import Reason
 from autorecap.stages.segments import SegmentsConfig, segment

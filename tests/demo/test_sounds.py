@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from autorecap.demo import scenes, sentences
-from autorecap.demo.sounds import AMBIENT, KINDS, MUSIC, SAMPLE_RATE_HZ, SPEECH, follow, mix, synthesise
+from autorecap.demo.sounds import AMBIENT, KINDS, MUSIC, SPEECH, follow, mix, synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 
 SPEECH_WORDS = r"\b(speak|speech|talk|voice|say|convers|narrat|chat|whisper|announc|shout|yell)"
 MUSIC_WORDS = r"\b(music|melod|song|sing|sang|play|tune|instrument|guitar|piano|drum)"

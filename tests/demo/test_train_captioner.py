@@ -10,7 +10,8 @@ from autorecap.demo import scenes, train_captioner
 from autorecap.demo.caption_task import HeardScenes, HeardTask
 from autorecap.demo.clap_text import PairTask
 from autorecap.demo.sound_bank import SoundBank, _sum
-from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import KINDS, synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.demo.tag_task import TagTask
 from autorecap.models.autocap import AutoCap
 from autorecap.models.autocap.model import AudioFeatures, Heard

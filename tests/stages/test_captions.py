@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from autorecap.demo.sentences import names
-from autorecap.demo.sounds import SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.autocap import AutoCap
 from autorecap.models.files import WEIGHTS, read_weights, write_tensors
 from autorecap.stages.captions import Captions, CaptionsConfig, model_files, window_ms

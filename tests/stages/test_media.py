@@ -10,7 +10,8 @@ import pytest
 
 from autorecap.base.files import portable
 from autorecap.demo.corpus import encode
-from autorecap.demo.sounds import SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.stages.flac import Encode
 from autorecap.stages.media import Media, MediaConfig, levels
 from autorecap.stages.media_files.ffmpeg import _run, decode, ffmpeg_exe, read_header

@@ -15,7 +15,8 @@ from autorecap.dataset.log import read_state
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import CORPUS, synthesise_corpus
-from autorecap.demo.sounds import SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.autocap import AutoCap, CaptionTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.pipeline.build.bundle_writer import ledger_row

@@ -79,7 +79,8 @@ class Folder:
             self.fs.pipe_file(self.path(name), content)
 
     def read(self, name: str) -> bytes:
-        return self.fs.cat_file(self.path(name))
+        content: bytes = self.fs.cat_file(self.path(name))
+        return content
 
 
 # --- writing

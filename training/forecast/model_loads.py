@@ -24,6 +24,7 @@ from autorecap.models.genau.vae.perceptual import Lpips
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig
 from autorecap.training.autocap.task import freeze
 from autorecap.training.forecast.step_load import StepLoad, count_load, fake
+from autorecap.training.loop.task import Scored
 from autorecap.training.vae.task import DISCRIMINATOR, VAE_PLAYER, SoundBatch, VAELosses, VAETaskConfig
 from autorecap.training.vocoder.task import DISCRIMINATORS, VOCODER, PieceBatch, VocoderLosses, VocoderTaskConfig
 
@@ -53,7 +54,8 @@ def genau_load(config: GenAuConfig, num_clips: int, *, bf16: bool, from_sound: b
         ids_B = torch.zeros(num_clips, dtype=torch.long)
 
         def loss() -> Tensor:
-            return (model(x_BCT, ids_B, text, ids_B).eps - x_BCT).square().mean()
+            eps: Tensor = model(x_BCT, ids_B, text, ids_B).eps
+            return (eps - x_BCT).square().mean()
 
         load = count_load(f"GenAu {config.size}", model, [loss], num_clips, bf16=bf16)
     if isinstance(backbone, FitConfig):
@@ -91,7 +93,8 @@ def vocoder_load(config: VocoderConfig, task: VocoderTaskConfig, num_clips: int,
 
 
 def _turn(module: nn.Module, batch: SoundBatch | PieceBatch, player: str, step: int) -> Tensor:
-    return module(batch, player, step).loss
+    scored: Scored = module(batch, player, step)
+    return scored.loss
 
 
 def autocap_load(

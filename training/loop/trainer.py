@@ -241,7 +241,7 @@ class Trainer:
         if not gradients:
             return torch.zeros((), device=self.device)
         torch._foreach_mul_(gradients, scale.to(gradients[0].dtype))
-        norm = torch.stack(list(torch._foreach_norm(gradients, dtype=torch.float32))).norm()
+        norm: Tensor = torch.stack(list(torch._foreach_norm(gradients, dtype=torch.float32))).norm()
         if self.sharded:
             norm = self.ranks.sum(norm.square()).sqrt()
         if math.isfinite(self.config.max_grad_norm):

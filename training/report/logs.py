@@ -58,7 +58,7 @@ class JsonLog:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # cut off when the process was killed
         return float("inf")
 

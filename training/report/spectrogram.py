@@ -18,7 +18,7 @@ _COLOURS = ((8, 12, 32), (38, 42, 110), (104, 48, 140), (190, 64, 116), (240, 12
 
 
 def read_wav(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """Return the first channel of a WAV file, shape (S,), and its rate in Hz. Raises ValueError unless it is 16-bit PCM."""
+    """Return the first channel of 16-bit PCM, shape (S,), and its rate in Hz. Raises ValueError for other files."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             if file.getsampwidth() != 2:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import ClapAudioModel
 
-from autorecap.demo.sounds import KINDS, SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import KINDS, synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.audio import LogMel, MelConfig
 from autorecap.models.autocap import AutoCap
 from autorecap.models.autocap.captioning import in_batches, is_out_of_memory

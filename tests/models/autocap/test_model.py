@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from autorecap.demo import scenes, sentences
-from autorecap.demo.sounds import AMBIENT, KINDS, SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import AMBIENT, KINDS, synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.audio import resample
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
 from autorecap.models.autocap.config import QFormerConfig

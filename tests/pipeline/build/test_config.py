@@ -7,7 +7,7 @@ import yaml
 
 from autorecap.base.settings import absolute_paths
 from autorecap.base.settings_files import CONFIGS, load, to_yaml
-from autorecap.cluster.train import absolute_given
+from autorecap.cluster.train import absolute_arguments
 from autorecap.dataset.fingerprint import explain_difference, fingerprint
 from autorecap.models.autocap import AutoCap
 from autorecap.pipeline.build.config import (
@@ -111,7 +111,7 @@ def test_so_do_those_of_a_training_but_neither_ids_of_a_hub_nor_addresses(tmp_pa
     assert vae.task.lpips == (f"{tmp_path}/VAE.ckpt",)
     condition = "source = t5 or " + " or ".join(f"key = '{number}'" for number in range(100))
     told = {"init": "t5", "where": condition, "validation_data": ["t5"], "resume": True}
-    assert absolute_given(["a=t5", "laion/t5"], told) == (
+    assert absolute_arguments(["a=t5", "laion/t5"], told) == (
         [f"a={tmp_path}/t5", "laion/t5"],
         {"init": f"{tmp_path}/t5", "where": condition, "validation_data": [f"{tmp_path}/t5"], "resume": True},
     )

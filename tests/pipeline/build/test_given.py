@@ -11,7 +11,8 @@ import soundfile
 from autorecap.dataset.log import Log, read_state
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
-from autorecap.demo.sounds import SAMPLE_RATE_HZ, synthesise
+from autorecap.demo.sounds import synthesise
+from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.pipeline.build.config import load_config
 from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.pipeline.plan.plan import plan_from, read_rows
