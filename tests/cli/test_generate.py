@@ -17,7 +17,7 @@ from autorecap.cli.generate import MANIFEST, generate
 from autorecap.models.autocap import AutoCap
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.models.genau.model import GenAu
-from tests.models.genau.test_model import TINY, built
+from tests.support.tiny_genau import TINY, built
 
 FAST = "--seconds", "0.5", "--steps", "2"
 

@@ -12,9 +12,9 @@ import yaml
 
 from autorecap.models.autocap import AutoCap
 from autorecap.pipeline.latents.encode import encode
-from tests.models.genau.test_model import TINY, built
 from tests.support.datasets import Growing
 from tests.support.places import PROJECT
+from tests.support.tiny_genau import TINY, built
 
 A, B = "dQw4w9WgXcQ", "aqz-KE-bpKQ"
 LISTS = {
