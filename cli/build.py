@@ -1,4 +1,4 @@
-"""`autorecap build`: from a folder of videos to captioned shards."""
+"""`autorecap build`: turns a folder of videos, or lists of online ones, into captioned shards."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def build(
     ] = None,
     lists: Annotated[
         list[str] | None,
-        typer.Option(help="A list of online videos, as for `autorecap plan`, which see. May be given again."),
+        typer.Option(help="A list of online videos, in any format of `autorecap plan`. May be given again."),
     ] = None,
     exclude: Exclude = None,
     clip_times: ClipTimes = False,
@@ -45,18 +45,18 @@ def build(
     config: ConfigFile = None,
     set_: Overrides = None,
     accept_settings: Annotated[
-        bool, typer.Option("--accept-settings", help="Go on with a dataset that was built with other settings.")
+        bool, typer.Option("--accept-settings", help="Continue a dataset that was built with other settings.")
     ] = False,
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster, or local. Default: RAY_ADDRESS, else what runs here, else local."),
+        typer.Option(help="A Ray cluster, or local. Default: RAY_ADDRESS, else a Ray that runs here, else local."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Build a dataset from a folder of videos or from lists of online ones, or go on with one.
+    """Build a dataset from a folder of videos or from lists of online ones, or continue one.
 
-    What is new in the folder or the lists is planned, then everything that is planned and not done is done; with
-    nothing to do it says so. Without --videos and --lists: what is planned already.
+    Videos that are new in the folder or the lists are added to the plan; then all videos of the plan that are not done
+    are built. Without --videos and --lists the plan stays as it is.
 
     Exit code: 0 done; 1 more than max_failed_share of the videos failed, or the store is full; 2 bad usage; 3 refused
     (other settings, or another build has taken over); 130 interrupted.
@@ -81,7 +81,7 @@ def build(
         from autorecap.stages.sources.lists import Thresholds
 
         if until not in (None, SEGMENTS):
-            raise ConfigError(f"--until is {until!r}: segments is all that it can be")
+            raise ConfigError(f"--until: expected segments, found {until!r}")
         settings = load_config(config, set_ or [])
         source = of_build(
             videos,
@@ -125,7 +125,7 @@ def _run(job: "Job", settings: "BuildConfig", address: str | None) -> "Outcome":
 def _announce(job: "Job") -> None:
     for line in job.found.lines if job.found else [f"{job.state.num_rows} videos planned in {job.store.url}"]:
         say(line)
-    if "captions.model" not in job.settings:  # no model has a part in it
+    if "captions.model" not in job.settings:  # segments need no model
         return
     if job.config.scores.text_model and job.settings["scores.text_model"] == "none":
         say(
@@ -154,7 +154,7 @@ def _waiting(count: int) -> str:
 
 
 class _Watch:
-    """Shows after every commit, and between them every few seconds, how far the build is."""
+    """Shows how far the build is: after every commit, and every few seconds between them."""
 
     def __init__(self, flow: "Flow") -> None:
         self.flow = flow

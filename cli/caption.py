@@ -1,4 +1,4 @@
-"""`autorecap caption`: what AutoCap hears in audio and video files."""
+"""`autorecap caption`: captions audio and video files with AutoCap."""
 
 import json
 from dataclasses import asdict
@@ -20,17 +20,23 @@ if TYPE_CHECKING:
 def caption(
     files: Annotated[list[str], typer.Argument(help="Audio or video files, local or as URLs.", show_default=False)],
     model: Annotated[
-        str, typer.Option(help="A folder or hub id of AutoCap, or demo: the bundled one, which knows 14 made sounds.")
+        str,
+        typer.Option(
+            help="A folder or hub id of AutoCap, or demo: the bundled model, which knows 14 synthesised sounds."
+        ),
     ] = "demo",
-    title: Annotated[str, typer.Option(help="What is known about the files, such as a video's title.")] = "",
-    num_beams: Annotated[int, typer.Option(help="Beams of the search.", min=1, max=32)] = 2,
+    title: Annotated[
+        str, typer.Option(help="Text about the files that helps the model, such as a video's title.")
+    ] = "",
+    num_beams: Annotated[int, typer.Option(help="Beams of the search for a caption.", min=1, max=32)] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is a GPU.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, also for errors.")] = False,
 ) -> None:
     """Caption the sounds of files, in windows of 10 s with their times.
 
-    A rest of up to a second shares a window with the audio before it. A silent window gets no caption. Files that
-    cannot be read are named, and the others go on. A name that begins with a dash goes after --.
+    If only a second or less is left for the last window, it shares evenly with the one before it. A silent window gets
+    no caption. Files that cannot be read are named, and the other files are captioned. Put a name that begins with a
+    dash after --.
 
     Exit code: 0 done; 1 a file could not be read, or not to its end; 2 bad usage, or no such model; 130 interrupted.
 
@@ -76,7 +82,7 @@ def _load(model: str, num_beams: int, device: str) -> "Captions":
 
 
 def _show(answer: "Window | Unread", as_json: bool) -> None:
-    """A result on standard output; an error on standard error, and where scripts read, there as well."""
+    """Print a result on standard output, and an error on standard error, with --json on both."""
     from autorecap.base.text import clock, printable
     from autorecap.pipeline.caption_files import Unread
 

@@ -1,4 +1,4 @@
-"""`autorecap config`: the settings of a build, each with its meaning."""
+"""`autorecap config`: prints the settings of a build, each with its meaning and its allowed values."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ Overrides = Annotated[
 
 
 def config(config: ConfigFile = None, set_: Overrides = None) -> None:
-    """Print all settings as YAML with their meanings: a file to start from.
+    """Print all settings of a build as YAML, with their meanings and allowed values: a file to start from.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`autorecap convert`: official checkpoints as model folders."""
+"""`autorecap convert`: turns official checkpoints into model folders."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from autorecap.base.errors import ForeseenError
 from autorecap.cli.errors import answered
 
-_NUM_NAMES = 3  # shown of a group of tensors, unless all are asked for
+_NUM_NAMES = 3  # shown of a group of tensors, without --all-names
 
 convert = typer.Typer(
     help="Turn an official checkpoint into a model folder. Nothing in the checkpoint is run.",
@@ -31,7 +31,7 @@ def autocap(
         str,
         typer.Option(
             metavar="PATH",
-            help="BART's tokenizer, which is not in the checkpoint: a tokenizer.json, a folder with one or with "
+            help="BART's tokenizer, which the checkpoint lacks: a tokenizer.json, a folder with one or with "
             "vocab.json and merges.txt, or a hub id.",
         ),
     ] = "facebook/bart-base",
@@ -40,7 +40,7 @@ def autocap(
     """Convert the captioner AutoCap: a Lightning checkpoint (.ckpt), or a state dict alone.
 
     OUT becomes a folder for `autorecap caption --model` and captions.model. CLAP's text branch, where the checkpoint
-    has it, goes to OUT/clap_text. Tensors that found no place are named with the reason.
+    has it, goes to OUT/clap_text. Tensors that are not used are named with the reason.
 
     Exit code: 0 done; 2 no such checkpoint, or one that does not convert.
 
@@ -87,7 +87,7 @@ def autocap_parts(
     bart: Annotated[str, typer.Option(metavar="PATH", help="BART: a folder or hub id.")] = "facebook/bart-base",
     size: Annotated[str, typer.Option(help="base, or large for facebook/bart-large.")] = "base",
 ) -> None:
-    """Put the captioner together that training begins with: published encoders and BART, the rest new.
+    """Assemble the captioner from which training starts: published encoders and BART, all else untrained.
 
     OUT becomes a folder for `autorecap train autocap --init`. CLAP's text branch, where the checkpoint has it, goes to
     OUT/clap_text.
@@ -105,7 +105,7 @@ def autocap_parts(
 
         _check_new(out)
         if size not in SIZES:
-            raise ForeseenError(f"--size is {size!r}: one of {', '.join(SIZES)}")
+            raise ForeseenError(f"--size: expected one of {', '.join(SIZES)}, found {size!r}")
         try:
             has_clap_text = parts.assemble(out, htsat=htsat, clap=clap, bart=bart, size=size)
         except ModelFilesError as error:
@@ -120,21 +120,22 @@ def genau(
     checkpoint: Checkpoint,
     out: Out,
     t5: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A folder or hub id of google/flan-t5-large, to be put in.")
+        str | None, typer.Option(metavar="PATH", help="A folder or hub id of google/flan-t5-large, to copy into OUT.")
     ] = None,
     clap: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A folder or hub id of a CLAP text branch, to be put in.")
+        str | None, typer.Option(metavar="PATH", help="A folder or hub id of a CLAP text branch, to copy into OUT.")
     ] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="BART's tokenizer, as for autocap: puts in the checkpoint's own CLAP."),
+        typer.Option(metavar="PATH", help="BART's tokenizer, as for autocap: adds the CLAP of the checkpoint."),
     ] = None,
     all_names: AllNames = False,
 ) -> None:
     """Convert the generator GenAu: backbone, VAE and vocoder of a Lightning checkpoint (.ckpt).
 
     The frozen FLAN-T5 in the checkpoint is left out; --t5 names the published one. CLAP's text branch is taken from the
-    checkpoint where --tokenizer is given. What OUT then lacks to read prompts is said here and in OUT/MISSING.txt.
+    checkpoint where --tokenizer is given. What OUT then still lacks to read prompts is printed, and listed in
+    OUT/MISSING.txt.
 
     Exit code: 0 done; 2 no such checkpoint, or one that does not convert.
 
@@ -165,7 +166,7 @@ def _check_new(out: Path) -> None:
 
 
 def _report_unused(num_tensors: int, unused: dict[str, list[str]], beside: tuple[str, ...], all_names: bool) -> None:
-    """What of the checkpoint went nowhere, grouped by reason; what has none comes last, as a warning."""
+    """Print which tensors were not used, grouped by reason; those without a reason come last, as a warning."""
     from autorecap.base.text import printable
 
     num_unused = sum(map(len, unused.values()))

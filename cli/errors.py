@@ -1,4 +1,4 @@
-"""How a command ends: foreseen errors become one message and an exit code, others keep their traceback."""
+"""Ends of commands: a foreseen error becomes one message and an exit code, any other keeps its traceback."""
 
 import sys
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ _INTERRUPTED = "interrupted: everything committed so far stays, and the same com
 
 @contextmanager
 def answered(interrupted: str = _INTERRUPTED) -> Iterator[None]:
-    """Print what is foreseen, and end with its exit code. `interrupted`: what to say of a Ctrl-C."""
+    """Print a foreseen error and end with its exit code. `interrupted`: the message after Ctrl-C."""
     try:
         yield
     except ForeseenError as error:
         _end(error, error.exit_code)
-    except OSError as error:  # a place that is not there, not ours, or full
+    except OSError as error:  # a place is missing, forbidden or full
         place = f"{error.filename}: " if error.filename else ""
         _end(f"{place}{error.strerror or error}", BAD_USAGE)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`autorecap filter`: what the keyword filter says about captions, one a line."""
+"""`autorecap filter`: shows what the keyword filter does to captions, one a line."""
 
 import json
 import sys
@@ -64,7 +64,7 @@ def filter_captions(
 
 
 def _available_lines(stream: BinaryIO) -> Iterator[list[bytes]]:
-    """Lines without their ends, as soon as they are there: a writer at the other end of a pipe gets its answers."""
+    """Yield lines without their ends as soon as they come: the writer of a pipe gets its answers at once."""
     read = getattr(stream, "read1", stream.read)
     rest: list[bytes] = []  # pieces of a line whose end has not come yet
     while chunk := read(CHUNK_BYTES):

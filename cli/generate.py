@@ -1,4 +1,4 @@
-"""`autorecap generate`: sounds for prompts, as wav files with a manifest."""
+"""`autorecap generate`: makes sounds for prompts, as wav files with a manifest."""
 
 import json
 import re
@@ -30,7 +30,7 @@ _SLUG_CHARS = 60
 
 def generate(
     model: Annotated[str, typer.Option(help="GenAu: a folder or hub id.", show_default=False)],
-    prompts: Annotated[list[str] | None, typer.Argument(help="What is to be heard.", show_default=False)] = None,
+    prompts: Annotated[list[str] | None, typer.Argument(help="Descriptions of sounds.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="The folder for the wav files and manifest.jsonl.")] = Path("wavs"),
     file: Annotated[
         str | None, typer.Option(help="A text file with a prompt a line, after those given; - reads standard input.")
@@ -39,10 +39,10 @@ def generate(
     seconds: Annotated[float, typer.Option(help="Length of each sound.")] = 10.0,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 100,
     guidance: Annotated[
-        float, typer.Option(help="How much the prompt counts: 0 not at all, 1 without guidance.")
+        float, typer.Option(help="How closely sounds follow the prompt: 0 ignores it, 1 is without guidance.")
     ] = 4.0,
-    seed: Annotated[int, typer.Option(help="Another seed gives other sounds.")] = 0,
-    candidates: Annotated[int, typer.Option(help="Make so many for each sound and keep the best; needs --clap.")] = 1,
+    seed: Annotated[int, typer.Option(help="Another seed makes other sounds.")] = 0,
+    candidates: Annotated[int, typer.Option(help="Make this many for each sound and keep the best; needs --clap.")] = 1,
     clap: Annotated[
         str | None,
         typer.Option(help="A captioner's folder or hub id with clap_text in it: its CLAP scores the sounds."),
@@ -50,9 +50,13 @@ def generate(
     sampler: Annotated[
         str, typer.Option(help="ddim; dpm++ or unipc, in 25 steps, where diffusers is installed.")
     ] = "ddim",
-    eta: Annotated[float, typer.Option(help="Noise on ddim's way: 0 none, 1 as the released model.")] = 1.0,
+    eta: Annotated[float, typer.Option(help="Noise that ddim adds: 0 none, 1 as the released model.")] = 1.0,
     dataset: Annotated[
-        str, typer.Option(help="Whose style. Default: the one that the model learned most of.", show_default=False)
+        str,
+        typer.Option(
+            help="The dataset whose style to follow. Default: the one that the model learned most of.",
+            show_default=False,
+        ),
     ] = "",
     batch_size: Annotated[int, typer.Option(help="Sounds at a time.")] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is a GPU.")] = "auto",
@@ -99,7 +103,7 @@ def generate(
         scorer = None if clap is None else _scorer(clap, device)
         planned = _plan(model, texts, seconds, settings, scorer)
         loaded = _load(model, device, precision, planned)
-        settings |= {"dataset": planned.config.dataset}  # where none was named, that of the model
+        settings |= {"dataset": planned.config.dataset}  # the default of the model, where none was named
         about = {"seconds": seconds, "model": model, **settings, "clap": clap, "precision": precision}
         with Progress(f"{len(texts)} sounds") as shown:
             _save(loaded.stream(planned, shown), planned, names, out, about, force=force, as_json=as_json)
@@ -115,7 +119,7 @@ def _save(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Every sound as soon as it is ready: its file, its line in the manifest, its line of output."""
+    """Save every sound as soon as it is ready: its file, its line in the manifest, its line of output."""
     import torch
 
     from autorecap.models.genau.model import SAMPLE_RATE_HZ
@@ -149,7 +153,7 @@ def _save(
     say(f"{takes.total()} {'sound' if len(texts) == 1 else 'sounds'} of {about['seconds']:g} s in {out}")
 
 
-# --- what was asked for
+# --- prompts
 
 
 def _prompts(arguments: list[str], file: str | None) -> list[str]:
@@ -177,7 +181,7 @@ def _read_prompts(file: str) -> list[str]:
 
 
 def _names(texts: list[str]) -> list[str]:
-    """A safe and speaking file name for each sound: letters, digits and dashes, whatever the prompt holds."""
+    """Return a safe and readable file name for each sound: letters, digits and dashes, whatever the prompt holds."""
     digits = max(4, len(str(len(texts) - 1)))
     return [f"{_slug(text)}-{i:0{digits}d}.wav" for i, text in enumerate(texts)]
 
@@ -211,7 +215,7 @@ def _precision(name: str, device: str) -> str:
 
 @contextmanager
 def _foreseen() -> Iterator[None]:
-    """What is wrong with settings and files is the user's to mend."""
+    """Turn errors of settings and files into foreseen ones."""
     from autorecap.models.files import ModelFilesError
 
     try:
@@ -228,7 +232,7 @@ def _scorer(captioner: str, device: str) -> "Scorer":
 
 
 def _plan(model: str, texts: list[str], seconds: float, settings: dict[str, Any], scorer: "Scorer | None") -> "Plan":
-    """What is to be made. What is wrong with the settings is said now, before weights are read."""
+    """Plan the sounds. Wrong settings are reported here, before weights are read."""
     from autorecap.models.genau import pretrained
     from autorecap.models.genau.sampling.generation import GenerateConfig, plan
 
@@ -261,7 +265,7 @@ def _of_the_option(error: Exception) -> str:
 
 
 class _Manifest:
-    """A JSON line per file. Lines of files that are to be replaced go first."""
+    """A file with a JSON line per sound. Lines of files that are to be replaced are removed first."""
 
     def __init__(self, path: Path, replaced: list[str]) -> None:
         self.path = path

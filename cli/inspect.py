@@ -1,4 +1,4 @@
-"""`autorecap inspect`: what a dataset holds."""
+"""`autorecap inspect`: shows what a dataset holds."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Places that results must not be written to."""
+"""Places where results would be lost."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ _RAYS_COPIES = "working_dir_files"  # the folder in which Ray keeps what `ray jo
 
 
 class PassingPlace(ForeseenError):
-    """What is written there would be removed."""
+    """Results in this place would be removed."""
 
     exit_code = BAD_USAGE
 
 
 def check_lasts(out: str) -> str:
-    """`out` itself. Raises PassingPlace where it lies in Ray's copy of a working directory."""
+    """Return `out`. Raises PassingPlace where it lies in Ray's copy of a working directory."""
     if out and "://" not in out and _RAYS_COPIES in Path(out).expanduser().absolute().parts:
         raise PassingPlace(
             f"--out {out} lies in Ray's copy of your working directory, which Ray removes: give an absolute path that "

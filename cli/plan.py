@@ -1,4 +1,4 @@
-"""`autorecap plan`: lists of videos into the plan of a dataset, and what building it will take."""
+"""`autorecap plan`: puts the videos of lists into the plan of a dataset, and estimates what building it will take."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
-        "--exclude", help="A list, in any format, of videos to leave out, such as a test set. Again for more."
+        "--exclude", help="A list, in any format, of videos to leave out, such as a test set. May be given again."
     ),
 ]
 ClipTimes = Annotated[
     bool,
-    typer.Option("--clip-times", help="Build the clips that the lists state, and not the gaps of the transcripts."),
+    typer.Option("--clip-times", help="Build the clips that the lists state, not the gaps of the transcripts."),
 ]
 Released = Annotated[
     list[str] | None,
-    typer.Option("--from-released", help="A file of the released AutoReCap-XL: times and captions are given."),
+    typer.Option(
+        "--from-released",
+        help="A file of the released AutoReCap-XL, which holds times and captions. May be given again.",
+    ),
 ]
-MinClap = Annotated[
-    float | None, typer.Option(min=-1, max=1, help="With released clips: leave out those with a lower CLAP score.")
-]
-MinSeconds = Annotated[float | None, typer.Option(min=0, help="With released clips: leave out those that are shorter.")]
+MinClap = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out released clips with a lower CLAP score.")]
+MinSeconds = Annotated[float | None, typer.Option(min=0, help="Leave out shorter released clips.")]
 
 
 def plan(
@@ -48,7 +49,7 @@ def plan(
     min_clap: MinClap = None,
     min_seconds: MinSeconds = None,
     until: Annotated[
-        str | None, typer.Option(help="segments: make a dataset for `autorecap build --until segments`.")
+        str | None, typer.Option(help="segments: plan a dataset for `autorecap build --until segments`.")
     ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,
@@ -57,12 +58,13 @@ def plan(
     storage_price: Annotated[float | None, typer.Option(min=0, help="Price of a GB stored for a month.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found and the estimate as JSON.")] = False,
 ) -> None:
-    """Put the videos of lists into the plan of a dataset, and say what building it will take.
+    """Put the videos of lists into the plan of a dataset, and estimate what building it will take.
 
-    Formats are told by content: audioset, vggsound, acav100m, videocc, yttemporal1b, hdvila100m, audiocaps, autorecap
-    (the released sets), ids (ids or addresses of YouTube, one a line or in a column); plain or gzipped. FORMAT=PATH
-    says it instead. Each video is planned once, whatever names it; damaged rows are counted, named and left out. A
-    list that is added later appends what is new; rows that are planned never change. Without a list: only the estimate.
+    Formats are recognised by content: audioset, vggsound, acav100m, videocc, yttemporal1b, hdvila100m, audiocaps,
+    autorecap (the released sets), ids (ids or addresses of YouTube, one a line or in a column); plain or gzipped.
+    FORMAT=PATH states it instead. Each video is planned once, however many lists name it; damaged rows are counted,
+    named and left out. A list that is added later appends its new videos; rows of the plan never change. Without a
+    list: only the estimate.
 
     Examples:
 
@@ -84,7 +86,7 @@ def plan(
         from autorecap.pipeline.build.estimate import Prices
 
         if until not in (None, SEGMENTS):
-            raise ConfigError(f"--until is {until!r}: segments is all that it can be")
+            raise ConfigError(f"--until: expected segments, found {until!r}")
 
         settings = load_config(config, set_ or [])
         addition = None

@@ -1,4 +1,4 @@
-"""`autorecap segment`: what the method makes of one transcript file, before any video is touched."""
+"""`autorecap segment`: shows the gaps and clips of one transcript file, without its video."""
 
 import json
 from pathlib import Path

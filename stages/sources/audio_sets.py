@@ -1,12 +1,13 @@
-"""Captioned audio sets, as their authors publish them: the list alone, and where the sound of each clip lies.
+"""Captioned audio sets, as their authors publish them: reads their lists and finds the audio file of each clip.
 
 AudioCaps   CSV audiocap_id,youtube_id,start_time,caption; a clip is ten seconds of a video from start_time on. Rows
             of one clip stand for its several captions. Both versions. https://github.com/cdjkim/audiocaps
 Clotho      CSV file_name,caption_1..caption_5. https://zenodo.org/records/3490684
-WavCaps     JSON {"data": [{"id", "caption", "duration", ...}]}, the files named by id. https://github.com/XinhaoMei/WavCaps
+WavCaps     JSON {"data": [{"id", "caption", "duration", ...}]}, the files named by id.
+https://github.com/XinhaoMei/WavCaps
 a folder    CSV file_name,caption[,title][,video_caption]; a file may have several rows, one per caption
 
-`read_audio_list` tells them apart by what stands in them; a list may be gzipped. Plain Python: no library is needed.
+`read_audio_list` recognises each by its columns; a list may be gzipped. Plain Python: no library is needed.
 """
 
 import ast
@@ -26,8 +27,8 @@ from autorecap.stages.sources.errors import SourceError
 AUDIOCAPS_CLIP_MS = 10_000
 _GZIP = b"\x1f\x8b"
 EXTENSIONS = ("flac", "wav", "ogg", "opus", "m4a", "mp3", "webm", "mp4", "mkv", "aac", "aif", "aiff")
-"""Of audio files. Of two files of one clip the one that stands first here is read."""
-_CSV_KINDS = (  # name, columns that tell it
+"""Extensions of audio files. Of two files of one clip, the one whose extension stands first here is read."""
+_CSV_KINDS = (  # name, columns that it is recognised by
     ("audiocaps", ("youtube_id", "start_time", "caption")),
     ("clotho", ("file_name", "caption_1")),
     ("folder", ("file_name", "caption")),
@@ -53,7 +54,7 @@ class CaptionedAudio:
 
 @dataclass(frozen=True)
 class AudioList:
-    """What a list says, and what in it could not be used, in words."""
+    """The clips of a list, and in words what in it could not be used."""
 
     kind: str  # audiocaps | clotho | wavcaps | folder
     clips: list[CaptionedAudio]
@@ -61,7 +62,7 @@ class AudioList:
 
 
 def read_audio_list(path: str | Path, *, skip_damaged: bool = False) -> AudioList:
-    """The clips of a list in any of the four formats. Raises SourceError naming the file, the line and the field.
+    """Read a list in any of the four formats. Raises SourceError that names the file, the line and the field.
 
     `skip_damaged`: rows that cannot be used are left out and named in `skipped`; the file as a whole must be readable.
     """
@@ -85,11 +86,11 @@ def read_audio_list(path: str | Path, *, skip_damaged: bool = False) -> AudioLis
 
 
 def locate(listed: AudioList, folder: str | Path) -> AudioList:
-    """The same list with the file of every clip, looked up by name in a folder and all folders below it.
+    """Return the list with the file of every clip, looked up by name in a folder and all folders below it.
 
-    Clips without a file are left out and named in `skipped`: of sets that come from YouTube some are always gone. So
-    are those whose name fits files in several folders: one of them is another sound.
-    Raises SourceError where there is no such folder, or no file of any clip in it.
+    Clips without a file are left out and named in `skipped`, since sets from YouTube always lack some; so are clips
+    whose name fits files in several folders, all but one of which are other sounds. Raises SourceError where there is
+    no such folder, or no file of any clip in it.
     """
     if not Path(folder).is_dir():
         raise SourceError(f"{folder} is no folder: name the one that holds the audio files of the list")
@@ -119,11 +120,11 @@ def locate(listed: AudioList, folder: str | Path) -> AudioList:
 
 
 _Place = tuple[str, str | None]
-"""A file, and one that has the same name in another folder."""
+"""A file, and one with the same name in another folder, if there is one."""
 
 
 def _files(folder: Path) -> tuple[dict[str, _Place], dict[str, _Place]]:
-    """Audio files by their name and path below the folder, and by their name without the extension."""
+    """Return the audio files by their name and path below the folder, and by their name without the extension."""
     by_name: dict[str, _Place] = {}
     by_stem: dict[str, _Place] = {}
     for root, folders, names in os.walk(folder, followlinks=True):
@@ -138,11 +139,11 @@ def _files(folder: Path) -> tuple[dict[str, _Place], dict[str, _Place]]:
 
 
 def _add(places: dict[str, _Place], key: str, path: Path, top: Path) -> None:
-    """In one folder the first counts, which has the better extension; at the top a name is the whole path."""
+    """Add a file: in one folder the better extension counts; at the top a name is the whole path."""
     first, other = places.setdefault(key, (str(path), None))
     if other or first == str(path) or Path(first).parent in (path.parent, top):
         return
-    if Path(first).resolve() != path.resolve():  # else a folder is linked
+    if Path(first).resolve() != path.resolve():  # not one folder that is linked twice
         places[key] = first, str(path)
 
 
@@ -170,7 +171,7 @@ def _from_csv(rows: "csv.DictReader[str]", path: Path, skip_damaged: bool) -> Au
 
 
 def _lines(rows: "csv.DictReader[str]", path: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """Where each row stands, its fields, and how many there should be."""
+    """Yield the place of each row, its fields, and how many fields it has."""
     for row in rows:
         yield f"{path}, line {rows.line_num}", row, len(rows.fieldnames or ())
 
@@ -190,7 +191,7 @@ def _grouped(
     read: Callable[[dict[str, str], str], CaptionedAudio],
     skip_damaged: bool,
 ) -> AudioList:
-    """Rows of one clip become one clip with several captions."""
+    """Turn the rows of one clip into one clip with several captions."""
     clips: dict[str, CaptionedAudio] = {}
     skipped = []
     for where, row, num_fields in lines:
@@ -298,7 +299,7 @@ def _wavcaps(content: Any, path: Path, skip_damaged: bool) -> AudioList:
 
 
 def _tags(value: Any) -> tuple[str, ...]:
-    """A list, or the text of one, as WavCaps has it: "['rain', 'roof']"."""
+    """Return tags from a list, or from the text of one as WavCaps has it: "['rain', 'roof']"."""
     if isinstance(value, str) and value.strip().startswith("["):
         try:
             value = ast.literal_eval(value.strip())

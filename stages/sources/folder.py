@@ -27,7 +27,7 @@ MEDIA = (
 """Extensions of media files. Of two files of one video the one that stands first here is read: audio is smaller."""
 TRANSCRIPTS = ("json3", "srv1", "srv2", "srv3", "vtt", "srt", "ttml", "xml", "json")
 _INFO = ".info.json"
-_FORKS = "._"  # what macOS keeps beside a file on foreign disks, under the same name
+_FORKS = "._"  # macOS adds such files on foreign disks, named after real ones
 _UNFINISHED = re.compile(
     r".*\.(?:part|ytdl|temp|tmp)"
     # What yt-dlp has still to join, or is joining: ID.f137.mp4, ID.f251-drc.webm, ID.temp.mp4.
@@ -38,18 +38,18 @@ _UNFINISHED = re.compile(
 
 @dataclass
 class Folder:
-    """What a folder holds, sorted by name."""
+    """The content of a folder, sorted by name."""
 
     videos: list[Video]
-    unfinished: list[str] = field(default_factory=list)  # downloads that have not ended
-    without_media: list[str] = field(default_factory=list)  # transcripts of videos that are not there
-    second_media: list[str] = field(default_factory=list)  # another media file of a video that is there
+    unfinished: list[str] = field(default_factory=list)  # downloads that are not finished
+    without_media: list[str] = field(default_factory=list)  # transcripts without a video
+    second_media: list[str] = field(default_factory=list)  # further media files of the same video
 
 
 def read_folder(folder: str) -> Folder:
-    """The videos of a local folder or of one behind an fsspec URL, with their sidecar files. Raises SourceError.
+    """List the videos of a local folder or of one behind an fsspec URL, with their sidecar files. Raises SourceError.
 
-    Only names are looked at: what the files hold is for the stages to find out.
+    It looks at names only: the stages find out what the files hold.
     """
     if not folder.strip():
         raise SourceError("the name of the folder is empty: name the one that holds the videos")
@@ -93,7 +93,7 @@ def read_folder(folder: str) -> Folder:
 
 
 def _list(folder: str) -> tuple[str, list[str]]:
-    """The folder's own path or URL, and the names of the files in it, sorted."""
+    """Return the folder's own path or URL, and the names of the files in it, sorted."""
     try:
         if is_remote(folder):
             root = folder.rstrip("/")
@@ -112,7 +112,7 @@ def _list(folder: str) -> tuple[str, list[str]]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file, or a link that leads nowhere or in a circle: the stage that opens it says so."""
+    """Whether an entry is a file, or a broken link: the stage that opens it says what is wrong."""
     try:
         return stat.S_ISREG(entry.stat().st_mode)
     except OSError:
@@ -120,7 +120,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _stems(name: str) -> Iterator[str]:
-    """The stems whose transcript `name` could be: with a language part, which has no dot, and without."""
+    """Yield the stems whose transcript `name` could be: with a language part, which has no dot, and without."""
     without_format = name.rpartition(".")[0]
     yield without_format
     stem, dot, _ = without_format.rpartition(".")

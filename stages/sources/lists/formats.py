@@ -1,4 +1,4 @@
-"""Which list is this? Told by what stands in its first lines; see docs/lists.md for each with its source."""
+"""Formats of lists, recognised by the first lines of a file; docs/lists.md describes each with its source."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ TEN_SECONDS_MS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How the rows of a list are to be read."""
+    """How to read the rows of a list."""
 
     kind: str  # one of FORMATS
     is_json: bool = False
@@ -74,7 +74,7 @@ FORMATS = {
     "autorecap": _RELEASED,
     "ids": _IDS,
 }
-"""By name, as in NAME=PATH."""
+"""The formats by name, as in NAME=PATH."""
 
 _ID_NAMES = (
     *("ytid", "youtube_id", "youtubeid", "yt_id", "video_id", "videoid", "segment_id", "id", "video", "vid"),
@@ -87,7 +87,10 @@ _NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 
 
 def detect(path: str, name: str = "") -> Layout:
-    """How to read the list. `name`: the format, where the user says it. Raises SourceError that says what was found."""
+    """Recognise the layout of a list. Raises SourceError that says what was found.
+
+    `name`: the format, where the user states it.
+    """
     if name and name not in FORMATS:
         raise SourceError(f"{printable(name)}={path_shown(path)}: no such format; known are {', '.join(FORMATS)}")
     with opened(path) as file:
@@ -141,7 +144,7 @@ def _no_list(path: str) -> SourceError:
 
 
 def _of_json(lines: Sequence[str], text: str, path: str) -> Layout:
-    """By the first object that can be read as a line of its own; else the file is one value."""
+    """Judge by the first object that can be read as a line of its own; without one the file is one value."""
     for line in lines[:50]:
         item = parsed(line)
         if isinstance(item, dict):
@@ -162,7 +165,7 @@ def _of_json(lines: Sequence[str], text: str, path: str) -> Layout:
 
 
 def parsed(line: str | bytes) -> Any:
-    """The value on a line, without the comma that may follow it; None where there is none."""
+    """Return the value on a line of JSON, without the comma that may follow it; None where there is none."""
     try:
         return json.loads(line.strip().rstrip(b"," if isinstance(line, bytes) else ","))  # type: ignore[arg-type]
     except (ValueError, RecursionError):
@@ -197,7 +200,7 @@ def _of_rows(lines: Sequence[str], path: str, name: str) -> Layout:
 
 
 def split_row(line: str, separator: str) -> list[str]:
-    """The cells of one row; those of a damaged one as they come."""
+    """Split a row into cells; a damaged row as far as that is possible."""
     try:
         return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
@@ -222,7 +225,7 @@ def _of_header(header: list[str], rows: Sequence[list[str]], known: str, separat
 
 
 def _by_names(layout: Layout, header: list[str], text: str, known: str = "youtube_id") -> Layout:
-    """The layout with its columns where the header has them. Text must be what stands last, else it is left out."""
+    """Set the columns that the header names."""
     start = end = None
     if not layout.name_unit_ms:
         start = next((header.index(column) for column in _START_NAMES if column in header), None)
@@ -240,14 +243,14 @@ def _by_names(layout: Layout, header: list[str], text: str, known: str = "youtub
 
 
 def _micro(rows: Sequence[list[str]], start: int, end: int) -> bool:
-    """Whether times are microseconds: whole numbers, and clips of 0.1 s would be days long as seconds."""
+    """Whether times are microseconds: whole numbers, and clips of 0.1 s would be days long if they were seconds."""
     numbers = [(row[start].strip(), row[end].strip()) for row in rows if len(row) > max(start, end)]
     spans = [int(b) - int(a) for a, b in numbers if a.isdecimal() and b.isdecimal()]
     return bool(spans) and 2 * sum(span >= 100_000 for span in spans) > len(numbers)
 
 
 def _of_shape(rows: Sequence[list[str]], path: str, name: str) -> Layout:
-    """By what most rows look like, where no header says it."""
+    """Judge by the shape of most rows, where no header names the columns."""
     votes = Counter(_shape(row) for row in rows)
     del votes[None]
     if not votes:

@@ -1,6 +1,7 @@
-"""The rows of lists in JSON: HD-VILA-100M, the released AutoReCap-XL, arrays of ids and of addresses.
+"""Rows of lists in JSON: HD-VILA-100M, the released AutoReCap-XL, arrays of ids and of addresses.
 
-One object per line, with or without a comma behind it and brackets around all. What is no JSON costs its own row.
+A file holds one object per line, with or without a comma behind it and brackets around all. A damaged line costs its
+own row.
 """
 
 import json
@@ -28,7 +29,7 @@ _VIDEO_ID = r'"video_id"\s*:\s*"(?P<id>[A-Za-z0-9_-]{11})"'
 
 
 def ids(block: Block) -> Mentions:
-    """The videos of HD-VILA's lines, without a look at their clips: most lines need no Python object."""
+    """Return the videos of HD-VILA's lines without reading their clips: most lines then need no Python object."""
     video_ids = pc.struct_field(pc.extract_regex(block.with_ends, _VIDEO_ID), "id")
     has_id = pc.is_valid(video_ids).to_numpy(zero_copy_only=False)
     others, damaged = {}, []
@@ -53,7 +54,7 @@ def ids(block: Block) -> Mentions:
 
 
 def _id_of(item: Any) -> str | None:
-    """The video of an object, an id or an address."""
+    """Return the video of an object, an id or an address."""
     if isinstance(item, dict):
         for name in ("video_id", "url", "youtube_id", "id"):
             if isinstance(item.get(name), str) and (video_id := video_id_of(item[name])):
@@ -63,7 +64,7 @@ def _id_of(item: Any) -> str | None:
 
 
 class Reader:
-    """Objects with the clips that they state. Rows are numbered over the whole list."""
+    """Reads objects with the clips that they state. Rows are numbered over the whole list."""
 
     def __init__(self, layout: Layout, thresholds: Thresholds | None) -> None:
         self.layout = layout
@@ -147,7 +148,7 @@ class Reader:
 
 
 class _Part:
-    """Rows as they are found."""
+    """Rows that are read and not yet returned."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -193,7 +194,7 @@ def _columns(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 
 
 def whole(path: str, layout: Layout, thresholds: Thresholds | None) -> Iterator[Mentions]:
-    """A file that is one JSON value: an array of objects, ids or addresses, an object by id, a list of exclusions.
+    """Read a file that is one JSON value: an array of objects, ids or addresses, an object by id, a list of exclusions.
 
     Raises SourceError where it is damaged, since nothing then tells its rows apart, or too large to be read at once.
     """
@@ -216,7 +217,7 @@ def whole(path: str, layout: Layout, thresholds: Thresholds | None) -> Iterator[
 
 
 def freesound_ids(path: str) -> set[str]:
-    """What a list of exclusions names of Freesound, whose ids are no videos'. Raises SourceError as `whole` does."""
+    """Return the Freesound files that a list of exclusions names. Raises SourceError as `whole` does."""
     value = _value(path)
     named = value.items() if isinstance(value, dict) else ()
     sounds = [str(name) for key, names in named if key.lower() == _FREESOUND for name in _listed(names)]
@@ -242,7 +243,7 @@ def _listed(names: Any) -> list[Any]:
 
 
 def _file_id(item: Any) -> str | None:
-    """The id in the name of a WavCaps file of AudioSet, such as Yabcdefghijk.wav."""
+    """Return the id in the name of a WavCaps file of AudioSet, such as Yabcdefghijk.wav."""
     if not isinstance(item, str):
         return None
     stem = item.rpartition(".")[0]
@@ -250,7 +251,7 @@ def _file_id(item: Any) -> str | None:
 
 
 def _span(start: Any, end: Any) -> tuple[int, int] | None:
-    """Seconds to milliseconds; None where they are no span of a video."""
+    """Convert seconds to milliseconds; None where they are no span of a video."""
     if not _is_number(start) or not _is_number(end) or not 0 <= start < end <= MAX_VIDEO_MS / 1000:
         return None
     span = round(start * 1000), round(end * 1000)
@@ -258,7 +259,7 @@ def _span(start: Any, end: Any) -> tuple[int, int] | None:
 
 
 def _clock_span(span: Any) -> tuple[int, int] | None:
-    """["00:00:17.759", "00:00:23.279"], or numbers of seconds."""
+    """Read a span such as ["00:00:17.759", "00:00:23.279"], or one in numbers of seconds."""
     if not isinstance(span, list) or len(span) != 2:
         return None
     return _span(*map(_clock_s, span))
@@ -279,12 +280,12 @@ def _clock_s(value: Any) -> float | None:
 
 
 def _is_number(value: Any) -> bool:
-    """Neither NaN nor beyond what a float holds: JSON's integers may have hundreds of digits."""
+    """Whether a value is a finite number that a float can hold: integers of JSON may have hundreds of digits."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _text(value: Any) -> str:
-    """A caption without control characters, on one line."""
+    """Return a caption on one line, without control characters."""
     return printable(value, 2000) if isinstance(value, str) else ""
 
 

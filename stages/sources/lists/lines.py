@@ -1,4 +1,4 @@
-"""A text file of any length as blocks of lines: where each begins and ends in a buffer, and its number in the file.
+"""Text files of any length, read as blocks of lines: where each begins and ends in a buffer, and its number.
 
 One line is one row. A quote that never closes costs its own row, where a CSV reader would lose the rest of the file.
 """
@@ -21,7 +21,7 @@ from autorecap.stages.sources.errors import SourceError
 
 BLOCK_BYTES = 8_000_000
 LONGEST_LINE = 32_000_000
-"""Of a longer line the rest is not kept: a file without line ends must not fill the memory."""
+"""Longest part of a line that is kept: a file without line ends must not fill the memory."""
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR = 10, 13
@@ -45,7 +45,7 @@ class Block:
 
     @cached_property
     def with_ends(self) -> pa.Array:
-        """The lines as binary strings, each with what ends it, without copying them."""
+        """Lines as binary strings with their line ends, without copying them."""
         offsets = np.append(self.starts, len(self.data)).astype(np.int32)
         return pa.BinaryArray.from_buffers(
             pa.binary(), len(self), [None, pa.py_buffer(offsets), pa.py_buffer(self.data)]
@@ -53,7 +53,7 @@ class Block:
 
 
 def gather(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> pa.Array:
-    """The slices of a buffer as an array of binary strings."""
+    """Return the slices of a buffer as an array of binary strings."""
     lengths = ends - starts
     offsets = np.zeros(len(starts) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
@@ -64,9 +64,9 @@ def gather(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> pa.Array:
 
 
 def blocks(path: str) -> Iterator[Block]:
-    """The lines of a file, which may be gzipped. Raises SourceError where it cannot be opened.
+    """Yield the lines of a file, which may be gzipped. Raises SourceError where it cannot be opened.
 
-    What breaks it off in the middle (a half download, a disk) is said in the last block.
+    Where it breaks off in the middle (a half download, a disk), the last block says why.
     """
     number = 1
     with opened(path) as file:
@@ -94,7 +94,7 @@ def blocks(path: str) -> Iterator[Block]:
 
 
 def _read(file: Any, size: int) -> tuple[bytes, str]:
-    """The next `size` bytes, fewer at the end, and what broke the file off if something did."""
+    """Read the next `size` bytes, fewer at the end; also say what broke the file off, if something did."""
     pieces: list[bytes] = []
     while size > 0:
         try:
@@ -120,13 +120,13 @@ def _block(text: bytes, number: int, broken: str) -> Block:
 
 
 def path_shown(path: str) -> str:
-    """A path or URL for people, without a password."""
+    """Return a path or URL for people, without a password."""
     return printable(redacted(path))
 
 
 @contextmanager
 def opened(path: str) -> Iterator[Any]:
-    """The bytes of a file, here or behind a URL, unpacked if they are gzipped. Raises SourceError."""
+    """Open a local or remote file, unpacked if it is gzipped. Raises SourceError."""
     shown = path_shown(path)
     try:
         with open_bytes(path) as raw:

@@ -1,4 +1,4 @@
-"""What comes out of a list: videos, their clips, and what was damaged."""
+"""Content of a list: videos, their clips, and damaged rows."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,16 @@ import pyarrow as pa
 from autorecap.stages.records import CLIP_TYPE
 
 MENTIONS = pa.schema([("id", pa.string()), ("place", pa.int64())])
-"""The videos that a list names; `place` says which row of the list does."""
+"""Columns of the videos that a list names; `place` is the row of the list."""
 CLIPS = pa.schema(
     [
         *MENTIONS,
         *(CLIP_TYPE.field(name) for name in ("start_ms", "end_ms")),
-        *(CLIP_TYPE.field(name) for name in ("caption", "clap_score")),  # of captions made by listening, which stay
+        *(CLIP_TYPE.field(name) for name in ("caption", "clap_score")),  # captions that a model made, which are kept
         *(CLIP_TYPE.field(name) for name in ("original_caption", "tags")),
     ]
 )
-"""The clips that a list states of its videos."""
+"""Columns of the clips that a list states of its videos."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Damaged:
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What a clip of a released set must reach. None: everything is taken."""
+    """Lowest values of the clips that are taken from a released set. None: any."""
 
     min_clap: float | None = None
     min_seconds: float | None = None
@@ -45,5 +45,5 @@ class Mentions:
     num_rows: int = 0
     num_damaged: int = 0
     num_filtered: int = 0
-    clips_left_out: dict[str, int] = field(default_factory=dict)  # by why
+    clips_left_out: dict[str, int] = field(default_factory=dict)  # by reason
     damaged: list[Damaged] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The rows of a list: which video each names, at which times, and which of them are damaged.
+"""Rows of a list: which video each names, at which times, and which of them are damaged.
 
 Lists with separators are read a block of lines at a time with numpy and Arrow, without a Python object per row.
 """
@@ -19,7 +19,7 @@ from autorecap.stages.sources.lists.mentions import CLIPS, Damaged, Mentions, Th
 from autorecap.stages.youtube.ids import video_id_of
 
 MAX_NAMED = 1_000_000
-"""Damaged rows of a list that are named one by one; beyond, they are only counted."""
+"""How many damaged rows of a list are named one by one; more are only counted."""
 _TEXT = 200  # characters of a damaged row that are shown
 _ID_LENGTH = 11
 _IS_ID = np.zeros(256, bool)
@@ -38,16 +38,16 @@ _SPAN = r"^\[\s*(?P<start>[\d.eE+-]+)\s*,\s*(?P<end>[\d.eE+-]+)\s*\]$"
 
 @dataclass
 class VideoList:
-    """A list of videos. Its counts are those of what `read` has given so far."""
+    """A list of videos. Its counts cover what `read` has yielded so far."""
 
     path: str
     layout: Layout
-    name: str  # of the list, as each video keeps it: that of the format, or of the file
+    name: str  # stored with each video as its source: the name of the format, or of the file
     num_rows: int = 0
     num_damaged: int = 0
-    num_filtered: int = 0  # videos that the thresholds left no clip of
+    num_filtered: int = 0  # videos whose clips all lie below the thresholds
     num_clips: int = 0
-    clips_left_out: dict[str, int] = field(default_factory=dict)  # by why
+    clips_left_out: dict[str, int] = field(default_factory=dict)  # by reason
 
     @property
     def shown(self) -> str:
@@ -55,9 +55,9 @@ class VideoList:
         return path_shown(self.path)
 
     def read(self, *, times: bool = False, thresholds: Thresholds | None = None) -> Iterator[Mentions]:
-        """Everything that can be made out in the list, block by block. `times`: with the clips that it states.
+        """Yield everything that can be read in the list, block by block. `times`: with the clips that it states.
 
-        Raises SourceError where the file cannot be opened; what is damaged in it is counted and named.
+        Raises SourceError where the file cannot be opened; damaged rows are counted and named.
         """
         room = MAX_NAMED
         if self.layout.whole:
@@ -94,7 +94,7 @@ class VideoList:
 
 
 def open_list(path: str, name: str = "") -> VideoList:
-    """The list at a path or URL. `name`: its format, where the content should not decide. Raises SourceError."""
+    """Open the list at a path or URL. `name`: its format, where the content should not decide. Raises SourceError."""
     layout = detect(path, name)
     stem = path.rstrip("/").rpartition("/")[2].removesuffix(".gz").rpartition(".")[0]
     label = printable(stem, 60).replace(",", " ") or "ids"
@@ -102,7 +102,7 @@ def open_list(path: str, name: str = "") -> VideoList:
 
 
 def _rows_at(block: Block) -> np.ndarray:
-    """Which lines are rows: neither blank nor comments."""
+    """Return which lines are rows: neither blank nor comments."""
     starts, ends = _trimmed(block.data, block.starts, block.ends, _IS_BLANK)
     at = np.flatnonzero(ends > starts)
     if not len(at):
@@ -127,7 +127,7 @@ def _bytes_at(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def _trimmed(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The slices without what stands around them. Few have anything there, so only those are looked at again."""
+    """Strip bytes of `what` from both ends of slices. Few have any, so only those are looked at again."""
     starts, ends = starts.copy(), ends.copy()
     at = np.flatnonzero(ends > starts)
     while len(at):
@@ -171,7 +171,7 @@ class _Rows:
         return Mentions(table, clips, num_rows=len(self.at), num_damaged=len(bad), damaged=damaged)
 
     def _column(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where column `k` begins and ends in each row; empty where the row has fewer."""
+        """Return where column `k` begins and ends in each row; empty where the row has fewer."""
         if k == 0:
             starts = self.starts
         else:
@@ -205,7 +205,7 @@ class _Rows:
         return array, found
 
     def _other_ids(self, rest: np.ndarray, cells: pa.Array) -> pa.Array:
-        """The ids in cells that are none themselves: addresses, names of files, cells behind a quoted separator."""
+        """Return ids in cells that are not ids: addresses, names of files, cells behind a quoted separator."""
         address = pc.struct_field(pc.extract_regex(cells, _ADDRESS), "id")
         names = pc.extract_regex(cells, _FILE_NAME)
         name = pc.if_else(
@@ -273,7 +273,7 @@ class _Rows:
         )
 
     def _texts(self) -> tuple[pa.Array | None, pa.Array | None]:
-        """The captions of the rows, or their labels."""
+        """Return the captions of the rows, or their labels."""
         layout = self.layout
         if layout.text_column is None:
             return None, None
@@ -293,7 +293,7 @@ class _Rows:
 
 
 def unquoted(cells: pa.Array) -> pa.Array:
-    """CSV cells as text: a pair of quotes taken off, doubled ones made one, blanks and control characters one space."""
+    """Return CSV cells as text without their quotes; blanks and control characters become one space."""
     text = as_text(cells)
     text = pc.if_else(
         pc.match_substring_regex(text, r'^"(?s:.*)"$'), pc.replace_substring_regex(text, r'^"((?s:.*))"$', r"\1"), text
@@ -303,7 +303,7 @@ def unquoted(cells: pa.Array) -> pa.Array:
 
 
 def as_text(cells: pa.Array) -> pa.Array:
-    """Bytes as strings; what is not UTF-8 becomes U+FFFD."""
+    """Decode bytes; what is not UTF-8 becomes U+FFFD."""
     try:
         return cells.cast(pa.large_string()).cast(pa.string())
     except pa.ArrowInvalid:
@@ -315,7 +315,7 @@ def shown(line: bytes) -> str:
 
 
 def _numbers(cells: pa.Array) -> np.ndarray:
-    """The cells as numbers; NaN where they are none."""
+    """Convert cells to numbers; NaN where a cell is no number."""
     good = pc.fill_null(pc.match_substring_regex(cells, _NUMBER), False)
     numbers = np.full(len(cells), np.nan)
     numbers[good.to_numpy(zero_copy_only=False)] = (
