@@ -32,12 +32,15 @@ class CaptionsConfig(Section, name="captions"):
         filled=True,
     )
     # Upper bounds are above what anybody needs: memory grows with beams x tokens x clips.
-    num_beams: int = setting(2, "Beams of the search; the paper's released code uses 2.", results=True, ge=1, le=32)
+    num_beams: int = setting(
+        2, "Beams of the search for a caption; the paper's released code uses 2.", results=True, ge=1, le=32
+    )
     max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True, ge=1, le=256)
     use_title: bool = setting(True, "Give the model the video's title (paper, 3.1).", results=True)
     silence_dbfs: float = setting(
         -60.0,
-        "A clip with a lower RMS level is silent and not captioned: a thousandth of full scale, below a quiet room.",
+        "RMS level in dBFS below which a clip is silent and not captioned: a thousandth of full scale, below a quiet "
+        "room.",
         results=True,
         le=0,
     )
@@ -59,7 +62,7 @@ class CaptionsConfig(Section, name="captions"):
         choices=("auto", "float32", "bfloat16"),
     )
     compiled: bool = setting(
-        False, "torch.compile the model: minutes at the start of every worker, worth it for days on a GPU."
+        False, "torch.compile the model. It costs minutes at the start of every worker: for builds of days on a GPU."
     )
     num_threads: int = setting(
         1, "CPU threads of a worker's models. The pool grows by more workers, not by threads.", ge=1

@@ -19,12 +19,12 @@ class KeywordsConfig(Section, name="keywords"):
 
     enabled: bool = setting(
         True,
-        "Drop clips whose caption names speech or music. Off, only clips without a caption are dropped.",
+        "Drop clips whose caption names speech or music. Off: only clips without a caption are dropped.",
         results=True,
     )
     given: bool = setting(
         False,
-        "Filter clips that a source brings with it as well (released sets, audio sets). Off: their makers chose them.",
+        "Also filter clips that come with their source (released sets, audio sets). Off: their makers chose them.",
         results=True,
     )
     file: str = setting(

@@ -37,11 +37,11 @@ class MediaConfig(Section, name="media"):
     """Settings of the media stage: how audio is read."""
 
     sample_rate_hz: int = setting(
-        32_000, "Stored sample rate. 32 kHz is what AutoCap hears.", results=True, ge=8_000, le=192_000
+        32_000, "Sample rate of the stored audio. 32 kHz is what AutoCap hears.", results=True, ge=8_000, le=192_000
     )
     min_clip_ms: int = setting(
         1_000,
-        "A clip that the end of the audio leaves no longer than this is dropped (paper, A.2).",
+        "Milliseconds that a clip must exceed where the end of the audio cuts it short (paper, A.2).",
         results=True,
         ge=0,
     )
@@ -53,12 +53,12 @@ class MediaConfig(Section, name="media"):
     )
     join_reads_ms: int = setting(
         5_000,
-        "Spans closer than this are read at once: decoding 5 s is cheaper than starting ffmpeg again. Part of the "
-        "results, because AAC's noise bands are random from where a read begins.",
+        "Clips no further apart than this, in milliseconds, are read at once: decoding 5 s is cheaper than starting "
+        "ffmpeg again. It changes results, because AAC's noise bands are random from where a read begins.",
         results=True,
         ge=0,
     )
-    timeout_s: int = setting(300, "Seconds for reading all clips of one video.", gt=0)
+    timeout_s: int = setting(300, "Seconds that reading all clips of one video may take.", gt=0)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from autorecap.stages.records import Video
 class ProbeConfig(Section, name="probe"):
     """Settings of the probe stage: how headers of media files are read."""
 
-    timeout_s: int = setting(60, "Seconds for reading one header.", gt=0)
+    timeout_s: int = setting(60, "Seconds that reading one header may take.", gt=0)
 
 
 class Probe:

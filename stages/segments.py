@@ -36,25 +36,28 @@ class SegmentsConfig(Section, name="segments"):
 
     min_gap_ms: int = setting(
         1_000,
-        "A gap is strictly longer than this, in milliseconds. One second, as in the paper (A.2).",
+        "Milliseconds that a gap must exceed. One second, as in the paper (A.2).",
         results=True,
         ge=0,
     )
     max_clip_ms: int = setting(
-        10_000, "Longer gaps are cut into clips of this length. Ten seconds, as in the paper (A.2).", results=True, gt=0
+        10_000,
+        "Longest clip in milliseconds; longer gaps are cut. Ten seconds, as in the paper (A.2).",
+        results=True,
+        gt=0,
     )
     min_clip_ms: int = setting(
-        1_000, "What a cut leaves over is kept if strictly longer than this, in milliseconds.", results=True, ge=0
+        1_000, "Milliseconds that the rest of a cut gap must exceed to become a clip.", results=True, ge=0
     )
     word_level_ends: bool = setting(
         False,
-        "End a cue whose words are timed one by one after its last word, not when it leaves the screen: automatic "
-        "captions linger over ambience. Off: the paper goes by what is shown.",
+        "End a cue with timed words after its last word, not when it leaves the screen: automatic captions linger over "
+        "ambience. Off: the paper goes by what is on the screen.",
         results=True,
     )
     word_pad_ms: int = setting(
         700,
-        "With word_level_ends: how long the last word may last, in milliseconds, at least 500.",
+        "With word_level_ends: milliseconds that the last word of a cue may last.",
         results=True,
         ge=500,
     )
@@ -66,8 +69,8 @@ class SegmentsConfig(Section, name="segments"):
     )
     max_edge_gap_ms: int | None = setting(
         None,
-        "Leave out a gap at the start or the end of the video that is longer than this, in milliseconds: captions "
-        "that people write often cover only a part of it. None: keep it, as the paper does.",
+        "Leave out gaps at the start or the end of the video that are longer than this, in milliseconds: manual "
+        "captions often cover only a part of it. null: keep them, as the paper does.",
         results=True,
         gt=0,
     )

@@ -27,10 +27,10 @@ class SpeechConfig(Section, name="speech"):
         "An audio classifier of transformers, such as an AST trained on AudioSet: a folder or hub id. Empty: off.",
         path=MODEL,
     )
-    label: str = setting("Speech", "Its label that means speech.", results=True)
+    label: str = setting("Speech", "The label of the model that means speech.", results=True)
     one_label_per_clip: bool = setting(
         False,
-        "Do the model's labels exclude each other (softmax), or may several hold at once (sigmoid), as AudioSet's do?",
+        "On: the model's labels exclude each other (softmax). Off: several may hold at once (sigmoid), as in AudioSet.",
         results=True,
     )
 

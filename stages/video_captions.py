@@ -30,7 +30,7 @@ class VideoCaptionsConfig(Section, name="video_captions"):
         "hub id. Empty: off. Needs Pillow: pip install 'autorecap[pictures]'.",
         path=MODEL,
     )
-    num_beams: int = setting(1, "Beams of the search.", results=True, ge=1, le=32)
+    num_beams: int = setting(1, "Beams of the search for a caption.", results=True, ge=1, le=32)
     max_new_tokens: int = setting(30, "Longest caption, in tokens.", results=True, ge=1, le=256)
     batch_frames: int = setting(
         16, "Pictures captioned at once. On a CPU batches stay within one video.", ge=1, le=4096

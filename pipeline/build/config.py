@@ -81,16 +81,16 @@ class PoolsConfig(Section, name="pools"):
 class BuildConfig(Section, name=""):
     """Everything that a build can be told."""
 
-    probe: ProbeConfig = setting(ProbeConfig, "media headers")
-    transcripts: TranscriptsConfig = setting(TranscriptsConfig, "which transcript counts")
+    probe: ProbeConfig = setting(ProbeConfig, "headers of media files")
+    transcripts: TranscriptsConfig = setting(TranscriptsConfig, "which transcripts count")
     segments: SegmentsConfig = setting(SegmentsConfig, "gaps and clips")
     media: MediaConfig = setting(MediaConfig, "audio of the clips")
     video_captions: VideoCaptionsConfig = setting(VideoCaptionsConfig, "captions of the picture, for the captioner")
     captions: CaptionsConfig = setting(CaptionsConfig, "the captioner")
     keywords: KeywordsConfig = setting(KeywordsConfig, "the filter of speech and music")
-    scores: ScoresConfig = setting(ScoresConfig, "how well captions fit")
-    speech: SpeechConfig = setting(SpeechConfig, "how likely speech is")
-    youtube: YoutubeConfig = setting(YoutubeConfig, "how YouTube is asked")
+    scores: ScoresConfig = setting(ScoresConfig, "how well captions fit the sound")
+    speech: SpeechConfig = setting(SpeechConfig, "how likely a clip holds speech")
+    youtube: YoutubeConfig = setting(YoutubeConfig, "requests to YouTube")
     writer: WriterConfig = setting(WriterConfig, "shards")
     pools: PoolsConfig = setting(PoolsConfig, "workers")
     max_failed_share: float = setting(

@@ -78,15 +78,15 @@ class BudgetConfig(Section, name="youtube.budget"):
 
     requests_per_s: float = setting(
         2.0,
-        "Requests per second and egress. A transcript takes two, the audio of a video three to six. Nobody outside "
-        "knows what the service bears: begin low.",
+        "Requests per second and egress. A transcript takes two, the audio of a video three to six. YouTube does not "
+        "say what it allows: begin low.",
         gt=0,
         le=10_000,
     )
     burst: int = setting(4, "Requests that may go out at once after a pause.", ge=1)
     recovery_answers: int = setting(
         100,
-        "A rate that was halved is back at its setting after about so many answers: transcripts, audio of videos.",
+        "Answers (transcripts, audio of videos) after which a rate that was halved is back at its setting.",
         ge=1,
     )
     park_s: int = setting(

@@ -34,36 +34,38 @@ class YoutubeConfig(Section, name="youtube"):
         path=FILE,
     )
     in_flight: int = setting(
-        64, "Videos whose transcripts one worker of the fetch pool asks for at the same time; it waits, mostly.", ge=1
+        64, "Videos whose transcripts one worker of the fetch pool fetches at the same time; it mostly waits.", ge=1
     )
     media_in_flight: int = setting(4, "Videos whose audio one worker of the media pool fetches at the same time.", ge=1)
-    connect_timeout_s: float = setting(10.0, "Seconds for a connection, and between two pieces of an answer.", gt=0)
-    request_timeout_s: float = setting(60.0, "Seconds for one request and its whole answer.", gt=0)
+    connect_timeout_s: float = setting(
+        10.0, "Seconds that connecting may take, and the pause between two pieces of an answer.", gt=0
+    )
+    request_timeout_s: float = setting(60.0, "Seconds that one request and its whole answer may take.", gt=0)
     try_other_egresses_s: float = setting(
         60.0, "Seconds for which one video tries other egresses; then it waits for a later pass.", gt=0
     )
     routes: tuple[str, ...] = setting(
         (API, YTDLP),
-        "Ways to a transcript, the preferred first: api (youtube-transcript-api), ytdlp (yt-dlp).",
+        "Libraries that fetch transcripts, the preferred first: api (youtube-transcript-api), ytdlp (yt-dlp).",
         choices=(API, YTDLP),
         filled=True,
     )
     watch_page_s: float = setting(
         600.0,
-        "For how many seconds one watch page serves all videos of an egress: it is a megabyte, of which only a key "
-        "counts. 0: a page for every video.",
+        "Seconds for which one watch page serves all videos of an egress: it is a megabyte, of which only a key is "
+        "needed. 0: a page for every video.",
         ge=0,
     )
     player_clients: tuple[str, ...] = setting(
         ("android_vr",),
-        "As whom yt-dlp asks, see its documentation. android_vr is given audio formats in one request, without "
+        "Clients that yt-dlp poses as, see its documentation. android_vr gets audio formats in one request, without "
         "JavaScript.",
         filled=True,
     )
     extractor_args: tuple[str, ...] = setting(
         (),
-        "More of yt-dlp's --extractor-args, such as 'youtube:po_token=android_vr.gvs+TOKEN' or those of a plug-in that "
-        "provides PO tokens.",
+        "Further --extractor-args of yt-dlp, such as 'youtube:po_token=android_vr.gvs+TOKEN' or those of a plug-in "
+        "that provides PO tokens.",
     )
     min_audio_kbps: int = setting(
         64,
@@ -72,7 +74,7 @@ class YoutubeConfig(Section, name="youtube"):
         results=True,
         ge=1,
     )
-    base_url: str = setting("https://www.youtube.com", "Where YouTube is; another one for tests.")
+    base_url: str = setting("https://www.youtube.com", "Address of YouTube; another one for tests.")
 
     def validate(self) -> None:
         for egress in self.egresses:
