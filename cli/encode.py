@@ -1,4 +1,4 @@
-"""`autorecap encode`: a dataset as latents."""
+"""`autorecap encode`: encodes the clips of a dataset as latents."""
 
 import dataclasses
 import json
@@ -13,28 +13,33 @@ from autorecap.cli.place import check_lasts
 
 
 def encode(
-    data: Annotated[str, typer.Option(help="The dataset of clips: a directory or s3://bucket/prefix.")],
-    model: Annotated[str, typer.Option(help="A GenAu, or a VAE alone (then without texts): a folder or hub id.")],
-    out: Annotated[str, typer.Option(help="Where the latents go: a directory or s3://bucket/prefix.")],
-    where: Annotated[str, typer.Option(help='Which clips, in SQL over the index: "clap_score >= 0.4".')] = "",
+    data: Annotated[str, typer.Option(help="Dataset of clips: a directory or s3://bucket/prefix.")],
+    model: Annotated[str, typer.Option(help="A GenAu, or a VAE alone (without texts): a folder or hub id.")],
+    out: Annotated[str, typer.Option(help="Dataset of latents to write: a directory or s3://bucket/prefix.")],
+    where: Annotated[
+        str, typer.Option(help='Which clips, as an SQL condition on the index: "clap_score >= 0.4".')
+    ] = "",
     max_seconds: Annotated[
-        float, typer.Option(help="Longer clips are encoded in pieces of this length: what the generator can make.")
+        float,
+        typer.Option(help="Longer clips are encoded in pieces of this length, the longest that the generator makes."),
     ] = 10.24,
-    dtype: Annotated[str, typer.Option(help="Of the stored numbers: fp16, or fp32 in twice the room.")] = "fp16",
-    text: Annotated[bool, typer.Option(help="Captions as the model's text encoders read them, as well.")] = True,
-    t5: Annotated[str | None, typer.Option(help="FLAN-T5, where it is not in the model's folder.")] = None,
-    clap: Annotated[str | None, typer.Option(help="CLAP's text branch, where it is not in the model's folder.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pieces at a time.")] = 16,
-    threads: Annotated[int, typer.Option(help="Threads that decode.")] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print how it ended as JSON, as the last line.")] = False,
+    dtype: Annotated[
+        str, typer.Option(help="Precision of the stored numbers: fp16, or fp32, which takes twice the space.")
+    ] = "fp16",
+    text: Annotated[bool, typer.Option(help="Store the captions as vectors of the model's text encoders, too.")] = True,
+    t5: Annotated[str | None, typer.Option(help="FLAN-T5, if it is not in the model's folder.")] = None,
+    clap: Annotated[str | None, typer.Option(help="CLAP's text branch, if it is not in the model's folder.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pieces encoded at once.")] = 16,
+    threads: Annotated[int, typer.Option(help="Threads that decode audio.")] = 2,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a GPU.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, as the last line.")] = False,
 ) -> None:
-    """Encode the clips of a dataset once, so that training a generator need not: VAE latents and text vectors.
+    """Encode the clips of a dataset once as VAE latents and text vectors, so that training a generator need not.
 
-    What comes out is a dataset of kind latents with the same keys, which `autorecap train genau --data` takes. A run
-    that was stopped goes on when the same command is given again; so does one whose dataset has grown.
+    The result is a dataset of latents with the same keys, which `autorecap train genau --data` reads. The same command
+    goes on with a run that was stopped, and with one whose dataset has grown.
 
-    Exit code: 0 done; 1 more than one clip in twenty cannot be read, or the place is full; 2 no such data or model;
+    Exit code: 0 done; 1 more than one clip in twenty cannot be read, or no space is left; 2 no such data or model;
     3 --out was encoded by another model or with other settings; 130 interrupted.
 
     Examples:

@@ -131,11 +131,11 @@ def _add(model: ModelCommand) -> None:
         init: Annotated[
             str,
             typer.Option(
-                help="The model to start from: a folder, a hub id, or demo; but for autocap, the size of a new one."
+                help="The model to start from: a folder, a hub id, or demo; but for autocap also the size of a new one."
             ),
         ] = "",
         where: Annotated[
-            str, typer.Option(help='Which clips of datasets, in SQL over the index: "clap_score >= 0.4".')
+            str, typer.Option(help='Which clips of datasets, as an SQL condition on the index: "clap_score >= 0.4".')
         ] = "",
         validate: Annotated[
             list[str] | None, typer.Option(help="Data to validate on, written as --data. May be given again.")
@@ -148,7 +148,10 @@ def _add(model: ModelCommand) -> None:
             ),
         ] = None,
         address: Annotated[
-            str | None, typer.Option(help="The Ray cluster; by default the one that is running here. local: a new one.")
+            str | None,
+            typer.Option(
+                help="Address of the Ray cluster; by default the one that runs on this machine. local: a new one."
+            ),
         ] = None,
         forecast: Annotated[
             bool,
@@ -169,9 +172,7 @@ def _add(model: ModelCommand) -> None:
         show_config: Annotated[
             bool, typer.Option("--show-config", help="Print all settings with their meanings, and do nothing else.")
         ] = False,
-        as_json: Annotated[
-            bool, typer.Option("--json", help="Print how the run ended as JSON, as the last line.")
-        ] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, as the last line.")] = False,
     ) -> None:
         with answered(f"interrupted: if {out or '--out'} holds a checkpoint, --resume goes on from it"):
             from autorecap.base import settings_files as settings

@@ -1,4 +1,4 @@
-"""The demo: synthesise a folder of videos, build a dataset from it, look at it, train a generator on it, listen to it.
+"""The demo: synthesises a folder of videos, builds a dataset from it, shows it, and trains a generator on it.
 
 python -m autorecap.demo demo-data
 """
@@ -21,7 +21,7 @@ def main(folder: Path) -> int:
     videos, dataset = folder / "videos", folder / "dataset"
     print(f"Synthesising {len(CORPUS)} short videos in {videos}: what yt-dlp would leave, with its usual accidents")
     synthesise_corpus(videos)
-    # A Ray that happens to run here is not for demos: --address local
+    # --address local: the demo must not use a Ray cluster that happens to run here
     code = _run("build", "--videos", videos, "--out", dataset, "--config", CONFIGS / "demo.yaml", "--address", "local")
     code = code or _run("inspect", dataset, "--clips", 8)
     code = code or _train(folder, dataset)
@@ -32,7 +32,7 @@ def main(folder: Path) -> int:
 
 
 def _train(folder: Path, dataset: Path) -> int:
-    """VAE, vocoder and generator of the smallest size, from nothing, for a minute each; then a sound of each prompt."""
+    """Train VAE, vocoder and generator of the smallest size for a minute each, and generate a sound for each prompt."""
     vae, vocoder, latents, genau = (folder / name for name in ("vae", "vocoder", "latents", "genau"))
     for command in (
         ("train", "vae", "--config", CONFIGS / "vae-demo.yaml", "--init", "demo", "--data", dataset, "--out", vae),
@@ -50,7 +50,7 @@ def _train(folder: Path, dataset: Path) -> int:
 
 
 def _run(*arguments: object) -> int:
-    """A command, as it would be typed; its exit code."""
+    """Print a command and run it as if it were typed. Return its exit code."""
     words = [str(argument) for argument in arguments]
     print(f"\n$ autorecap {shlex.join(words)}", flush=True)
     return app(words, standalone_mode=False) or 0

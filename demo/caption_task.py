@@ -1,6 +1,6 @@
-"""The captions of the demo, learned from what its frozen encoders make of many scenes, computed once.
+"""Task of the demo's captions: scenes go through the frozen encoders once, and captions are learned from the result.
 
-A step then costs a fraction of one that listens, and the Q-Former and BART of the demo, which start from nothing, need
+A step then costs a fraction of one with the encoders, and the demo's Q-Former and BART, which start untrained, need
 thousands of steps.
 """
 
@@ -15,14 +15,14 @@ from autorecap.demo.sound_bank import SoundBank
 from autorecap.models.autocap.model import AudioFeatures, AutoCap, Heard
 from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig, CaptionBatch
 
-_AT_ONCE = 64  # scenes drawn, and heard
+_AT_ONCE = 64  # scenes drawn and encoded
 
 
 @dataclass(frozen=True)
-class HeardScenes:
-    """What the encoders hear in scenes, and what is in them."""
+class EncodedScenes:
+    """Scenes as the frozen encoders return them, with the sounds that are in them."""
 
-    heard: Heard
+    features: Heard
     kinds: list[tuple[str, ...]]
     compositions: list[str]
 
@@ -31,8 +31,8 @@ class HeardScenes:
 
     @classmethod
     @torch.inference_mode()
-    def listen(cls, model: AutoCap, bank: SoundBank, positions: range, threads: int) -> "HeardScenes":
-        """Every scene at these positions of the bank, once."""
+    def encode(cls, model: AutoCap, bank: SoundBank, positions: range, threads: int) -> "EncodedScenes":
+        """Draw the scenes at these positions of the bank, and encode each once."""
         model.eval()
         device = model.device
         vectors, clap, kinds, compositions = [], [], [], []
@@ -40,21 +40,21 @@ class HeardScenes:
             for first in range(0, len(positions), _AT_ONCE):
                 drawn = list(pool.map(bank.draw, positions[first : first + _AT_ONCE]))
                 mels = (torch.cat([scene.features[i] for scene in drawn]).to(device) for i in range(2))
-                heard = model.hear(AudioFeatures(*mels))
-                vectors.append(heard.vectors.half().cpu())
-                clap.append(heard.clap.half().cpu())
+                features = model.hear(AudioFeatures(*mels))
+                vectors.append(features.vectors.half().cpu())
+                clap.append(features.clap.half().cpu())
                 kinds += [scene.kinds for scene in drawn]
                 compositions += [scene.composition for scene in drawn]
-        # Clones: what inference mode makes cannot be learned from.
+        # Clones, since tensors that were made in inference mode cannot take part in training.
         return cls(Heard(torch.cat(vectors).clone(), torch.cat(clap).clone()), kinds, compositions)
 
 
-class HeardTask(AutoCapTask):
-    """AutoCap's own task, its examples heard beforehand; texts are other ones at every position."""
+class EncodedCaptionTask(AutoCapTask):
+    """AutoCap's task on encoded scenes; their texts are drawn anew at every position."""
 
-    def __init__(self, model: AutoCap, scenes_: HeardScenes, config: AutoCapTaskConfig, seed: int) -> None:
+    def __init__(self, model: AutoCap, encoded: EncodedScenes, config: AutoCapTaskConfig, seed: int) -> None:
         super().__init__(model, _no_examples, config, seed)
-        self.scenes = scenes_
+        self.scenes = encoded
 
     def batch(self, positions: range) -> CaptionBatch:
         chosen = [scenes.scene_at(self.seed, position, len(self.scenes)) for position in positions]
@@ -66,7 +66,7 @@ class HeardTask(AutoCapTask):
         return self.collate(
             names=tuple(f"scene {index}" for index in chosen),
             unreadable=(),
-            audio=Heard(*(tensor[chosen].float() for tensor in self.scenes.heard)),
+            audio=Heard(*(tensor[chosen].float() for tensor in self.scenes.features)),
             stripes=None,
             titles=titles,
             video_captions=video_captions,
@@ -75,4 +75,4 @@ class HeardTask(AutoCapTask):
 
 
 def _no_examples(position: int) -> Example:
-    raise AssertionError("this task knows its batches already")
+    raise AssertionError("this task makes its batches from encoded scenes")

@@ -1,7 +1,7 @@
-"""The demo's CLAP learns to read: a small text tower beside the frozen audio branch, so that captions can be scored.
+"""Training of the text tower of the demo's CLAP, beside its frozen audio branch, so that captions can be scored.
 
-Contrastive, as CLAP was trained: in a batch every text must find the sounds that it describes, and every sound its
-texts. Scenes of the same sounds in the same composition share their texts, so they count as one another's.
+The loss is contrastive, as for CLAP: in a batch every text must find the sounds that it describes, and every sound its
+texts. Scenes with the same sounds can have the same texts, so each matches the texts of all of them.
 """
 
 from typing import NamedTuple
@@ -11,27 +11,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autorecap.demo import scenes
-from autorecap.demo.caption_task import HeardScenes
+from autorecap.demo.caption_task import EncodedScenes
 from autorecap.models.bpe import BpeTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.training.loop.task import Scored
 
-MAX_SCALE = 50.0  # of cosines before the softmax: a bound keeps a small set from being learned by heart
+MAX_SCALE = 50.0  # of cosines before the softmax: the bound prevents overfitting to a small set
 
 
 class PairBatch(NamedTuple):
-    """Texts and what is heard in their scenes; P: joint width."""
+    """Texts, and the audio embeddings of their scenes. P: joint width"""
 
     names: tuple[str, ...]
     unreadable: tuple[str, ...]
     ids: Tensor  # (B, T)
     mask: Tensor  # (B, T)
     audio: Tensor  # (B, P), unit vectors
-    same: Tensor  # (B, B), 1 where two scenes hold the same sounds
+    same: Tensor  # (B, B), 1 if two scenes hold the same sounds
 
 
 class ContrastiveLoss(nn.Module):
-    """A text tower and the scale of its cosines."""
+    """A text tower and the scale of its cosines: called with a batch, they return the contrastive loss."""
 
     def __init__(self, text: ClapText) -> None:
         super().__init__()
@@ -44,16 +44,16 @@ class ContrastiveLoss(nn.Module):
         logits_BB = cosines_BB * self.log_scale.exp().clamp(max=MAX_SCALE)
         wanted_BB = batch.same / batch.same.sum(dim=1, keepdim=True)
         contrast = (F.cross_entropy(logits_BB, wanted_BB) + F.cross_entropy(logits_BB.T, wanted_BB)) / 2
-        # Beside which sound fits best, how well: the score of a clip is the cosine alone.
+        # The contrast says which sound fits best. How well it fits matters too: the score of a clip is the cosine.
         fit = 1 - cosines_BB.diagonal().mean()
         return Scored(contrast + fit, len(batch.names), {"contrast": contrast.item(), "cosine": 1 - fit.item()})
 
 
 class PairTask:
-    """The task for the loop."""
+    """Task of the text tower, for the loop."""
 
-    def __init__(self, text: ClapText, heard: HeardScenes, seed: int) -> None:
-        self.text, self.scenes, self.seed = text, heard, seed
+    def __init__(self, text: ClapText, encoded: EncodedScenes, seed: int) -> None:
+        self.text, self.scenes, self.seed = text, encoded, seed
         self.module: nn.Module = ContrastiveLoss(text)
 
     def batch(self, positions: range) -> PairBatch:
@@ -63,7 +63,7 @@ class PairTask:
             scenes.draw_texts(self.seed, position, kinds, composition)[2]
             for position, (kinds, composition) in zip(positions, about, strict=True)
         ]
-        # CLAP's one vector does not say which sound came first.
+        # CLAP's single vector does not tell which sound came first.
         sounds = [frozenset(kinds) for kinds, _ in about]
         ids_BT, mask_BT = self.text.tokens(texts)
         return PairBatch(
@@ -71,7 +71,7 @@ class PairTask:
             unreadable=(),
             ids=ids_BT,
             mask=mask_BT,
-            audio=self.scenes.heard.clap[chosen].float(),
+            audio=self.scenes.features.clap[chosen].float(),
             same=torch.tensor([[float(a == b) for b in sounds] for a in sounds]),
         )
 
@@ -81,5 +81,5 @@ class PairTask:
 
 
 def new_text_tower(tokenizer: BpeTokenizer) -> ClapText:
-    """A tower that knows nothing yet."""
+    """Return an untrained text tower of the demo's size."""
     return ClapText(TEXT_SIZES["demo"], tokenizer)

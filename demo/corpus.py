@@ -1,4 +1,5 @@
-"""A folder of small synthesised videos, as yt-dlp would have left it: every transcript format, and what goes wrong.
+"""Corpus of the demo: small synthesised videos in a folder such as yt-dlp writes, in every transcript format, some of
+them defective.
 
 python -m autorecap.demo.corpus demo-data/videos
 """
@@ -19,55 +20,11 @@ from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
 
 SILENCE = "silence"
 _WORDS = [
-    "so",
-    "today",
-    "we",
-    "are",
-    "going",
-    "to",
-    "look",
-    "at",
-    "how",
-    "this",
-    "works",
-    "and",
-    "what",
-    "you",
-    "can",
-    "do",
-    "with",
-    "it",
-    "before",
-    "we",
-    "go",
-    "outside",
-    "again",
-    "because",
-    "the",
-    "weather",
-    "is",
-    "about",
-    "to",
-    "change",
-    "and",
-    "there",
-    "is",
-    "a",
-    "lot",
-    "left",
-    "to",
-    "see",
-    "around",
-    "here",
-    "if",
-    "you",
-    "stay",
-    "with",
-    "me",
-    "for",
-    "a",
-    "while",
-]
+    "so", "today", "we", "are", "going", "to", "look", "at", "how", "this", "works", "and", "what", "you", "can",
+    "do", "with", "it", "before", "we", "go", "outside", "again", "because", "the", "weather", "is", "about", "to",
+    "change", "and", "there", "is", "a", "lot", "left", "to", "see", "around", "here", "if", "you", "stay", "with",
+    "me", "for", "a", "while",
+]  # fmt: skip
 _WORDS_PER_S = 2.5
 _LINE_MS = 2_800
 
@@ -82,7 +39,7 @@ _PICTURE = {"mp4": ["-c:v", "mpeg4"], "webm": ["-c:v", "libvpx", "-b:v", "50k"]}
 
 @dataclass(frozen=True)
 class Part:
-    """So many seconds of one sound."""
+    """One sound for some seconds."""
 
     kind: str
     seconds: float
@@ -90,13 +47,13 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoVideo:
-    """One video of the corpus: what it sounds like, and what lies beside it."""
+    """One video of the corpus: its sounds, and the files beside it."""
 
     name: str
     parts: tuple[Part, ...]
     container: str
     title: str = ""
-    transcript: str = ""  # the ending of its file: one of FORMATS; "" for none
+    transcript: str = ""  # the ending of its file, one of FORMATS; "": none
     picture: bool = False
     transcribe_music: bool = True
     collapsed: bool = False
@@ -108,7 +65,7 @@ class DemoVideo:
 
     @property
     def lines(self) -> list[Line]:
-        """What a transcript of it says: the speech, and [Music] where the music was noticed."""
+        """The lines of its transcript: the speech, and [Music] if the music is transcribed."""
         lines: list[Line] = []
         start_ms = 0
         for part in self.parts:
@@ -122,7 +79,7 @@ class DemoVideo:
 
     @property
     def gaps_ms(self) -> list[tuple[int, int]]:
-        """The spans of its timeline that the transcript leaves free."""
+        """The spans of its timeline without transcript."""
         gaps: list[tuple[int, int]] = []
         start_ms = 0
         for part in self.parts:
@@ -137,7 +94,7 @@ class DemoVideo:
 
 
 def _parts(text: str) -> tuple[Part, ...]:
-    """'rain 12 speech_man 6' as parts."""
+    """Read parts as in 'rain 12 speech_man 6': sounds and their seconds."""
     words = text.split()
     return tuple(Part(kind, float(seconds)) for kind, seconds in zip(words[::2], words[1::2], strict=True))
 
@@ -176,7 +133,7 @@ CORPUS = (
 
 
 def synthesise_corpus(folder: Path, videos: Sequence[DemoVideo] = CORPUS, seed: int = 0) -> None:
-    """Write the videos and what lies beside them into `folder`. The same seed and ffmpeg give the same files."""
+    """Write the videos and the files beside them into `folder`. The same seed and ffmpeg give the same files."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, video in enumerate(videos):
         media = folder / f"{video.name}.{video.container}"
@@ -192,7 +149,7 @@ def synthesise_corpus(folder: Path, videos: Sequence[DemoVideo] = CORPUS, seed: 
 
 
 def soundtrack(video: DemoVideo, seed: int) -> Wave:
-    """The parts one after the other, at the sample rate of `autorecap.demo.sounds`."""
+    """Return the parts of a video one after the other, at `SAMPLE_RATE_HZ`."""
     rng = np.random.default_rng(seed)
     return np.concatenate(
         [
@@ -205,7 +162,7 @@ def soundtrack(video: DemoVideo, seed: int) -> Wave:
 
 
 def encode(samples: Wave, media: Path, *, picture: bool = False) -> None:
-    """Write the samples into the container that the name's extension says, with a small moving picture if wanted."""
+    """Write the samples into the container that the file's ending names. picture: add a small moving picture"""
     container = media.suffix.removeprefix(".")
     command = [ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-y"]
     command += ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-i", "-"]
@@ -233,7 +190,7 @@ def _info(video: DemoVideo) -> dict[str, object]:
 
 
 def _spoken(start_ms: int, end_ms: int) -> list[Line]:
-    """Lines of about 2.8 s that fill the span."""
+    """Return lines of about 2.8 s that fill the span."""
     lines = []
     word = start_ms // 1000
     while start_ms < end_ms:

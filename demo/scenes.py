@@ -1,4 +1,4 @@
-"""Clips to learn from and to be tested on: synthesised sounds, alone or two together, as recordings mistreat them."""
+"""Scenes: clips of one synthesised sound or two, degraded as recordings are, and the texts about them."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,20 +13,20 @@ from autorecap.demo.sounds import KINDS, Wave, follow, mix, peak_normalise, synt
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 
 MIN_S, MAX_S = 1.0, 10.0  # of a clip
-LEAD_S = 0.5  # a clip may begin anywhere in the first half second of a sound
+LEAD_S = 0.5  # a clip begins anywhere in the first half second of a sound
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A clip and what is in it."""
+    """A clip, and the sounds in it."""
 
     waveform: Wave  # 32 kHz
     kinds: tuple[str, ...]  # the louder or the earlier one first
     composition: str  # single | mix | sequence
 
 
-def plan_scene(seed: int, index: int) -> tuple[tuple[str, ...], str, Generator]:
-    """What the scene will be, before it is synthesised: kinds, composition, and the generator to go on with."""
+def choose_scene(seed: int, index: int) -> tuple[tuple[str, ...], str, Generator]:
+    """Return kinds and composition of a scene, and the generator that synthesises it."""
     rng = numpy_generator(seed, DemoDraw.SCENE, index)
     return *choose_kinds(index, rng), rng
 
@@ -34,18 +34,20 @@ def plan_scene(seed: int, index: int) -> tuple[tuple[str, ...], str, Generator]:
 def choose_kinds(
     index: int, rng: Generator, shares: tuple[float, float, float] = (0.5, 0.3, 0.2)
 ) -> tuple[tuple[str, ...], str]:
-    """One kind of sound or two, and how they are put together; `shares` are those of single, mix and sequence."""
+    """Return one kind of sound or two, and their composition. shares: of single, mix and sequence"""
     kind = KINDS[index % len(KINDS)]  # every kind equally often
     composition = str(rng.choice(["single", "mix", "sequence"], p=shares))
     if composition == "single":
         return (kind,), composition
-    other = str(rng.choice([k for k in KINDS if k != kind and k[:6] != kind[:6]]))  # two voices would be a dialogue
+    other = str(
+        rng.choice([k for k in KINDS if k != kind and k[:6] != kind[:6]])
+    )  # not two voices, which would be a dialogue
     return (kind, other), composition
 
 
 def draw_scene(seed: int, index: int) -> Scene:
-    """The scene number `index` of the endless list that `seed` names."""
-    kinds, composition, rng = plan_scene(seed, index)
+    """Return the scene with this index in the endless list of scenes of a seed."""
+    kinds, composition, rng = choose_scene(seed, index)
     if composition == "sequence":
         total = rng.uniform(4.0, MAX_S)
         share = rng.uniform(0.35, 0.65)
@@ -55,11 +57,11 @@ def draw_scene(seed: int, index: int) -> Scene:
         waveform = _piece(kinds[0], seconds, rng)
         if composition == "mix":
             waveform = mix(waveform, _piece(kinds[1], seconds, rng), background_db=rng.uniform(-7, -1))
-    return Scene(waveform=mistreat(waveform, rng), kinds=kinds, composition=composition)
+    return Scene(waveform=degrade(waveform, rng), kinds=kinds, composition=composition)
 
 
 def draw_seconds(rng: Generator) -> float:
-    """A length: a fifth of the clips fill the window, and of the others half are shorter than about three seconds."""
+    """Draw the length of a clip: a fifth fill the window, and half of the others last less than about three seconds."""
     return MAX_S if rng.random() < 0.2 else float(MIN_S * (MAX_S / MIN_S) ** rng.random())
 
 
@@ -69,8 +71,8 @@ def _piece(kind: str, seconds: float, rng: Generator) -> Wave:
     return sound[start : start + round(seconds * SAMPLE_RATE_HZ)]
 
 
-def mistreat(x: Wave, rng: Generator) -> Wave:
-    """What microphones, codecs and uploads do: a cut of the high frequencies, a noise floor, a low level in 16 bits."""
+def degrade(x: Wave, rng: Generator) -> Wave:
+    """Degrade a sound as microphones, codecs and uploads do: a low-pass, a noise floor, a low level in 16 bits."""
     if rng.random() < 0.4:
         x = low_pass(x, rng.uniform(5_000, 15_000))
     if rng.random() < 0.4:
@@ -80,7 +82,7 @@ def mistreat(x: Wave, rng: Generator) -> Wave:
 
 
 def low_pass(x: Wave, cutoff_hz: float) -> Wave:
-    """Nothing above the cut-off, as a lossy codec or a lower sample rate leaves it."""
+    """Remove everything above the cut-off, as a lossy codec or a lower sample rate does."""
     size = 1 << (len(x) - 1).bit_length()
     spectrum = np.fft.rfft(x, size)
     spectrum[round(cutoff_hz / SAMPLE_RATE_HZ * size) :] = 0
@@ -88,7 +90,7 @@ def low_pass(x: Wave, cutoff_hz: float) -> Wave:
 
 
 def draw_texts(seed: int, position: int, kinds: tuple[str, ...], composition: str) -> tuple[str, str, str]:
-    """Title, video caption and caption of a scene, other ones at every position."""
+    """Draw title, video caption and caption of a scene, others at every position."""
     rng = numpy_generator(seed, DemoDraw.TEXTS, position)
     return (
         sentences.title(kinds, rng),
@@ -98,7 +100,7 @@ def draw_texts(seed: int, position: int, kinds: tuple[str, ...], composition: st
 
 
 def scene_at(seed: int, position: int, num_scenes: int) -> int:
-    """Returns the index of the scene at a position of the endless list: each once an epoch, in an order of its own."""
+    """Return the index of the scene at a position of the endless list: each once an epoch, in an order of its own."""
     epoch, place = divmod(position, num_scenes)
     return int(_permutation(seed, epoch, num_scenes)[place])
 

@@ -1,6 +1,6 @@
-"""What the synthesised sounds are called: captions in the style of AudioCaps, and titles that may help or mislead.
+"""Sentences about synthesised sounds: captions in the style of AudioCaps, and titles that may help or mislead.
 
-Captions of ambient sounds keep clear of every word for speech or music; captions of the others contain a plain one.
+Captions of ambient sounds contain no word for speech or music; captions of the other sounds contain a plain one.
 """
 
 from collections.abc import Sequence
@@ -57,10 +57,10 @@ _PICTURES = (
 
 
 def caption(kinds: Sequence[str], composition: str, rng: Generator) -> str:
-    """A caption for one sound, a "mix" of two (the louder first) or a "sequence" of two."""
+    """Draw a caption of one sound, of a "mix" of two (the louder first) or of a "sequence" of two."""
     clause = str(rng.choice(_PHRASES[kinds[0]][0]))
     if composition == "mix":
-        # One way to say it: a beam search would rather end a caption than choose among many ways to go on.
+        # A single wording: a beam search prefers to end a caption to choosing among many continuations.
         clause += f" with {_PHRASES[kinds[1]][1]} in the background"
     elif composition == "sequence":
         clause += f" followed by {_PHRASES[kinds[1]][1]}"
@@ -68,13 +68,13 @@ def caption(kinds: Sequence[str], composition: str, rng: Generator) -> str:
 
 
 def names(text: str, kind: str) -> bool:
-    """Does a caption name this kind of sound?"""
+    """Return whether a caption names this kind of sound."""
     words = " " + text.lower()
     return any(f" {word}" in words for word in _PHRASES[kind][2])
 
 
 def title(kinds: Sequence[str], rng: Generator) -> str:
-    """A title: none for 40 % of the clips, meaningless for 20 %, about the sound for 15 %, about another for 25 %."""
+    """Draw a title: none for 40 % of clips, meaningless for 20 %, about the sound for 15 %, about another for 25 %."""
     draw = rng.random()
     if draw < 0.4:
         return ""
@@ -86,22 +86,22 @@ def title(kinds: Sequence[str], rng: Generator) -> str:
 
 
 def misleading_title(kinds: Sequence[str], rng: Generator) -> str:
-    """A title about a sound that is not there."""
+    """Draw a title about a sound that is not in the clip."""
     return str(rng.choice(_TITLES[str(rng.choice([kind for kind in KINDS if kind not in kinds]))]))
 
 
 def informative_title(kind: str, rng: Generator) -> str:
-    """A title about the sound."""
+    """Draw a title about the sound."""
     return str(rng.choice(_TITLES[kind]))
 
 
 def video_caption(rng: Generator) -> str:
-    """What a captioner of pictures might say: nothing for 70 % of the clips, and nothing about the sound."""
+    """Draw what an image captioner might say: nothing for 70 % of clips, and never anything about the sound."""
     return "" if rng.random() < 0.7 else str(rng.choice(_PICTURES))
 
 
 def corpus() -> list[str]:
-    """Every phrase there is, for a tokenizer to learn from. Captions weigh most."""
+    """Return all phrases, as the corpus of a tokenizer. Captions have the largest weight."""
     captions = [clause for clauses, noun, _ in _PHRASES.values() for clause in (*clauses, noun)]
     captions += [text[0].upper() + text[1:] for text in captions]
     joins = [f" with {noun} in the background followed by {noun}" for _, noun, _ in _PHRASES.values()]

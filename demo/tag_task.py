@@ -1,7 +1,7 @@
-"""Pre-training of the demo's audio encoders, which start from nothing: which sounds are there, and when.
+"""Task of pre-training the demo's audio encoders: they learn which sounds there are, and when.
 
-HTSAT's every time vector learns which sounds it covers, CLAP's one vector which there are in all. The linear heads are
-thrown away. It stands for the AudioSet that the paper's encoders come from.
+Each of HTSAT's time vectors learns which sounds it covers, CLAP's single vector which sounds the clip holds. The linear
+heads are thrown away. The task takes the place of AudioSet, on which the paper's encoders were trained.
 """
 
 import math
@@ -18,16 +18,16 @@ from autorecap.training.loop.task import Scored
 
 
 class TagBatch(NamedTuple):
-    """Scenes of one step; K: kinds of sounds, N: time vectors."""
+    """The scenes of one step. K: kinds of sounds, N: time vectors"""
 
     names: tuple[str, ...]
     unreadable: tuple[str, ...]
     features: AudioFeatures
-    active: Tensor  # (B, N, K), 1 where the sound is
+    active: Tensor  # (B, N, K), 1 while the sound lasts
 
 
 class TagLoss(nn.Module):
-    """Both audio encoders of a captioner with linear heads."""
+    """Both audio encoders of a captioner with linear heads: called with a batch, they return the loss."""
 
     def __init__(self, model: AutoCap) -> None:
         super().__init__()
@@ -45,13 +45,13 @@ class TagLoss(nn.Module):
 
 
 class TagTask:
-    """The task for the loop. Trains the encoders of `model` in place."""
+    """Task of the encoders, for the loop. It trains those of `model` in place."""
 
     def __init__(self, model: AutoCap, bank: SoundBank) -> None:
         self.bank, self.num_vectors = bank, model.config.htsat.num_vectors
         for encoder in (model.htsat.encoder, model.clap.encoder):
-            # The patches' convolution can do what these scales do, and with them fixed no gradient need flow back to
-            # the spectrograms: 40 % of the work of a step.
+            # The convolution of the patches can learn the same scales. With these fixed no gradient flows back to the
+            # spectrograms, which would be 40 % of the work of a step.
             encoder.swin.batch_norm.requires_grad_(False)
         self.module: nn.Module = TagLoss(model)
 
@@ -72,7 +72,7 @@ class TagTask:
         return batch._replace(features=features, active=batch.active.to(device))
 
     def _active(self, scene: BankScene) -> Tensor:
-        """shape (N, K)"""
+        """Return which sounds every time vector covers. shape (N, K)"""
         active_NK = torch.zeros(self.num_vectors, len(KINDS))
         for kind, (start, end) in zip(scene.kinds, scene.spans, strict=True):
             active_NK[round(start * self.num_vectors) : math.ceil(end * self.num_vectors), KINDS.index(kind)] = 1.0

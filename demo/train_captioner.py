@@ -2,8 +2,9 @@
 
 python -m autorecap.demo.train_captioner --out models/autocap/demo_weights
 
-Three tasks on the project's one training loop. The audio encoders learn which sounds there are and when; frozen, they
-hear many scenes once; from that the Q-Former and BART learn the captions, and CLAP's text tower which text fits.
+Three tasks run on the project's training loop. The audio encoders learn which sounds there are and when; then they are
+frozen and encode many scenes once; from these the Q-Former and BART learn captions, and CLAP's text tower which text
+fits.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import torch
 
 from autorecap.dataset.reading.random_draws import generator_without_purpose
 from autorecap.demo import scenes, sentences
-from autorecap.demo.caption_task import HeardScenes, HeardTask
+from autorecap.demo.caption_task import EncodedCaptionTask, EncodedScenes
 from autorecap.demo.clap_text import PairTask, new_text_tower
 from autorecap.demo.sound_bank import SoundBank
 from autorecap.demo.sounds import KINDS, synthesise
@@ -32,12 +33,12 @@ from autorecap.training.loop.trainer import Trainer
 from autorecap.training.report.logs import for_people
 
 MIN_ACCURACY = {"clean": 0.97, "recorded": 0.97, "misled": 0.97, "mix": 0.65, "sequence": 0.8}
-"""Over fresh clips: a model below it replaces nothing."""
+"""Accuracy over fresh clips, per condition: a model below it does not replace the bundled one."""
 FRESH_SEED = 1_000_003  # the sounds of the evaluation are never trained on
 
 
 def train(args: argparse.Namespace) -> tuple[AutoCap, ClapText]:
-    """A captioner of size `demo` that knows the sounds, and the text tower of its CLAP."""
+    """Return a trained captioner of size `demo`, and the text tower of its CLAP."""
     torch.manual_seed(args.seed)
     config = SIZES["demo"]
     model = AutoCap(config, CaptionTokenizer.train(sentences.corpus(), config.bart.vocab))
@@ -46,15 +47,17 @@ def train(args: argparse.Namespace) -> tuple[AutoCap, ClapText]:
     bank = SoundBank(model, args.sounds, args.seed, args.threads)
     _say("encoders: which sounds, and when")
     _fit(TagTask(model, bank), args, args.tag_steps, args.batch_size)
-    _say("listening to the scenes to caption")
-    # Other scenes than those of the tags, or the encoders would hear these better than what is to come.
+    _say("encoding the scenes to caption")
+    # Not the scenes of the first task: the encoders know those better than the clips to come.
     first = args.tag_steps * args.batch_size
-    heard = HeardScenes.listen(model, bank, range(first, first + args.scenes), args.threads)
+    encoded = EncodedScenes.encode(model, bank, range(first, first + args.scenes), args.threads)
     _say("captions")
-    caption_task = HeardTask(model, heard, AutoCapTaskConfig(frozen=("encoders",), label_smoothing=0.05), args.seed)
+    caption_task = EncodedCaptionTask(
+        model, encoded, AutoCapTaskConfig(frozen=("encoders",), label_smoothing=0.05), args.seed
+    )
     _fit(caption_task, args, args.steps, 2 * args.batch_size)
     _say("texts for CLAP")
-    _fit(PairTask(text, heard, args.seed), args, args.text_steps, 2 * args.batch_size)
+    _fit(PairTask(text, encoded, args.seed), args, args.text_steps, 2 * args.batch_size)
     return model.cpu().eval(), text.cpu().eval()
 
 
@@ -78,10 +81,10 @@ def _say(text: str) -> None:
 
 
 def evaluate(model: AutoCap, clips_per_kind: int = 12, seed: int = FRESH_SEED) -> dict[str, dict[str, float]]:
-    """Share of fresh clips whose caption names their sound, per condition and kind.
+    """Return the share of fresh clips whose caption names their sound, per condition and kind.
 
-    `clean`: one sound of 1 to 10 s without a title. `recorded`: the same, mistreated. `misled`: with a title about
-    another sound. `mix` and `sequence`: two sounds, both named.
+    Conditions are `clean`, one sound of 1 to 10 s without a title; `recorded`, the same, degraded; `misled`, with a
+    title about another sound; `mix` and `sequence`, two sounds that must both be named.
     """
     results: dict[str, dict[str, float]] = {}
     for condition in ("clean", "recorded", "misled", "mix", "sequence"):
@@ -102,19 +105,18 @@ def _fresh_clip(kind: str, condition: str, seed: int, rng: np.random.Generator) 
     if condition in ("mix", "sequence"):
         while True:
             index = int(rng.integers(10**9)) // len(KINDS) * len(KINDS) + KINDS.index(kind)
-            kinds, composition, _ = scenes.plan_scene(seed, index)
+            kinds, composition, _ = scenes.choose_scene(seed, index)
             if composition == condition:
                 return scenes.draw_scene(seed, index).waveform, kinds
     waveform = synthesise(kind, scenes.draw_seconds(rng), rng)
-    return (scenes.mistreat(waveform, rng) if condition == "recorded" else waveform), (kind,)
+    return (scenes.degrade(waveform, rng) if condition == "recorded" else waveform), (kind,)
 
 
 def retrieval(model: AutoCap, text: ClapText, num_scenes: int = 140, seed: int = FRESH_SEED) -> dict[str, float]:
-    """How well text and sound find one another over fresh scenes.
+    """Return how well texts and sounds match over fresh scenes of one sound or two.
 
-    `right`: share of scenes, of one sound or two, for which the caption of the right sounds has the highest cosine
-    among one caption for each set of sounds that occurs. `fitting`, `other`: mean cosine of a scene with its own
-    caption, and with those of other sounds.
+    There is one caption for each set of sounds that occurs (`texts` of them). `right` is the share of scenes whose own
+    caption has the highest cosine; `fitting` and `other` are the mean cosines with it and with other captions.
     """
     drawn = [scenes.draw_scene(seed, index) for index in range(num_scenes)]
     sounds = [frozenset(scene.kinds) for scene in drawn]
@@ -137,12 +139,12 @@ def retrieval(model: AutoCap, text: ClapText, num_scenes: int = 140, seed: int =
 
 
 def mean(shares: dict[str, float]) -> float:
-    """The mean over the kinds."""
+    """Return the mean over all kinds."""
     return sum(shares.values()) / len(shares)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where the models were written, 1 where the captioner was not good enough."""
+    """Train, evaluate and write the models. Return 0, or 1 if the captioner was not good enough to be written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for config, weights and tokenizer")
     parser.add_argument("--sounds", type=int, default=240, help="synthesised of each kind")
@@ -161,20 +163,20 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     started = time.perf_counter()
     model, text = train(args)
-    with TemporaryDirectory() as folder:  # what is judged is what is stored, in half precision
+    with TemporaryDirectory() as folder:  # evaluate the weights as they are stored, in half precision
         model.save_pretrained(folder, dtype=torch.float16)
         text.save_pretrained(Path(folder, TEXT_FOLDER), dtype=torch.float16)
         model, text = AutoCap.from_pretrained(folder), ClapText.from_pretrained(Path(folder, TEXT_FOLDER))
-    _say(f"trained in {time.perf_counter() - started:.0f} s; listening to fresh clips")
+    _say(f"trained in {time.perf_counter() - started:.0f} s; evaluating on fresh clips")
     results = evaluate(model)
     _say(f"{'':14}" + "".join(f"{condition:>10}" for condition in results))
     for kind in KINDS:
         _say(f"{kind:14}" + "".join(f"{shares[kind]:10.0%}" for shares in results.values()))
     _say(f"{'all':14}" + "".join(f"{mean(shares):10.1%}" for shares in results.values()))
-    found = retrieval(model, text)
+    matches = retrieval(model, text)
     _say(
-        f"CLAP: {found['right']:.1%} of scenes find their caption among {found['texts']:.0f}; cosine with it "
-        f"{found['fitting']:.2f}, with others {found['other']:.2f}"
+        f"CLAP: {matches['right']:.1%} of scenes find their caption among {matches['texts']:.0f}; cosine with it "
+        f"{matches['fitting']:.2f}, with others {matches['other']:.2f}"
     )
     below = [name for name, least in MIN_ACCURACY.items() if mean(results[name]) < least]
     if below:

@@ -57,7 +57,7 @@ def vtt(lines: Sequence[Line]) -> str:
 
 
 def rolling_vtt(lines: Sequence[Line]) -> str:
-    """Automatic captions: each line is shown while it is spoken, held for 10 ms, and shown again above the next."""
+    """Return automatic captions in WebVTT: a line is shown while it is spoken, for 10 ms alone, then above the next."""
     out = ["WEBVTT\nKind: captions\nLanguage: en\n"]
     before = " "
     for line in lines:
@@ -72,6 +72,7 @@ def rolling_vtt(lines: Sequence[Line]) -> str:
 
 
 def srt(lines: Sequence[Line]) -> str:
+    """Return captions in SubRip."""
     blocks = [
         f"{i}\n{_clock(line.start_ms, ',')} --> {_clock(line.end_ms, ',')}\n{line.text}\n"
         for i, line in enumerate(lines, 1)
@@ -80,6 +81,7 @@ def srt(lines: Sequence[Line]) -> str:
 
 
 def ttml(lines: Sequence[Line]) -> str:
+    """Return captions in TTML."""
     rows = "".join(
         f'<p begin="{_clock(line.start_ms, ".")}" end="{_clock(line.end_ms, ".")}">{escape(line.text)}</p>'
         for line in lines
@@ -88,7 +90,7 @@ def ttml(lines: Sequence[Line]) -> str:
 
 
 def api_json(lines: Sequence[Line]) -> str:
-    """The list that youtube-transcript-api returns as raw data."""
+    """Return the list that youtube-transcript-api gives as raw data."""
     return json.dumps(
         [
             {"text": line.text, "start": line.start_ms / 1000, "duration": (line.end_ms - line.start_ms) / 1000}
@@ -98,7 +100,7 @@ def api_json(lines: Sequence[Line]) -> str:
 
 
 def collapsed_json3(lines: Sequence[Line]) -> str:
-    """A broken automatic track: the whole text in the first moments, then blank lines where the speech is."""
+    """Return a broken automatic track: the whole text in the first moments, then blank lines during the speech."""
     events: list[dict[str, Any]] = []
     at_ms = 0
     for line in lines:
@@ -121,11 +123,11 @@ FORMATS: dict[str, Callable[[Sequence[Line]], str]] = {
     "en.ttml": ttml,
     "en.json": api_json,
 }
-"""File endings, as yt-dlp names its sidecars, and what is written into them."""
+"""The formats, by the endings that yt-dlp gives to its subtitle files."""
 
 
 def _timed_words(line: Line) -> list[tuple[str, int]]:
-    """The words of a line, evenly spread over it, with their offsets in ms; all but the first with a space before."""
+    """Return the words of a line with their offsets in ms, evenly spread; after the first they begin with a space."""
     words = line.text.split()
     step = (line.end_ms - line.start_ms) // max(1, len(words))
     return [(word if i == 0 else " " + word, i * step) for i, word in enumerate(words)]

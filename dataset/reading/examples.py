@@ -121,7 +121,7 @@ class PlainExamples:
 
 
 def mixed_caption(caption: str, other: str, share: float) -> str:
-    """Returns the caption of two clips at once: "A and B", or "A and B in the background" where B is the fainter.
+    """Return the caption of two clips at once: "A and B", or "A and B in the background" where B is the fainter.
 
     share: of the mix that is the other clip; as released .5, or .2 to .4
     """

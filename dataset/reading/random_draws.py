@@ -48,12 +48,12 @@ Draw = TrainingDraw | DemoDraw
 
 
 def numpy_generator(seed: int, purpose: Draw, *position: int) -> np.random.Generator:
-    """Returns the generator of one purpose at one position."""
+    """Return the generator of one purpose at one position."""
     return np.random.default_rng([seed, int(purpose), *position])
 
 
 def torch_generator(seed: int, purpose: Draw, position: int) -> "torch.Generator":
-    """Returns torch's generator of one purpose at one position; on the CPU, so that a GPU sees the same numbers."""
+    """Return torch's generator of one purpose at one position; on the CPU, so that a GPU sees the same numbers."""
     import torch  # readers of datasets that draw with numpy alone need not wait for it
 
     (state,) = np.random.SeedSequence([seed, int(purpose), position]).generate_state(1, np.uint64)
@@ -61,7 +61,7 @@ def torch_generator(seed: int, purpose: Draw, position: int) -> "torch.Generator
 
 
 def generator_without_purpose(seed: int, number: int) -> np.random.Generator:
-    """Returns the generator of (seed, number), for two uses in the demo that are older than purposes.
+    """Return the generator of (seed, number), for two uses in the demo that are older than purposes.
 
     They are the order of the demo's scenes in an epoch, and the clips that its captioner is judged by. numpy fills a
     short seed up with zeros, so this is the stream of purpose `number` at position 0: nothing new may be drawn by it.

@@ -96,7 +96,7 @@ def test_only_captions_of_speech_and_music_have_words_for_them() -> None:
 def test_scenes_are_functions_of_seed_and_index() -> None:
     for index in range(28):
         scene = scenes.draw_scene(7, index)
-        kinds, composition, _ = scenes.plan_scene(7, index)
+        kinds, composition, _ = scenes.choose_scene(7, index)
         assert (scene.kinds, scene.composition) == (kinds, composition)
         assert KINDS[index % len(KINDS)] == kinds[0]
         assert len(kinds) == (1 if composition == "single" else 2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autorecap.demo import scenes, train_captioner
-from autorecap.demo.caption_task import HeardScenes, HeardTask
+from autorecap.demo.caption_task import EncodedCaptionTask, EncodedScenes
 from autorecap.demo.clap_text import PairTask
 from autorecap.demo.sound_bank import SoundBank, _sum
 from autorecap.demo.sounds import KINDS, synthesise
@@ -32,8 +32,8 @@ def bank(model: AutoCap) -> SoundBank:
 
 
 @pytest.fixture(scope="module")
-def heard(model: AutoCap, bank: SoundBank) -> HeardScenes:
-    return HeardScenes.listen(model, bank, range(28), threads=1)
+def encoded(model: AutoCap, bank: SoundBank) -> EncodedScenes:
+    return EncodedScenes.encode(model, bank, range(28), threads=1)
 
 
 def test_mixed_log_mels_are_close_to_those_of_the_mixed_sound(model: AutoCap) -> None:
@@ -73,8 +73,10 @@ def test_the_encoders_are_told_when_each_sound_is_there(model: AutoCap, bank: So
     assert {"htsat_loss", "clap_loss"} <= set(lines[0])
 
 
-def test_what_was_heard_once_is_what_the_encoders_hear(model: AutoCap, bank: SoundBank, heard: HeardScenes) -> None:
-    task = HeardTask(model, heard, AutoCapTaskConfig(frozen=("encoders",)), seed=0)
+def test_scenes_that_were_encoded_once_are_what_the_encoders_return(
+    model: AutoCap, bank: SoundBank, encoded: EncodedScenes
+) -> None:
+    task = EncodedCaptionTask(model, encoded, AutoCapTaskConfig(frozen=("encoders",)), seed=0)
     batch = task.batch(range(4))
     assert isinstance(batch.audio, Heard) and len(set(batch.names)) == 4
     drawn = [bank.draw(int(name.removeprefix("scene "))) for name in batch.names]
@@ -85,14 +87,14 @@ def test_what_was_heard_once_is_what_the_encoders_hear(model: AutoCap, bank: Sou
     assert torch.isfinite(task.module(batch).loss)
 
 
-def test_the_text_tower_learns_which_text_belongs_to_which_sound(model: AutoCap, heard: HeardScenes) -> None:
+def test_the_text_tower_learns_which_text_belongs_to_which_sound(model: AutoCap, encoded: EncodedScenes) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     text = ClapText(TEXT_SIZES["demo"], model.tokenizer)
     lines: list[dict[str, float]] = []
     settings = LoopConfig(steps=40, batch_size=28, lr=2e-3, log_every=1)
-    Trainer(PairTask(text, heard, 0), settings).run(lines.append)
+    Trainer(PairTask(text, encoded, 0), settings).run(lines.append)
     assert lines[-1]["contrast"] < lines[0]["contrast"] / 2 and lines[-1]["cosine"] > 0.5
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -133,6 +135,6 @@ def test_the_bundled_clap_reads_what_it_hears(model: AutoCap) -> None:
     assert found["right"] >= 0.6 and found["fitting"] > found["other"] + 0.5
     with torch.inference_mode():
         sound = synthesise("dog", 4.0, np.random.default_rng(9))
-        x_BS = model.prepare([scenes.mistreat(sound, np.random.default_rng(1))], SAMPLE_RATE_HZ)
+        x_BS = model.prepare([scenes.degrade(sound, np.random.default_rng(1))], SAMPLE_RATE_HZ)
         cosines = model.clap(model.features(x_BS).clap) @ text.embed(["A dog barks", "Rain falls on a surface"]).T
     assert cosines[0, 0] > cosines[0, 1] + 0.3

@@ -319,7 +319,7 @@ def test_it_listens_when_the_title_misleads(demo: AutoCap, fresh: Any) -> None:
 
 def test_it_hears_through_bad_recordings(demo: AutoCap, fresh: Any) -> None:
     kinds, clips = fresh
-    bad = [scenes.mistreat(x, rng(3, i)) for i, x in enumerate(clips)]
+    bad = [scenes.degrade(x, rng(3, i)) for i, x in enumerate(clips)]
     assert accuracy(demo, kinds, bad, RATE) >= 0.97
 
 
