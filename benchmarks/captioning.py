@@ -11,7 +11,7 @@ import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ class Plain(nn.Module):
     def _fill_qformer(self) -> None:
         ours = self.model.qformer
         self.qformer.layernorm.load_state_dict(ours.norm.state_dict())
-        for layer, theirs in zip(ours.layers, self.qformer.encoder.layer, strict=True):
+        layers: Iterable[tuple[Any, Any]] = zip(ours.layers, self.qformer.encoder.layer, strict=True)
+        for layer, theirs in layers:
             pairs = [(layer.ffn.inner, theirs.intermediate_query.dense), (layer.ffn.outer, theirs.output_query.dense)]
             pairs.append((layer.ffn.norm, theirs.output_query.LayerNorm))
             for a, b in ((layer.self_attention, theirs.attention), (layer.cross_attention, theirs.crossattention)):

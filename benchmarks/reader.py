@@ -28,6 +28,8 @@ import webdataset
 from autorecap.dataset.latent_samples import EXTENSION, decode_latent, sample_of_latent
 from autorecap.dataset.log import LATENTS, Log
 from autorecap.dataset.publish import publish_shard, publish_table
+from autorecap.dataset.reading.clips import Latent
+from autorecap.dataset.reading.dataset_clips import StoredClips
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
 from autorecap.dataset.reading.manifest import open_manifest
 from autorecap.dataset.reading.positions import Positions
@@ -83,7 +85,8 @@ def compare(what: str, rounds: int, ours: Callable[[], int], theirs: Callable[[]
 
 def by_index(url: str) -> Callable[[], int]:
     clips = open_manifest([url])
-    stored = clips.sets[0]
+    [stored] = clips.sets
+    assert isinstance(stored, StoredClips)
     epochs = iter(range(1_000))
 
     def run() -> int:
@@ -129,7 +132,7 @@ def stall(url: str) -> None:
 
     def batch(step: int) -> int:
         loaded = [examples(position).load() for position in range(step * BATCH, (step + 1) * BATCH)]
-        return sum(latent.mean_CT.shape == (CHANNELS, FRAMES) for latent in loaded)
+        return sum(isinstance(each, Latent) and each.mean_CT.shape == (CHANNELS, FRAMES) for each in loaded)
 
     step_s, waited = BATCH / CLIPS_PER_S, 0.0
     with ThreadPoolExecutor(THREADS) as pool:
@@ -186,7 +189,8 @@ def write_latents(url: str, audio: str) -> None:
     store = open_store(url)
     settings = {"piece_frames": 256, "vae": "", "text": ""}
     log = Log.begin(store, kind=LATENTS, fingerprint="", settings=settings)
-    clips = open_manifest([audio]).sets[0]
+    [clips] = open_manifest([audio]).sets
+    assert isinstance(clips, StoredClips)
     rng = np.random.default_rng(0)
     for number in range(len(clips.shards)):
         samples = [sample_of_latent(row, dict(_arrays(rng))) for row in clips.index_rows(number)]

@@ -104,8 +104,8 @@ def with_library(base: str, ids: Sequence[str], num_threads: int) -> int:
 
 def with_stage(base: str, ids: Sequence[str], in_flight: int, **settings: object) -> int:
     """Our stage: parsed with the times of words, titled. Blocks of videos as in a build. Returns cues."""
-    budget = BudgetConfig(requests_per_s=10_000, burst=1_000)
-    config = YoutubeConfig(base_url=base, budget=budget, **settings)  # type: ignore[arg-type]
+    fast = BudgetConfig(requests_per_s=10_000, burst=1_000)
+    config = YoutubeConfig(base_url=base, budget=fast, **settings)  # type: ignore[arg-type]
     rules = TranscriptsConfig()
     budget = LocalBudget(config.budget, list(config.egresses_by_name()))
     stage = Transcripts(rules, Youtube(config, rules, 32_000, budget, in_flight=in_flight))

@@ -10,6 +10,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ class Recorder:
 def test_batches_span_files_hold_no_more_than_asked_and_carry_the_title(tmp_path):
     files = [str(make(tmp_path / "a.wav", seconds=32)), str(make(tmp_path / "b.wav", seconds=5)), "none.wav"]
     told: list[tuple[float, str]] = []
-    recorder = Recorder(batch_clips=3)
+    recorder: Any = Recorder(batch_clips=3)
     found = list(caption_files(files, recorder, "A harbour", lambda *at: told.append(at)))
     assert [[(video.media, len(video.clips)) for video in batch] for batch in recorder.batches] == [
         [(files[0], 3)],
@@ -276,7 +277,7 @@ def test_a_stream_is_the_samples_of_the_file_whatever_the_pieces(tmp_path):
 
 def test_a_stream_that_nobody_reads_on_ends_its_ffmpeg(tmp_path):
     before = threading.active_count()
-    pieces = stream(str(make(tmp_path / "a.flac", seconds=600)), RATE, RATE, None, 20)
+    pieces: Any = stream(str(make(tmp_path / "a.flac", seconds=600)), RATE, RATE, None, 20)
     next(pieces)
     pieces.close()
     assert threading.active_count() == before

@@ -39,6 +39,7 @@ from autorecap.pipeline.plan.segments_source import SegmentsSource
 from autorecap.pipeline.plan.sources import of_build
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
+from tests.support.datasets import audio_of
 from tests.support.flows import WatchedFlow
 from tests.support.places import VECTORS
 
@@ -187,7 +188,7 @@ def test_clips_are_read_with_their_sound_captions_and_scores(old: Old) -> None:
         assert sha256(pcm.astype("<i2").tobytes()) == row["pcm_sha256"]
         clip = by_name[row["key"]]
         assert (clip.captions, clip.title) == ((row["caption"],), row["title"])
-        heard, rate_hz = clip.load(60.0, 0.0)
+        heard, rate_hz = audio_of(clip, 60.0, 0.0)
         assert rate_hz == row["sample_rate_hz"]
         assert sha256((heard[0] * 32_768).round().astype("<i2").tobytes()) == row["pcm_sha256"]
 
@@ -277,7 +278,8 @@ def test_segments_are_the_videos_of_a_build_that_goes_on_from_them(old: Old) -> 
 
 
 def test_latents_are_read_with_the_same_numbers(old: Old) -> None:
-    latents, expected = open_clips(old / "latents"), old.expected["latents"]["latents"]
+    latents: Any = open_clips(old / "latents")
+    expected = old.expected["latents"]["latents"]
     by_name = {latents[i].name: latents[i] for i in range(len(latents))}
     assert sorted(by_name) == [row["key"] for row in expected] == names_of(open_clips(old / "clips"))
     frames = latents.settings["piece_frames"]
@@ -285,7 +287,7 @@ def test_latents_are_read_with_the_same_numbers(old: Old) -> None:
         clip = by_name[row["key"]]
         assert clip.captions == (row["caption"],)
         count = -(-row["num_frames"] // frames)
-        pieces = [clip.load(frames / 25, (number + 0.5) / count) for number in range(count)]
+        pieces: list[Any] = [clip.load(frames / 25, (number + 0.5) / count) for number in range(count)]
         assert all(isinstance(piece, Latent) for piece in pieces)
         arrays = {
             "mean": np.concatenate([piece.mean_CT for piece in pieces], axis=1),

@@ -35,7 +35,9 @@ def test_equal_row_sets_have_equal_ranges(a, b):
 
 @pytest.fixture
 def store(tmp_path) -> LocalStore:
-    return open_store(str(tmp_path / "dataset"))
+    found = open_store(str(tmp_path / "dataset"))
+    assert isinstance(found, LocalStore)
+    return found
 
 
 def begin(store, fingerprint="f1"):
@@ -121,7 +123,8 @@ commits = st.lists(
 
 @given(commits)
 def test_the_latest_commit_that_names_a_row_wins(history):
-    done, retry = set(), set()
+    done: set[int] = set()
+    retry: set[int] = set()
     for commit in history:
         done |= members(commit.done)
         retry -= members(commit.done)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from typing import Any
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_a_store_with_a_weak_moment_is_asked_again_and_one_that_is_gone_is_not_f
     answers = iter([StoreError("throttled"), StoreError("throttled"), b"data"])
 
     def read() -> bytes:
-        answer = next(answers)
+        answer: Any = next(answers)
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -26,7 +26,7 @@ ENDS = {"|", ";", "&", "&&", "||"}
 ELSEWHERE = {"aws", "echo", "source", "pip"}
 """Programs whose options are not looked at."""
 BUILDS = {"build", "plan", "config"}
-USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]  # type: ignore[assignment]  # typer has no name for it
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]  # which typer has no name for
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def split(text: str, place: str) -> Iterator[Command]:
             words = _words(pending)
         except ValueError:  # a quotation that goes on in the next line
             continue
-        pending, piped = "", ()
+        pending = ""
+        piped: tuple[str, ...] = ()
         while words:
             end = next((at for at, word in enumerate(words) if word in ENDS), len(words))
             own = words[: words.index(">")] if ">" in words[:end] else words[:end]

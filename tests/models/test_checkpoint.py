@@ -12,6 +12,7 @@ import sys
 import types
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_tensors_are_views_of_the_file_that_may_be_written_to_without_changing_i
 
 @pytest.mark.parametrize("key", ["state_dict", "generator", "model", None])
 def test_weights_are_found_where_frameworks_put_them(tmp_path, key):
-    weights = collections.OrderedDict(a=torch.ones(1))
+    weights: Any = collections.OrderedDict(a=torch.ones(1))
     weights._metadata = {"": {"version": 1}}
     found = read_checkpoint(saved(tmp_path, {key: weights, "epoch": 3} if key else weights))
     assert list(found.tensors) == ["a"]
@@ -107,7 +108,7 @@ def test_settings_of_libraries_that_are_not_there_are_passed_over(tmp_path):
             return DictConfig, (dict(self),), {"flags": self.flags}, None, iter({"late": self.flags}.items())
 
     DictConfig.__module__, DictConfig.__qualname__ = foreign.__name__, "DictConfig"
-    foreign.DictConfig = DictConfig
+    foreign.__dict__["DictConfig"] = DictConfig
     sys.modules[foreign.__name__] = foreign
     try:
         path = saved(
@@ -131,7 +132,7 @@ def test_settings_of_libraries_that_are_not_there_are_passed_over(tmp_path):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_values_of_every_protocol_are_what_pickle_makes_of_them(protocol):
     shared = ["x" * 300]
-    value = {
+    value: dict[Any, Any] = {
         "numbers": [0, -1, 255, 65_535, 2**31, -(2**40), 2**3000, 1.5, -0.0, float("inf")],
         "texts": ["", "é\u2603\n", "a" * 70_000, b"\x00\xff"],
         "tuples": [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)],

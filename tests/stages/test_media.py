@@ -51,10 +51,10 @@ def read(path: Path, *spans: tuple[int, int], **settings) -> Video:
 def test_a_span_is_read_from_where_it_is_and_is_exactly_as_long(tmp_path, noise, name):
     encode(noise, tmp_path / name, picture=name == "a.mp4")
     header = read_header(str(tmp_path / name), 20)
-    assert header.has_audio and abs(header.duration_ms - 20_000) <= 20
+    assert header.has_audio and header.duration_ms == pytest.approx(20_000, abs=20)
     video = read(tmp_path / name, (3_217, 8_217), (12_000, 13_001))
     for clip in video.clips:
-        samples = np.frombuffer(clip.audio, "<i2").astype(float)
+        samples = np.frombuffer(clip.audio or b"", "<i2").astype(float)
         assert len(samples) == clip.num_samples == clip.duration_ms * 32
         assert abs(lag_ms(samples, noise.astype(float), clip.start_ms)) <= 2
 
@@ -73,7 +73,7 @@ def test_clips_of_one_gap_are_cut_from_one_read_without_a_seam(tmp_path, noise):
     encode(noise, tmp_path / "a.ogg")
     parts = read(tmp_path / "a.ogg", (1_000, 6_000), (6_000, 9_500)).clips
     (whole,) = read(tmp_path / "a.ogg", (1_000, 9_500)).clips
-    assert parts[0].audio + parts[1].audio == whole.audio
+    assert b"".join(part.audio or b"" for part in parts) == whole.audio
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_reading_apart_and_together_gives_the_same_clips(tmp_path, noise, name, 
     spans = [(203, 1_003), (1_017, 3_017), (5_003, 7_003), (12_345, 14_345)]
     together, apart = (read(tmp_path / name, *spans, join_reads_ms=ms).clips for ms in (60_000, 0))
     for one, other in zip(together, apart, strict=True):
-        a, b = (np.frombuffer(clip.audio, "<i2").astype(int) for clip in (one, other))
+        a, b = (np.frombuffer(clip.audio or b"", "<i2").astype(int) for clip in (one, other))
         assert np.abs(a - b).max() <= 2, one.start_ms
 
 
@@ -231,6 +231,6 @@ def test_encoding_keeps_every_sample_of_kept_clips_and_drops_other_audio():
     clip = Clip(start_ms=0, end_ms=100, audio=pcm, sample_rate_hz=RATE, num_samples=3200)
     kept = Clip(**{**{f: getattr(clip, f) for f in clip.__slots__}, "verdict": Verdict.KEPT})
     (video,) = Encode()([Video(row=0, video_id="v", clips=(kept, clip))])
-    samples, rate = soundfile.read(io.BytesIO(video.clips[0].audio), dtype="int16")
+    samples, rate = soundfile.read(io.BytesIO(video.clips[0].audio or b""), dtype="int16")
     assert samples.tobytes() == pcm and rate == RATE
     assert video.clips[1].audio is None

@@ -1,6 +1,7 @@
 """The probability of speech, by any audio classifier of transformers."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from autorecap.stages.records import Clip, Verdict, Video
 from autorecap.stages.speech import Speech, SpeechConfig, find_model
 
 LABELS = {0: "Rain", 1: "Speech", 2: "Dog"}
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 RATE = 32_000
 
 
@@ -30,8 +31,9 @@ def ast() -> tuple[torch.nn.Module, object]:
 
 
 def wav2vec2() -> tuple[torch.nn.Module, object]:
+    sizes: dict[str, Any] = {"num_feat_extract_layers": 3, **SMALL}  # of which the first is in no stub
     config = Wav2Vec2Config(
-        **SMALL, conv_dim=(16,) * 3, conv_stride=(10, 8, 4), conv_kernel=(10, 8, 4), num_feat_extract_layers=3,
+        **sizes, conv_dim=(16,) * 3, conv_stride=(10, 8, 4), conv_kernel=(10, 8, 4),
         num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, id2label=LABELS, initializer_range=0.5,
     )  # fmt: skip
     return Wav2Vec2ForSequenceClassification(config), Wav2Vec2FeatureExtractor()
@@ -61,7 +63,7 @@ def test_kept_clips_get_a_probability_and_keep_their_audio(model):
     clips = clip(2), clip(3, seed=1), clip(2).dropped(Verdict.KEYWORD), clip(2, verdict=Verdict.PENDING)
     (video,) = stage([Video(row=0, video_id="v", clips=clips)])
     found = [c.speech_probability for c in video.clips]
-    assert found[2:] == [None, None] and all(0 <= p <= 1 for p in found[:2])
+    assert found[2:] == [None, None] and all(p is not None and 0 <= p <= 1 for p in found[:2])
     assert [c.audio for c in video.clips] == [c.audio for c in clips]
     alone = stage([Video(row=0, video_id="w", clips=(clips[1],))])[0].clips[0].speech_probability
     assert alone == found[1]

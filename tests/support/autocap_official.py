@@ -15,12 +15,22 @@ from autorecap.models.autocap import AutoCapConfig
 from autorecap.models.autocap.config import BartSize, QFormerConfig
 from autorecap.models.swin import SwinConfig
 
-FIXED = ("relative_position_index", "attn_mask", "num_batches_tracked", "position_ids", "token_type_ids")
-FIXED += ("_extractor.", "resampler")
+FIXED = (
+    "relative_position_index",
+    "attn_mask",
+    "num_batches_tracked",
+    "position_ids",
+    "token_type_ids",
+    "_extractor.",
+    "resampler",
+)
 """Parts of the names of constants, which the recipe does not fill: kernels, masks, indices."""
 SHARED = "decoder.model.shared.weight"
-TIED = ("decoder.model.encoder.embed_tokens.weight", "decoder.model.decoder.embed_tokens.weight")
-TIED += ("decoder.lm_head.weight",)
+TIED = (
+    "decoder.model.encoder.embed_tokens.weight",
+    "decoder.model.decoder.embed_tokens.weight",
+    "decoder.lm_head.weight",
+)
 ALIAS = "special_tokens_embed.model."
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]

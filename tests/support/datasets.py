@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from autorecap.dataset.log import Log
+from autorecap.dataset.reading.clips import Audio, Latent
+from autorecap.dataset.reading.clips import Clip as StoredClip
 from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
 from autorecap.pipeline.plan.plan import Found, append_found, plan_table
@@ -17,6 +19,13 @@ def append_plan(log: Log, videos: Sequence[Video]) -> None:
     """Give the videos the next row numbers and commit them."""
     tables = [plan_table(videos)] if videos else []
     append_found(log, Found(log.state, len(videos), lambda: iter(tables), [], {}))
+
+
+def audio_of(clip: StoredClip, window_s: float, share: float) -> Audio:
+    """Load a clip that is sound, and not a latent."""
+    found = clip.load(window_s, share)
+    assert not isinstance(found, Latent)
+    return found
 
 
 class Growing:
@@ -47,13 +56,14 @@ class Growing:
     def _video(self, row: int, seconds: float) -> Video:
         count = round(seconds * self.rate_hz)
         pcm = 100 * row + np.random.default_rng(row).integers(-50, 50, count)
-        about = {"caption": f"Caption {row}", "video_caption": f"picture {row}", "verdict": Verdict.KEPT}
         clip = Clip(
             start_ms=0,
             end_ms=round(1000 * seconds),
             audio=pcm.astype("<i2").tobytes(),
             sample_rate_hz=self.rate_hz,
             num_samples=count,
-            **about,
+            caption=f"Caption {row}",
+            video_caption=f"picture {row}",
+            verdict=Verdict.KEPT,
         )
         return Video(row=row, video_id=f"v{row}", title=f"Title {row}", clips=(clip,))

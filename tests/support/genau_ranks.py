@@ -54,6 +54,7 @@ CONFIG = GenAuConfig(
 class ThinAir:
     """Latents of 5 to 64 frames with texts, in shards of unequal sizes."""
 
+    name = ""
     shard_sizes = np.array([10, 3, 17, 9])
     notes: tuple[str, ...] = ()
 
@@ -100,8 +101,21 @@ def trainer_of(ranks: Ranks, sharding: str, **changes: Any) -> Trainer:
     model = GenAu(CONFIG, small_encoders(CONFIG))
     examples = ClipExamples(ThinAir(), replace(ExamplesConfig(), mix_p=0.0), 10.0, 0, window=2)
     task = Noting(model, examples, GenAuTaskConfig())
-    config = {"optimizer": "lamb", "lr": 5e-3, "betas": (0.9, 0.99), "max_grad_norm": 0.5, "ema_decay": 0.9}
-    config |= {"steps": STEPS, "batch_size": BATCH, "micro_batch_size": 3, "log_every": 1, "sharding": sharding}
+    config: dict[str, Any] = {
+        "optimizer": "lamb",
+        "lr": 5e-3,
+        "betas": (0.9, 0.99),
+        "max_grad_norm": 0.5,
+        "ema_decay": 0.9,
+    }
+    config |= {
+        "ema_decay": 0.9,
+        "steps": STEPS,
+        "batch_size": BATCH,
+        "micro_batch_size": 3,
+        "log_every": 1,
+        "sharding": sharding,
+    }
     task.trainer = Trainer(task, LoopConfig(**config | changes), ranks=ranks)
     return task.trainer
 
@@ -113,7 +127,7 @@ def train(ranks: Ranks, sharding: str, out: Path, until: int, save_every: int = 
     found = ranks.agree(checkpoint.all_in(out / "checkpoints"))
     if found:
         checkpoint.load(found[-1], IDENTITY, trainer)
-    begun, losses = trainer.step, dict[int, float]()
+    begun, losses = trainer.step, dict[float, float]()
 
     def after_step() -> None:
         if trainer.step % save_every == 0 or trainer.step == until:

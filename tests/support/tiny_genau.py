@@ -1,5 +1,7 @@
 """A GenAu so small that it is built and run in a moment."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,21 +13,22 @@ from autorecap.models.genau.vae.model import VAEConfig
 from autorecap.models.genau.vocoder.model import VocoderConfig
 
 CONTEXT = ContextConfig(width=48, summary_width=128)
+FIT = FitConfig(
+    channels=16,
+    max_frames=96,
+    group_size=32,
+    num_latents=24,
+    patch_width=32,
+    latent_width=48,
+    num_blocks=1,
+    local_layers=1,
+    global_layers=1,
+    head_width=16,
+    context=CONTEXT,
+)
 TINY = GenAuConfig(
     size="tiny",
-    backbone=FitConfig(
-        channels=16,
-        max_frames=96,
-        group_size=32,
-        num_latents=24,
-        patch_width=32,
-        latent_width=48,
-        num_blocks=1,
-        local_layers=1,
-        global_layers=1,
-        head_width=16,
-        context=CONTEXT,
-    ),
+    backbone=FIT,
     vae=VAEConfig(channels=16, width=64, blocks=1, multipliers=(1, 1, 1), inner_channels=16),
     vocoder=VocoderConfig(width=32, kernels=(3,), dilations=(1,)),
 )
@@ -39,9 +42,11 @@ def built(config: GenAuConfig) -> GenAu:
     for layer in model.vocoder.modules():
         if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
             nn.init.kaiming_normal_(layer.weight)
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
     if isinstance(model.backbone, Fit) and model.backbone.self_conditioning is not None:
-        nn.init.constant_(model.backbone.self_conditioning[1].weight, 0.5)  # 0 at first: the latents had no effect
+        conditioning: Any = model.backbone.self_conditioning
+        nn.init.constant_(conditioning[1].weight, 0.5)  # 0 at first: the latents had no effect
     model.scale_factor.fill_(0.5)
     return model
 

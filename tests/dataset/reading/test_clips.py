@@ -17,6 +17,7 @@ from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
 from autorecap.stages.flac import Encode
 from autorecap.stages.records import Clip, Verdict, Video
+from tests.support.datasets import audio_of
 
 RATE = 8_000
 
@@ -51,7 +52,7 @@ def test_a_list_lies_beside_its_audio_or_names_the_folder(listed: Path, tmp_path
 def test_a_long_file_gives_the_piece_that_was_drawn_and_a_short_one_itself(listed: Path) -> None:
     clips = open_clips(str(listed / "mine.csv"))
     for share, start in ((0.0, 0.0), (0.25, 5.0), (0.999, 19.98)):
-        samples, rate = clips[2].load(10.0, share)
+        samples, rate = audio_of(clips[2], 10.0, share)
         assert (samples.shape, rate) == ((1, 10 * RATE), RATE)
         assert samples[0, 0] * 100 == pytest.approx(start, abs=0.01)
     assert clips[0].load(10.0, 0.7)[0].shape == (1, 2 * RATE)
@@ -86,7 +87,11 @@ class Growing:
 
     def add(self, row: int) -> None:
         pcm = np.full(32_000, 100 * row, "<i2").tobytes()
-        about = {"caption": f"Caption {row}", "video_caption": f"picture {row}", "verdict": Verdict.KEPT}
+        about: dict[str, Any] = {
+            "caption": f"Caption {row}",
+            "video_caption": f"picture {row}",
+            "verdict": Verdict.KEPT,
+        }
         clip = Clip(start_ms=0, end_ms=1_000, audio=pcm, sample_rate_hz=32_000, num_samples=32_000, **about)
         proposal = self.writer(Encode()([Video(row=row, video_id=f"v{row}", title=f"Title {row}", clips=(clip,))]))
         self.log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
@@ -108,7 +113,7 @@ def test_a_dataset_is_read_by_its_index_and_filtered_by_sql(dataset: tuple[str, 
     assert sorted(found) == ["v0_0_1000", "v1_0_1000", "v2_0_1000"]
     clip = found["v2_0_1000"]
     assert (clip.captions, clip.title, clip.video_caption) == (("Caption 2",), "Title 2", "picture 2")
-    samples, rate = clip.load(10.0, 0.5)
+    samples, rate = audio_of(clip, 10.0, 0.5)
     assert (samples.shape, rate) == ((1, 32_000), 32_000)
     assert np.all(samples == np.float32(200 / 32_768))
     some = open_clips(url, where="caption like '%1' and end_ms - start_ms >= 1000")

@@ -14,7 +14,7 @@ SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
 SEEDS = st.integers(0, 2**63)
 
 
-def places(order: Order, positions: range) -> list[tuple[int, int, int]]:
+def places(order: Order, positions: range) -> list[tuple[int, ...]]:
     return [tuple(order(position)) for position in positions]
 
 

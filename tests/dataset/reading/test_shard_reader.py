@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def shards(tmp_path_factory) -> Growing:
     return growing
 
 
-def names(data: object, positions: range, window: int = 2, seed: int = 3) -> list[str]:
+def names(data: Any, positions: range, window: int = 2, seed: int = 3) -> list[str]:
     clips = open_manifest(data if isinstance(data, list) else [data])
     stream = Positions(clips, seed, window)
     return [stream(position).name for position in positions]
@@ -66,7 +67,7 @@ def read_as(rank: int, count: int, steps: range, url: str) -> tuple[str, list[tu
 
     def one(position: int) -> tuple[int, str, int]:
         example = examples(position)
-        samples, _ = example.load()
+        samples: Any = example.load()[0]
         return position, example.name, round(float(samples.mean()) * 327.68)
 
     positions = [p for step in steps for p in Ranks(rank, count).share(range(step * BATCH, (step + 1) * BATCH))]
@@ -97,9 +98,9 @@ def test_a_run_that_goes_from_4_to_2_to_3_processes_reads_every_clip_once_an_epo
     print(f"\nprocesses {' -> '.join(str(count) for count, _ in phases)}, manifest {hashes.pop()[:12]}")
     for epoch in range(BATCH * STEPS // NUM_CLIPS):
         part = range(epoch * NUM_CLIPS, (epoch + 1) * NUM_CLIPS)
-        count = Counter(read[position][0] for position in part)
-        assert set(count.values()) == {1} and len(count) == NUM_CLIPS
-        print(f"epoch {epoch}: positions {part.start} to {part.stop - 1}, {len(count)} clips, each exactly once")
+        times = Counter(read[position][0] for position in part)
+        assert set(times.values()) == {1} and len(times) == NUM_CLIPS
+        print(f"epoch {epoch}: positions {part.start} to {part.stop - 1}, {len(times)} clips, each exactly once")
 
 
 def test_a_mix_gives_each_set_its_share_and_each_of_its_clips_once_an_epoch(shards, tmp_path):
@@ -265,7 +266,8 @@ class Counting:
     """Counts the range reads of a store."""
 
     def __init__(self, store: S3Store) -> None:
-        self.store, self.url, self.reads = store, store.url, []
+        self.store, self.url = store, store.url
+        self.reads: list[tuple[str, int, int]] = []
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         self.reads.append((name, start, end))
@@ -283,7 +285,7 @@ def in_s3(s3_bucket) -> Growing:
 def stored(growing: Growing, tmp_path: Path, **options: float):
     """The dataset's clips, and a list of the reads that they cost."""
     read = ReadConfig(cache=str(tmp_path / "cache"), **options)
-    clips = open_manifest([growing.url], config=DataConfig(read=read)).sets[0]
+    clips: Any = open_manifest([growing.url], config=DataConfig(read=read)).sets[0]
     counting = Counting(clips.reader.store)
     clips.reader.store = counting
     return clips, counting.reads
@@ -305,7 +307,7 @@ def test_shards_in_s3_are_read_in_few_ranges_which_the_processes_of_a_machine_sh
 
 def test_what_lies_far_apart_after_a_filter_is_not_read_over(in_s3, tmp_path):
     read = ReadConfig(cache=str(tmp_path / "cache"), read_mb=8)
-    clips = open_manifest([in_s3.url], "row in (8, 9, 18)", config=DataConfig(read=read)).sets[0]
+    clips: Any = open_manifest([in_s3.url], "row in (8, 9, 18)", config=DataConfig(read=read)).sets[0]
     counting = Counting(clips.reader.store)
     clips.reader.store = counting
     sizes = {clips[i].name: len(clips[i].load(10.0, 0)[0][0]) for i in range(3)}

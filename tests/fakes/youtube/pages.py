@@ -160,7 +160,7 @@ def _json3(cues: Cues, *, auto: bool) -> dict[str, Any]:
     window = {"tStartMs": 0, "dDurationMs": end, "id": 1, "wpWinPosId": 1, "wsWinStyleId": 1}
     events: list[dict[str, Any]] = [window] if auto else []
     for start, ms, text in cues:
-        segs = [{"utf8": text}]
+        segs: list[dict[str, Any]] = [{"utf8": text}]
         if auto:
             words, step = text.split(" "), 250
             segs = [

@@ -91,7 +91,7 @@ def lightning(path: Path, state: dict[str, Tensor]) -> Path:
             self.__dict__.update(content)
 
     DictConfig.__module__, DictConfig.__qualname__ = library.__name__, "DictConfig"
-    library.DictConfig = DictConfig
+    library.__dict__["DictConfig"] = DictConfig
     sys.modules[library.__name__] = library
     try:
         content = {

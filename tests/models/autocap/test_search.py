@@ -1,6 +1,7 @@
 """The beam search against transformers' `generate`."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def of_transformers(
         eos_token_id=EOS,
     )
     outputs = BaseModelOutput(last_hidden_state=memory_BTD)
-    return bart.generate(encoder_outputs=outputs, attention_mask=mask_BT, generation_config=settings)
+    generate: Any = bart.generate  # type: ignore[misc]  # which its stubs hold for another class
+    return generate(encoder_outputs=outputs, attention_mask=mask_BT, generation_config=settings)
 
 
 @pytest.mark.parametrize("num_beams", [1, 2, 3, 4])

@@ -1,6 +1,7 @@
 """Checkpoints with the names of the released GenAu become folders that give the official model's numbers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig
 from tests.support.genau_vectors import Vectors
 
-TINY = {"num_groups": 4, "head_width": 16}  # what shapes do not tell of the small configuration
+TINY: dict[str, Any] = {"num_groups": 4, "head_width": 16}  # what shapes do not tell of the small configuration
 SCALE_FACTOR = 1.446
 
 

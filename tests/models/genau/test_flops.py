@@ -1,6 +1,7 @@
 """The count of operations, against torch's counter and the official model's figures."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_ablations_batches_durations_and_words_are_counted(change: dict) -> None
     config = dataclasses.replace(SIZES["demo"], **change)
     num_words = 7 if config.context.word_width else 0
     expected = counted(config, 3, 96, num_words)
-    options = {"batch": 3, "frames": 90, "num_words": num_words}  # 90 frames are three groups of 32
+    options: dict[str, Any] = {"batch": 3, "frames": 90, "num_words": num_words}  # 90 frames are three groups of 32
     assert (flops(config, **options), flops(config, backward=True, **options)) == expected
 
 

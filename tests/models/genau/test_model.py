@@ -13,7 +13,7 @@ from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.recipe import SIZES, GenAuConfig
 from autorecap.models.genau.sampling.diffusion import pad_latents
 from autorecap.models.genau.text.conditioning import TextConfig, drop
-from tests.support.tiny_genau import CONTEXT, TINY, UNET, built, close
+from tests.support.tiny_genau import CONTEXT, FIT, TINY, UNET, built, close
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def model() -> GenAu:
             text=TextConfig(t5="none", clap=False),
             backbone=dataclasses.replace(TINY.backbone, context=dataclasses.replace(CONTEXT, summary_width=0)),
         ),
-        dataclasses.replace(TINY, backbone=dataclasses.replace(TINY.backbone, self_conditioning=False)),
+        dataclasses.replace(TINY, backbone=dataclasses.replace(FIT, self_conditioning=False)),
     ],
     ids=["unet", "v", "words", "clap alone", "no text", "no self-conditioning"],
 )
@@ -84,7 +84,7 @@ def test_clips_become_latents_of_their_own_length(model):
 
 
 def test_a_few_steps_of_training_lower_the_loss_and_reach_every_weight():
-    model = built(dataclasses.replace(TINY, backbone=dataclasses.replace(TINY.backbone, self_conditioning=False)))
+    model = built(dataclasses.replace(TINY, backbone=dataclasses.replace(FIT, self_conditioning=False)))
     latents = model.encode_audio([torch.randn(16_000), torch.randn(40_000)], 16_000)
     x0, mask = pad_latents(latents, model.backbone.frames_multiple)
     assert x0.shape == (2, 16, 64)

@@ -10,7 +10,7 @@ import torch
 
 from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError, read_weights
 from autorecap.models.genau.model import GenAu
-from tests.support.tiny_genau import TINY, built, close
+from tests.support.tiny_genau import FIT, TINY, built, close
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ def test_damaged_weights_and_those_of_another_model_are_refused(folder):
     (folder / WEIGHTS).write_bytes(data[:-10])
     with pytest.raises(ModelFilesError, match=r"model\.safetensors is damaged"):
         GenAu.from_pretrained(folder)
-    other = dataclasses.replace(TINY, backbone=dataclasses.replace(TINY.backbone, patch_width=64))
+    other = dataclasses.replace(TINY, backbone=dataclasses.replace(FIT, patch_width=64))
     built(other).save_pretrained(folder)
     values = json.loads((folder / CONFIG).read_text())
     values["backbone"]["patch_width"] = 32

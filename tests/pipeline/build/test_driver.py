@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,9 +203,15 @@ def test_another_video_under_a_known_id_is_reported(folder, out, tmp_path):
 def test_the_borders_of_shards_do_not_depend_on_where_a_pass_or_a_run_ended(folder, out, tmp_path):
     odd = load_config(None, ["pools.pass_videos=3", "writer.videos_per_shard=2"])
     job = prepare(FolderSource(str(folder)), out, odd)
-    bundles = []
-    flow = WatchedFlow(odd, job.store, [Verdict()])
-    flow.writer, write = lambda videos: (bundles.append([v.video_id for v in videos]), write(videos))[1], flow.writer
+    bundles: list[list[str]] = []
+    flow: Any = WatchedFlow(odd, job.store, [Verdict()])
+    write = flow.writer
+
+    def watched(videos):
+        bundles.append([video.video_id for video in videos])
+        return write(videos)
+
+    flow.writer = watched
     run(job, flow, lambda outcome, total: None)
     assert bundles == [["a", "b"], ["c", "d"], ["e"]]
 
@@ -229,7 +236,7 @@ def test_an_output_that_may_not_be_written_is_named_before_the_work(folder, tmp_
 
 def test_videos_that_a_flow_loses_are_an_error_and_not_an_endless_loop(folder, out):
     job = prepare(FolderSource(str(folder)), out, CONFIG)
-    flow = WatchedFlow(CONFIG, job.store, [Verdict()])
+    flow: Any = WatchedFlow(CONFIG, job.store, [Verdict()])
     everything = flow.run
     flow.run = lambda rows: list(everything(rows))[:1]
     with pytest.raises(RuntimeError, match="3 videos went in and never came out, from plan row 2"):
@@ -238,10 +245,10 @@ def test_videos_that_a_flow_loses_are_an_error_and_not_an_endless_loop(folder, o
 
 def test_a_plan_file_left_by_a_driver_that_died_does_not_count(folder, out):
     job = prepare(FolderSource(str(folder)), out, CONFIG)
-    log = Log.begin(job.store, kind="clips", fingerprint="", settings={})
+    log: Any = Log.begin(job.store, kind="clips", fingerprint="", settings={})
     log.commit = lambda **files: (_ for _ in ()).throw(KeyboardInterrupt)  # dies between putting and committing
     with pytest.raises(KeyboardInterrupt):
-        append_found(log, job.found)
+        append_found(log, job.found or pytest.fail("nothing was found"))
     assert len(job.store.list("plan")) == 1 and read_state(job.store).num_rows == 0
     (folder / "b.ogg").rename(folder / "x.ogg")  # the same count of rows, other videos
     assert build(folder, out)[1] == ["a", "c", "d", "e", "x"]
@@ -250,9 +257,9 @@ def test_a_plan_file_left_by_a_driver_that_died_does_not_count(folder, out):
 
 def test_the_same_plan_left_by_a_driver_that_died_is_used(folder, out):
     job = prepare(FolderSource(str(folder)), out, CONFIG)
-    log = Log.begin(job.store, kind="clips", fingerprint="", settings={})
+    log: Any = Log.begin(job.store, kind="clips", fingerprint="", settings={})
     commit, log.commit = log.commit, lambda **files: None
-    append_found(log, job.found)
+    append_found(log, job.found or pytest.fail("nothing was found"))
     log.commit = commit
     assert build(folder, out)[1] == list("abcde")
     assert len(job.store.list("plan")) == 1

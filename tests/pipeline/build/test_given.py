@@ -206,6 +206,7 @@ def test_a_minimum_of_scores_holds_for_given_scores_too():
     from autorecap.stages.scores import Scores, text_model
 
     model = text_model(ScoresConfig(), Config())
+    assert model is not None
     clips = [
         Clip(start_ms=s, end_ms=s + 10, verdict=Verdict.KEPT, clap_score=c)
         for s, c in ((0, 0.3), (10, 0.5), (20, None))
@@ -231,7 +232,7 @@ def test_clips_in_any_overlap_are_read_and_cut_where_they_are(tmp_path):
     video = replace(GIVEN, media=str(tmp_path / "r.wav"), clips=tuple(Clip(start_ms=a, end_ms=b) for a, b in spans))
     (done,) = Media(MediaConfig(join_reads_ms=0))([video])
     for clip, (start, end) in zip(done.clips, spans, strict=True):
-        assert np.array_equal(np.frombuffer(clip.audio, "<i2"), ramp[start * 32 : end * 32])
+        assert np.array_equal(np.frombuffer(clip.audio or b"", "<i2"), ramp[start * 32 : end * 32])
 
 
 def test_what_a_source_brings_crosses_the_ray_boundary():

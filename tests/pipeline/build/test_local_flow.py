@@ -1,5 +1,7 @@
 """The flow without Ray: block by block, and honest about a process that has fallen ill."""
 
+from typing import Any
+
 import pytest
 
 from autorecap.base.errors import FINISHED_WITH_FAILURES
@@ -21,7 +23,8 @@ class Loses:
     name = "loses"
 
     def __init__(self, after: int) -> None:
-        self.left, self.groups = after, []
+        self.left = after
+        self.groups: list[Any] = []
 
     def __call__(self, videos):
         self.groups.append(len(videos))

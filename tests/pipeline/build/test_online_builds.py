@@ -13,6 +13,7 @@ from autorecap.pipeline.build.config import BuildConfig, load_config
 from autorecap.pipeline.build.driver import Outcome, prepare, run
 from autorecap.pipeline.plan.sources import ListSource, of_build
 from autorecap.stages.segments import Segments
+from autorecap.stages.stage import Stage
 from autorecap.stages.transcripts import Transcripts
 from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
 from autorecap.stages.youtube.client import Youtube
@@ -95,7 +96,7 @@ class Build:
             self.config.youtube, rules, 32_000, self.budget, in_flight=8, clock=self.clock, sleep=self.clock.sleep
         )
         job = prepare(ListSource([self.list]), self.out, self.config, kind=SEGMENTS)
-        stages = [Transcripts(rules, youtube), Segments(self.config.segments)]
+        stages: list[Stage] = [Transcripts(rules, youtube), Segments(self.config.segments)]
         flow = WatchedFlow(self.config, job.store, stages, until_segments=True)
         flow.seen = self.seen
         return run(job, flow, lambda outcome, total: None, clock=self.clock, sleep=self.sleep)
@@ -131,7 +132,7 @@ def test_a_video_that_is_answered_by_refusals_alone_is_left_to_a_later_run(tmp_p
         poison = ledger["poisonvideo"]
         assert (poison["status"], poison["reason"], poison["attempt"]) == ("retry", reason, 0)
         assert sum(build.waits) < 2 * HOUR_S
-        fake.videos["poisonvideo"] = FakeVideo()
+        videos["poisonvideo"] = FakeVideo()
         assert build.run().waiting == 1, "not within a day"
         build.clock.sleep(24 * HOUR_S)
         build.run()
@@ -220,7 +221,7 @@ def test_the_server_never_sees_more_requests_than_the_budget_allows(tmp_path):
         settings = {"youtube.budget.requests_per_s": rate, "youtube.budget.burst": burst}
         build = Build(fake, tmp_path, **settings)
         build.budget = LocalBudget(BudgetConfig(requests_per_s=rate, burst=burst), ["direct"])
-        build.clock.sleep = time.sleep  # type: ignore[method-assign]
+        build.clock.sleep = time.sleep  # type: ignore[assignment, method-assign]
         build.run()
         times = sorted(seen.at for seen in fake.requests)
     assert len(times) == 1 + 2 * len(videos)

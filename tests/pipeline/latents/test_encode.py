@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.vae.recipe import VAETraining, train_vae
-from tests.support.datasets import Growing
+from tests.support.datasets import Growing, audio_of
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def dataset(tmp_path) -> Growing:
     return growing
 
 
-def run(dataset: Growing, model: Path, out: object, **options: object):
+def run(dataset: Growing, model: Path, out: object, **options: Any):
     lines: list[str] = []
     return encode(dataset.url, model, str(out), EncodeConfig(batch_size=4, **options), say=lines.append), lines
 
@@ -65,11 +66,12 @@ def test_a_latent_is_what_the_model_makes_of_the_clip(dataset, genau, tmp_path):
         assert (found.captions, found.title, found.seconds) == (clip.captions, clip.title, clip.seconds)
         latent = found.load(10.24, 0.0)
         assert isinstance(latent, Latent)
-        waveform, rate = clip.load(10.24, 0.0)
+        waveform, rate = audio_of(clip, 10.24, 0.0)
         (expected,) = model.encode_audio([waveform], rate)
         torch.testing.assert_close(torch.from_numpy(latent.mean_CT), expected, atol=1e-4, rtol=1e-4)
         assert latent.logvar_CT.shape == latent.mean_CT.shape
-        summary = model.text.encode(clip.captions).summary_BW[0]
+        text: Any = model.text
+        (summary,) = text.encode(clip.captions).summary_BW
         torch.testing.assert_close(torch.from_numpy(latent.summary_W), summary, atol=1e-5, rtol=1e-5)
 
 
@@ -127,7 +129,7 @@ def test_a_long_clip_lies_in_pieces_each_as_if_it_were_alone(genau, tmp_path):
     assert [piece.mean_CT.shape[1] for piece in pieces] == [64] * 4  # the rest of 0.18 s is left out
     assert np.array_equal(pieces[0].mean_CT, pieces[1].mean_CT)
     assert not np.array_equal(pieces[1].mean_CT, pieces[2].mean_CT)
-    waveform, rate = open_clips(growing.url)[0].load(10.0, 0.0)
+    waveform, rate = audio_of(open_clips(growing.url)[0], 10.0, 0.0)
     alone = waveform[:, round(2.56 * rate) : round(5.12 * rate)]
     (expected,) = GenAu.from_pretrained(genau).encode_audio([alone], rate)
     torch.testing.assert_close(torch.from_numpy(pieces[3].mean_CT), expected, atol=1e-4, rtol=1e-4)
@@ -141,7 +143,8 @@ def test_pieces_longer_than_the_generator_makes_are_refused(dataset, genau, tmp_
 def test_half_precision_takes_half_the_room_and_loses_little(dataset, genau, tmp_path):
     run(dataset, genau, tmp_path / "fp32", dtype="fp32")
     run(dataset, genau, tmp_path / "fp16")
-    exact, half = open_clips(str(tmp_path / "fp32")), open_clips(str(tmp_path / "fp16"))
+    exact: Any = open_clips(str(tmp_path / "fp32"))
+    half: Any = open_clips(str(tmp_path / "fp16"))
     assert half.num_bytes < 0.6 * exact.num_bytes
     named = {half[i].name: half[i].load(10.0, 0) for i in range(5)}
     for i in range(5):

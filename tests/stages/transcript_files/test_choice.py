@@ -156,8 +156,9 @@ def test_a_transcript_that_has_gone_is_tried_again_later(read, tmp_path):
 def test_an_info_json_that_cannot_be_opened_is_tried_again_later_and_not_taken_for_none(tmp_path):
     (tmp_path / "v.en.json").write_text(WORDS.format("a"))
     (tmp_path / "v.info.json").symlink_to("v.info.json")
-    paths = {"info": str(tmp_path / "v.info.json"), "sidecars": (str(tmp_path / "v.en.json"),)}
-    (done,) = run_stages([Transcripts(TranscriptsConfig())], [Video(row=0, video_id="v", media="v.mp4", **paths)])
+    info, beside = str(tmp_path / "v.info.json"), (str(tmp_path / "v.en.json"),)
+    video = Video(row=0, video_id="v", media="v.mp4", info=info, sidecars=beside)
+    (done,) = run_stages([Transcripts(TranscriptsConfig())], [video])
     assert (done.status, done.reason) == ("retry", "transcript_missing")
     assert done.detail.startswith("v.info.json: ")
 

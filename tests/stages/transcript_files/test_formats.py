@@ -1,6 +1,7 @@
 """Every transcript format: what is read, what is refused, and that nothing but TranscriptError comes out."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -221,7 +222,7 @@ def test_half_a_character_cannot_reach_the_dataset():
 
 
 def test_seconds_are_read_without_floats():
-    assert to_ms("1.1", unit_ms=1000) + to_ms("1.0", unit_ms=1000) == 2100
+    assert [to_ms(text, unit_ms=1000) for text in ("1.1", "1.0")] == [1100, 1000]
     assert [to_ms(text, unit_ms=1000) for text in ("1.54", ".5", "1.", "-2", "1.0005", "1e3", "", "--1")] == [
         1540, 500, 1000, -2000, 1001, None, None, None,
     ]  # fmt: skip
@@ -319,7 +320,7 @@ def test_damaged_transcripts_raise_nothing_but_transcript_error(name, draw):
 
 def or_odd(values):
     """Values of the right type, and now and then another."""
-    odd = st.sampled_from([None, True, -1, 1.0, 1.5, 10**30, "1", "", [], {}])
+    odd: Any = st.sampled_from([None, True, -1, 1.0, 1.5, 10**30, "1", "", [], {}])
     return st.one_of(values, values, values, odd)
 
 

@@ -37,8 +37,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 def youtube_of(fake: FakeYouTube, **settings) -> Youtube:
-    budget = BudgetConfig(requests_per_s=10_000, burst=1_000)
-    config = YoutubeConfig(**{"base_url": fake.url, "budget": budget, **settings})
+    fast = BudgetConfig(requests_per_s=10_000, burst=1_000)
+    config = YoutubeConfig(**{"base_url": fake.url, "budget": fast, **settings})
     budget = LocalBudget(config.budget, list(config.egresses_by_name()))
     return Youtube(config, TranscriptsConfig(), RATE, budget, in_flight=2, sleep=lambda seconds: None)
 

@@ -1,5 +1,7 @@
 """The budget of requests: never faster than told, slower when asked to, silent while refused."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def budget_of(clock: FakeClock, *egresses: str, **settings: float) -> LocalBudget:
+def budget_of(clock: FakeClock, *egresses: str, **settings: Any) -> LocalBudget:
     return LocalBudget(BudgetConfig(**settings), egresses or ("direct",), clock)
 
 

@@ -23,7 +23,8 @@ from yt_dlp.utils import (
 
 from autorecap.stages.reasons import Reason, Status
 from autorecap.stages.youtube.budget import Parked
-from autorecap.stages.youtube.errors import BY_CLASS, Problem, problem_of, reason_of_words
+from autorecap.stages.youtube.errors import BY_CLASS, problem_of, reason_of_words
+from autorecap.stages.youtube.problem import Problem
 
 ID = "dQw4w9WgXcQ"
 NO_SPEECH = {Reason.NO_TRANSCRIPT, Reason.NO_TRANSCRIPT_IN_LANGUAGE, Reason.EMPTY_TRANSCRIPT}
@@ -217,4 +218,9 @@ def test_words_that_say_nothing_have_no_reason():
 
 def test_yt_dlp_leaves_no_module_on_which_pickle_fails():
     """pickle asks every loaded module for a name it cannot place; so torch.compile does, by its cache's keys."""
-    assert pickle.whichmodule(object(), "a_name_that_no_module_has") == "__main__"
+    assert (
+        pickle.whichmodule(  # type: ignore[attr-defined]  # not in its stubs
+            object(), "a_name_that_no_module_has"
+        )
+        == "__main__"
+    )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +24,12 @@ ID = "-aaaaaaaaa_"  # ids may look like options
 RULES = TranscriptsConfig()
 
 
-def stage_of(fake: FakeYouTube, *, rules: TranscriptsConfig = RULES, in_flight: int = 8, **settings) -> Transcripts:
+def stage_of(fake: FakeYouTube, *, rules: TranscriptsConfig = RULES, in_flight: int = 8, **settings: Any) -> Any:
     """The stage, which asks the fake, and does not wait between tries."""
     settings = {"base_url": fake.url, "budget": FAST, **settings}
     config = YoutubeConfig(**settings)
     budget = LocalBudget(config.budget, list(config.egresses_by_name()))
-    stage = Transcripts(rules, Youtube(config, rules, 32_000, budget, in_flight=in_flight, sleep=lambda s: None))
+    stage: Any = Transcripts(rules, Youtube(config, rules, 32_000, budget, in_flight=in_flight, sleep=lambda s: None))
     stage.budget = budget
     return stage
 
@@ -54,7 +55,8 @@ def test_the_first_transcript_takes_three_requests_and_brings_what_the_player_sa
 
 def test_one_watch_page_serves_all_videos_unless_each_shall_have_its_own():
     ids = [f"{number:011d}" for number in range(5)]
-    for settings, num_pages in (({}, 1), ({"watch_page_s": 0.0}, 5)):
+    own: dict[str, Any] = {"watch_page_s": 0.0}
+    for settings, num_pages in (({}, 1), (own, 5)):
         with running({each: FakeVideo() for each in ids}) as fake:
             videos = stage_of(fake, in_flight=1, **settings)([video_of(each) for each in ids])
             assert {video.status for video in videos} == {Status.OK}

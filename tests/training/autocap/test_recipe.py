@@ -70,7 +70,7 @@ def small(**changes: Any) -> AutoCap:
     """The demo's size from nothing, with the noise of training in its encoders too."""
     torch.manual_seed(0)
     size = SIZES["demo"]
-    noisy = {"drop_path": 0.3, "dropout": 0.1}
+    noisy: dict[str, Any] = {"drop_path": 0.3, "dropout": 0.1}
     size = dataclasses.replace(
         size, htsat=dataclasses.replace(size.htsat, **noisy), clap=dataclasses.replace(size.clap, **noisy), **changes
     )
@@ -83,7 +83,8 @@ def task_of(model: AutoCap, data: str, frozen: tuple[str, ...], **changes: Any) 
 
 
 def loop(**changes: Any) -> LoopConfig:
-    return LoopConfig(**{"steps": 3, "batch_size": 4, "lr": 1e-3, "optimizer": "adam", "log_every": 1} | changes)
+    usual: dict[str, Any] = {"steps": 3, "batch_size": 4, "lr": 1e-3, "optimizer": "adam", "log_every": 1}
+    return LoopConfig(**(usual | changes))
 
 
 def tensors(model: AutoCap) -> dict[str, Tensor]:
@@ -324,7 +325,7 @@ def test_a_loss_that_is_not_finite_names_its_clips(data: str) -> None:
     loud = {"siren.wav"}
 
     def batch(positions: range) -> Any:
-        made = plain(positions)
+        made: Any = plain(positions)
         for row, name in enumerate(made.names):
             if name in loud:
                 made.audio[row] = float("inf")
@@ -343,7 +344,8 @@ def test_a_loss_that_is_not_finite_names_its_clips(data: str) -> None:
 def test_what_a_run_cannot_begin_with_is_said(data: str, tmp_path: Path) -> None:
     def refused(message: str, error: type[Exception] = RunError, **changes: Any) -> None:
         with pytest.raises(error, match=message):
-            train_autocap(settings(), **{"data": [data], "out": tmp_path / "run", "init": "demo"} | changes)
+            usual: dict[str, Any] = {"data": [data], "out": tmp_path / "run", "init": "demo"}
+            train_autocap(settings(), **(usual | changes))
 
     refused("--init is missing", init="")
     refused("no such folder", init=str(tmp_path / "gone"))
@@ -353,9 +355,8 @@ def test_what_a_run_cannot_begin_with_is_said(data: str, tmp_path: Path) -> None
 
 def test_a_resumed_run_refuses_other_data_and_other_weights(data: str, tmp_path: Path) -> None:
     def run(**changes: Any) -> None:
-        train_autocap(
-            settings(), **{"data": [data], "out": tmp_path, "init": "demo", "say": lambda text: None} | changes
-        )
+        usual: dict[str, Any] = {"data": [data], "out": tmp_path, "init": "demo", "say": lambda text: None}
+        train_autocap(settings(), **(usual | changes))
 
     run()
     with pytest.raises(checkpoint.OtherRunError, match=r"data\.0\.sha256"):

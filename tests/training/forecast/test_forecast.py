@@ -105,7 +105,8 @@ def a_load(**changes: Any) -> StepLoad:
 
 
 def loop(**changes: Any) -> LoopConfig:
-    return LoopConfig(**{"steps": 1_000, "batch_size": 64, "optimizer": "lamb"} | changes)
+    usual: dict[str, Any] = {"steps": 1_000, "batch_size": 64, "optimizer": "lamb"}
+    return LoopConfig(**(usual | changes))
 
 
 H100 = Cluster(hardware=GPUS["h100"], count=8, mfu=0.5, usd_per_hour=2.0)

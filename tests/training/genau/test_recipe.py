@@ -225,7 +225,7 @@ def test_a_clip_weighs_the_same_alone_and_padded_among_longer_ones(data: str) ->
 
 def test_the_discriminator_of_the_vae_begins_in_its_step(data: str) -> None:
     task = VAETask(GenAu.new("demo").vae, examples(data), replace(VAE_TASK, disc_start=2))
-    discriminator = task.module.loss.discriminator  # type: ignore[union-attr]
+    discriminator: Any = task.module.loss.discriminator
     trainer = Trainer(task, loop())
     before = tensors(discriminator)
     trainer.run(lambda line: None, until=2)

@@ -206,6 +206,7 @@ def compare_shards() -> None:
                 fit(*given, mask_BT=sound(11, 32)).eps.square().mean().backward()
                 stepper.step()
         for name, p in fits[1].named_parameters():
+            assert isinstance(p, DTensor)
             torch.testing.assert_close(p.full_tensor(), fits[0].get_parameter(name), atol=1e-5, rtol=1e-4)
 
         # widths that two ranks cannot share evenly, one of them smaller than the number of ranks

@@ -127,7 +127,7 @@ def test_two_processes_that_share_a_model_in_pieces_validate_sample_and_save_wha
     demo = replace(SIZES["demo"], backbone=replace(FIT_SIZES["demo"], dropout=0.0))  # its masks depend on the ranks
     GenAu(demo, small_encoders(demo)).save_pretrained(tmp_path / "init")
     config = ROOT / "configs" / "genau-demo.yaml"
-    told = [
+    told: list[Any] = [
         "train",
         "genau",
         "--config",
@@ -155,7 +155,7 @@ def test_two_processes_that_share_a_model_in_pieces_validate_sample_and_save_wha
         told += ["--set", f"{name}={value}"]
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     for name, processes, sharding in (("one", [], "ddp"), ("two", torchrun, "fsdp")):
-        command = [sys.executable, *processes, "-m", "autorecap", *told, "--out", tmp_path / name]
+        command = [sys.executable, *processes, "-m", "autorecap", *told, "--out", str(tmp_path / name)]
         command += ["--set", f"loop.sharding={sharding}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -213,10 +214,14 @@ def conditions(batch: int) -> tuple[Condition, Condition]:
     return with_text, Condition(Text(torch.zeros(1, 2)), torch.tensor([1]))
 
 
+def guided_by(backbone: Any, batch: int, scale: float, **options: Any) -> Guided:
+    return Guided(backbone, *conditions(batch), scale, **options)
+
+
 @pytest.mark.parametrize(("scale", "output", "batch"), [(3.5, 15.0, 4), (1, 5.0, 2), (0, 1.0, 2), (0.5, 3.0, 4)])
 def test_guidance_is_one_forward_of_what_is_needed(scale, output, batch):
     backbone = Recorder()
-    guided = Guided(backbone, *conditions(2), scale, remember=True)
+    guided = guided_by(backbone, 2, scale, remember=True)
     x, t = torch.zeros(2, 3, 4), torch.tensor([9, 9])
     for _ in range(2):
         torch.testing.assert_close(guided(x, t), torch.full((2, 3, 4), output))
@@ -228,7 +233,7 @@ def test_guidance_is_one_forward_of_what_is_needed(scale, output, batch):
 
 def test_without_self_conditioning_no_latents_go_back():
     backbone = Recorder()
-    guided = Guided(backbone, *conditions(2), 2.0)
+    guided = guided_by(backbone, 2, 2.0)
     for _ in range(2):
         guided(torch.zeros(2, 3, 4), torch.tensor([9, 9]))
     assert backbone.previous == [None, None]
@@ -237,7 +242,7 @@ def test_without_self_conditioning_no_latents_go_back():
 @pytest.mark.parametrize("scale", [-1, math.nan, math.inf])
 def test_a_guidance_scale_that_means_nothing_is_refused(scale):
     with pytest.raises(ValueError, match="guidance_scale is"):
-        Guided(Recorder(), *conditions(1), scale)
+        guided_by(Recorder(), 1, scale)
 
 
 def test_noise_depends_on_prompt_seed_and_number_alone():
@@ -328,7 +333,8 @@ def test_the_training_loss_is_the_official_one(vectors, tiny):
     x0, noise = (vectors.input(f"train.{name}", 2, 8, 32, 1).squeeze(-1) for name in ("x0", "noise"))
     t = torch.tensor([3, 700])
     condition = official_condition(vectors, ["a dog barks", "rain on a roof"], [0, 2])
-    close(condition.text.summary_BW, vectors["train.y_concat"])
+    summary_BW: Any = condition.text.summary_BW
+    close(summary_BW, vectors["train.y_concat"])
     x = diffusion.q_sample(x0, noise, t)
     close(x, vectors["train.x_noisy"], 1e-6)
     output = tiny(x, t, *condition).eps

@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 from autorecap.models.genau.model import SAMPLE_RATE_HZ, GenAu
 from autorecap.models.genau.sampling.generation import SILENT_PEAK
-from tests.support.tiny_genau import TINY, built, close
+from tests.support.tiny_genau import FIT, TINY, built, close
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,8 @@ def test_seed_prompt_and_repetition_each_change_the_sound(model):
 
 @pytest.mark.parametrize("change", [{"guidance_scale": 0}, {"guidance_scale": 1}, {"eta": 0.0}, {"dataset": "clotho"}])
 def test_settings_change_the_sound(model, change):
-    usual, other = (model.generate(["rain"], 0.5, num_steps=3, **options)[0] for options in ({}, change))
+    no: dict[str, Any] = {}
+    usual, other = (model.generate(["rain"], 0.5, num_steps=3, **options)[0] for options in (no, change))
     assert other.isfinite().all() and not close(usual, other, 1e-3)
 
 
@@ -83,7 +85,8 @@ def calls(model: GenAu, run: Callable[[], Any]) -> list[tuple[int, bool]]:
 
 def test_guidance_costs_one_forward_and_none_where_it_is_not_needed(model):
     for scale, batch in ((4.0, 4), (1, 2), (0, 2)):
-        run = calls(model, lambda scale=scale: model.generate(["a", "b"], 1.28, num_steps=3, guidance_scale=scale))
+        generate = partial(model.generate, ["a", "b"], 1.28, num_steps=3, guidance_scale=scale)
+        run = calls(model, generate)
         assert run == [(batch, False)] * 3
 
 
@@ -102,7 +105,7 @@ def test_one_step_and_a_thousand_are_steps(model, num_steps):
 
 
 def test_a_model_with_the_positions_for_it_makes_a_minute_of_sound():
-    backbone = dataclasses.replace(TINY.backbone, max_frames=1_536, num_latents=48)
+    backbone = dataclasses.replace(FIT, max_frames=1_536, num_latents=48)
     model = built(dataclasses.replace(TINY, backbone=backbone))
     short, long = model.generate(["rain", "rain on a roof"], [0.5, 60], num_steps=1)
     assert (len(short), len(long)) == (8_000, 960_000) and long.isfinite().all()
@@ -163,6 +166,7 @@ def test_silence_stays_silence_and_loudness_is_as_asked(model):
     silent = built(TINY)
     nn.init.zeros_(silent.vocoder.conv_post.weight)
     assert not silent.generate(["rain"], 0.5, num_steps=1)[0].any()
+    assert silent.vocoder.conv_post.bias is not None
     nn.init.constant_(silent.vocoder.conv_post.bias, SILENT_PEAK / 2)
     assert silent.generate(["rain"], 0.5, num_steps=1)[0].abs().max() == pytest.approx(SILENT_PEAK / 2, rel=1e-3)
     plain, scaled = (model.generate(["rain"], 0.5, num_steps=1, peak=peak)[0] for peak in (None, 0.5))
@@ -174,6 +178,7 @@ def test_a_sound_that_is_nan_is_an_error_that_names_its_prompt(part):
     broken = built(TINY)
     next(getattr(broken, part).parameters()).data.fill_(float("nan"))
     if part == "vae":
+        assert broken.vae.post_quant_conv.bias is not None
         nn.init.constant_(broken.vae.post_quant_conv.bias, float("nan"))
     with pytest.raises(ValueError, match=r"prompt 0: .*NaN.*Try fp32"):
         broken.generate(["rain"], 0.5, num_steps=1)

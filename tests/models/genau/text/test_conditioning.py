@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -250,11 +251,10 @@ def test_a_dropped_clip_is_the_unconditional_one_and_the_others_stay(words, blan
     given, blank = condition(words, 7), condition(blank_words, 2, batch=1)
     found = drop(given, blank, torch.tensor([False, True, False]))
     assert found.dataset_ids_B.tolist() == [7, 2, 7]
-    assert found.text.summary_BW[:, 0].tolist() == [7, 2, 7]
-    assert found.text.word_mask_BN.sum(dim=1).tolist() == [words, blank_words, words]
-    kept = [
-        row[mask].unique().tolist() for row, mask in zip(found.text.words_BNW, found.text.word_mask_BN, strict=True)
-    ]
+    text: Any = found.text
+    assert text.summary_BW[:, 0].tolist() == [7, 2, 7]
+    assert text.word_mask_BN.sum(dim=1).tolist() == [words, blank_words, words]
+    kept = [row[mask].unique().tolist() for row, mask in zip(text.words_BNW, text.word_mask_BN, strict=True)]
     assert kept == [[7], [2], [7]]
 
 
