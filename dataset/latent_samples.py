@@ -23,7 +23,7 @@ DTYPES = {"fp16": np.float16, "fp32": np.float32}
 _PLACES = ("shard", "offset", "size", "json_offset", "json_size")
 
 
-def sample_of_latent(row: dict[str, Any], arrays: dict[str, NDArray]) -> Sample:
+def sample_of_latent(row: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Sample:
     """The sample of a clip. `row`: of the index of its audio; `arrays`: as they are to be stored."""
     index = {name: value for name, value in row.items() if name in INDEX_SCHEMA.names and name not in _PLACES}
     index |= {"num_frames": int(arrays["mean"].shape[1]), "source_shard": row["shard"]}

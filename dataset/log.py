@@ -160,7 +160,7 @@ def commit_name(seq: int) -> str:
 def describe(store: Store) -> dict[str, Any]:
     """The content of dataset.json. Raises DatasetError where the store holds no dataset of this format."""
     try:
-        description = json.loads(store.read(DESCRIPTION))
+        description: dict[str, Any] = json.loads(store.read(DESCRIPTION))
     except FileNotFoundError:
         raise DatasetError(
             f"{store.url} is not a dataset: it has no {DESCRIPTION}. Name the directory that a build wrote."

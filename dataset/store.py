@@ -187,16 +187,18 @@ class S3Store:
     def read(self, name: str) -> bytes:
         """The whole object. Raises FileNotFoundError."""
         with self._explained():
-            return self._fs.cat_file(self._key(name))
+            data: bytes = self._fs.cat_file(self._key(name))
+            return data
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of the object; fewer where it ends before."""
         with self._explained():
-            return self._fs.cat_file(self._key(name), start=start, end=end)
+            data: bytes = self._fs.cat_file(self._key(name), start=start, end=end)
+            return data
 
     def exists(self, name: str) -> bool:
         with self._explained():
-            return self._fs.exists(self._key(name))
+            return bool(self._fs.exists(self._key(name)))
 
     def list(self, folder: str) -> list[str]:
         """Names of the objects directly in `folder` ("" for the root), sorted; [] where there is no such folder."""

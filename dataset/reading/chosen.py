@@ -24,8 +24,8 @@ class Chosen:
     """Which rows of which index files, in the order of their shards."""
 
     shards: list[tuple[str, str]] = field(repr=False)  # index file, shard
-    sizes: NDArray = field(repr=False)  # clips of each
-    rows: NDArray = field(repr=False)  # uint32, in their index file
+    sizes: NDArray[np.int64] = field(repr=False)  # clips of each
+    rows: NDArray[np.uint32] = field(repr=False)  # in their index file
     bytes: int
     rates_hz: tuple[int, int]
 
@@ -39,7 +39,7 @@ class Chosen:
 
 def choose(snapshot: Snapshot, where: str) -> Chosen:
     """The clips of a dataset for which an SQL condition on the index holds; "": all. Raises BadQuery."""
-    parts: list[tuple[str, str, NDArray]] = []
+    parts: list[tuple[str, str, NDArray[np.uint32]]] = []
     num_bytes, rates = 0, [np.iinfo(np.int32).max, 0]
     for file_names, table in _tables(snapshot, None if where else _SELECTED):
         found = _where(table, where) if where else table

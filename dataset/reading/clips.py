@@ -73,7 +73,7 @@ class Clips(Protocol):
     def __getitem__(self, index: int) -> Clip: ...
 
     @property
-    def shard_sizes(self) -> NDArray:
+    def shard_sizes(self) -> NDArray[np.int64]:
         """How many clips each of its shards has; they follow one another. What is not in shards counts as one."""
         ...
 
@@ -126,7 +126,7 @@ class ListedClips:
         )
 
     @property
-    def shard_sizes(self) -> NDArray:
+    def shard_sizes(self) -> NDArray[np.int64]:
         return np.array([len(self.clips)])
 
     def prepare(self, shard: int, window: int) -> None:

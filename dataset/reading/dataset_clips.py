@@ -35,7 +35,7 @@ class _Rows(NamedTuple):
     """The chosen clips of one shard."""
 
     table: "pa.Table"
-    runs: NDArray  # what is read with each, see `reader.runs`
+    runs: NDArray[np.int64]  # what is read with each, see `reader.runs`
 
 
 class StoredClips(Snapshot):
@@ -114,7 +114,7 @@ class StoredClips(Snapshot):
         return rows
 
     @property
-    def shard_sizes(self) -> NDArray:
+    def shard_sizes(self) -> NDArray[np.int64]:
         return self._chosen.sizes
 
     def prepare(self, shard: int, window: int) -> None:

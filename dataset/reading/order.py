@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import lcm
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,9 @@ class Place(NamedTuple):
 class Order:
     """The endless list of all clips of some sets."""
 
-    def __init__(self, sets: Sequence[NDArray], shares: Sequence[Fraction | int], seed: int, window: int) -> None:
+    def __init__(
+        self, sets: Sequence[NDArray[np.int64]], shares: Sequence[Fraction | int], seed: int, window: int
+    ) -> None:
         """`sets`: the number of clips in each shard of each set. `shares`: of the positions. `window`: in shards."""
         self._shuffles = [Shuffle(sizes, (seed, number), window) for number, sizes in enumerate(sets)]
         self._turns = Turns(shares)
@@ -47,7 +49,7 @@ class Order:
 class Shuffle:
     """The clips of one set, in another order every epoch."""
 
-    def __init__(self, sizes: NDArray, seed: tuple[int, int], window: int) -> None:
+    def __init__(self, sizes: NDArray[np.int64], seed: tuple[int, int], window: int) -> None:
         self.sizes = np.asarray(sizes, np.int64)
         self.first = np.cumsum(self.sizes) - self.sizes
         self.total = int(self.sizes.sum())
@@ -76,13 +78,13 @@ class Shuffle:
         shards: list[int] = self._epoch(epoch)[0][number * self.window : (number + 1) * self.window].tolist()
         return shards
 
-    def _make_epoch(self, epoch: int) -> tuple[NDArray, NDArray]:
+    def _make_epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The shards in their order, and the place where each window begins."""
         order = self._rng(epoch, 0).permutation(np.flatnonzero(self.sizes))  # empty ones would make empty windows
         ends = np.cumsum(self.sizes[order])
         return order, np.concatenate(([0], ends[self.window - 1 : -1 : self.window]))
 
-    def _make_clips(self, epoch: int, number: int) -> NDArray:
+    def _make_clips(self, epoch: int, number: int) -> NDArray[np.integer[Any]]:
         """The clips of a window, permuted. int32 for sets that allow it: one shard may hold a whole set."""
         kind = np.int32 if self.total <= np.iinfo(np.int32).max else np.int64
         shards = self._shards(epoch, number)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class ShardReader:
         return name, lambda: patiently(lambda: self.store.read_range(shard, *run))
 
 
-def runs(starts: NDArray, ends: NDArray, max_bytes: int) -> NDArray:
+def runs(starts: NDArray[Any], ends: NDArray[Any], max_bytes: int) -> NDArray[np.int64]:
     """For each clip of a shard, by rising offset, the bytes that are read with it. int64, shape (clips, 2)"""
     found = np.stack([starts, ends], axis=1).astype(np.int64)
     first = 0

@@ -90,7 +90,7 @@ class Encoder:
             raise DataError(str(error)) from error
         return cls(vae, text, config, device)
 
-    def __call__(self, clips: Sequence[Clip]) -> Iterator["dict[str, NDArray] | UnreadableClipError"]:
+    def __call__(self, clips: Sequence[Clip]) -> Iterator["dict[str, NDArray[Any]] | UnreadableClipError"]:
         with ThreadPoolExecutor(self.config.threads) as pool:
             starts = range(0, len(clips), self.config.batch_size)
             ahead: list[Future[Any]] = []
@@ -130,7 +130,7 @@ class Encoder:
     @torch.no_grad()
     def _encode(
         self, clips: Sequence[Clip], found: Sequence["list[Tensor] | UnreadableClipError"]
-    ) -> Iterator["dict[str, NDArray] | UnreadableClipError"]:
+    ) -> Iterator["dict[str, NDArray[Any]] | UnreadableClipError"]:
         readable = [clip for clip, mels in zip(clips, found, strict=True) if isinstance(mels, list)]
         texts = iter(self._texts([clip.captions[0] for clip in readable]))
         pieces = [mel for mels in found if isinstance(mels, list) for mel in mels]
@@ -143,7 +143,7 @@ class Encoder:
             mean, logvar = (np.concatenate(parts, axis=1) for parts in zip(*own, strict=True))
             yield {"mean": mean, "logvar": logvar, **next(texts)}
 
-    def _latents(self, mels: Sequence[Tensor]) -> Iterator[tuple[NDArray, NDArray]]:
+    def _latents(self, mels: Sequence[Tensor]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Mean and log-variance of each piece, (C, T) both."""
         for first in range(0, len(mels), self.config.batch_size):
             some = mels[first : first + self.config.batch_size]
@@ -154,12 +154,12 @@ class Encoder:
             mean_BCN, logvar_BCN = posterior.mean.cpu().numpy(), posterior.logvar.cpu().numpy()
             yield from ((mean_BCN[i, :, :n], logvar_BCN[i, :, :n]) for i, n in enumerate(counts))
 
-    def _texts(self, captions: Sequence[str]) -> list[dict[str, NDArray]]:
+    def _texts(self, captions: Sequence[str]) -> list[dict[str, NDArray[Any]]]:
         """What the text encoders make of each caption."""
         if self.text is None or not captions:
             return [{} for _ in captions]
         text = self.text.encode(captions)
-        made: list[dict[str, NDArray]] = []
+        made: list[dict[str, NDArray[Any]]] = []
         for i in range(len(captions)):
             one = {}
             if text.summary_BW is not None:
