@@ -52,7 +52,7 @@ class Progress:
         self.counts[pool] += videos
 
     def note(self, text: str) -> None:
-        """The last words of a worker."""
+        """Keep the last words of a worker."""
         self.last_note = text
 
     def read_note(self) -> str:
@@ -109,7 +109,7 @@ class RayFlow:
     def __init__(
         self, config: BuildConfig, store: Store, budget: Budget | None = None, *, until_segments: bool = False
     ) -> None:
-        """`budget`: of requests to YouTube, shared by all workers; None: each worker has one of its own."""
+        """`budget`: the requests to YouTube that all workers share; None: each worker has a budget of its own."""
         check_room(config.pools.used(until_segments=until_segments), ray.cluster_resources())
         self.config = config if until_segments else replace(config, scores=resolved(config.scores, config.captions))
         self.store, self.budget = store, budget
@@ -123,7 +123,7 @@ class RayFlow:
         context.execution_no_progress_timeout_s = -1  # a pass may wait long for its slowest video, within its limits
 
     def run(self, rows: Sequence[pa.Table]) -> Iterator[Proposal]:
-        """One pass: rows of the plan go in, what the driver should commit comes out, in order. Raises WriteFailed."""
+        """Run one pass: rows of the plan go in, proposals to the driver come out, in order. Raises WriteFailed."""
         size = self.config.pools.block_videos
         blocks = [table.slice(first, size) for table in rows for first in range(0, len(table), size)]
         videos: ray.data.Dataset = ray.data.from_arrow(blocks)
@@ -147,7 +147,7 @@ class RayFlow:
             ) from error
 
     def counts(self) -> dict[str, int]:
-        """Videos that have left each pool so far."""
+        """Return how many videos have left each pool so far."""
         counts: dict[str, int] = ray.get(self.progress.read.remote(), timeout=5)
         return counts
 
@@ -181,7 +181,7 @@ class RayFlow:
 
 
 def check_room(pools: Sequence[PoolConfig], resources: dict[str, float]) -> None:
-    """Pools that do not fit would wait for ever. Raises ConfigError that says what is wanted and what is there."""
+    """Refuse pools that do not fit into the cluster: they would wait for ever. Raises ConfigError."""
     for kind, key in (("cpus", "CPU"), ("gpus", "GPU")):
         wanted = sum(getattr(pool, kind) * pool.min_workers for pool in pools)
         there = resources.get(key, 0)

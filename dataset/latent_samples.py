@@ -24,7 +24,7 @@ _PLACES = ("shard", "offset", "size", "json_offset", "json_size")
 
 
 def sample_of_latent(row: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Sample:
-    """The sample of a clip. `row`: of the index of its audio; `arrays`: as they are to be stored."""
+    """Return the sample of an encoded clip. `row`: its row in the index of the audio; `arrays`: as stored."""
     index = {name: value for name, value in row.items() if name in INDEX_SCHEMA.names and name not in _PLACES}
     index |= {"num_frames": int(arrays["mean"].shape[1]), "source_shard": row["shard"]}
     meta = json.dumps(index, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -32,7 +32,7 @@ def sample_of_latent(row: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Sa
 
 
 def decode_latent(data: bytes, row: dict[str, Any]) -> None:
-    """Raises ValueError where the payload is not what its row says."""
+    """Check that a payload can be read back. Raises ValueError where it is not what its row says."""
     try:
         frames = load(data)["mean"].shape[1]
     except Exception as error:  # of safetensors: its own, without a common base that it names

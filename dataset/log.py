@@ -47,7 +47,7 @@ class File:
 
 @dataclass(frozen=True)
 class Retry:
-    """A row to be tried again."""
+    """A row of the plan that is to be tried again."""
 
     row: int
     attempt: int  # how often it has been tried
@@ -94,7 +94,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class State:
-    """What the commits say when read in order. The latest commit that names a row wins."""
+    """The state that the commits of a log add up to, in their order. The latest commit that names a row wins."""
 
     epoch: int = 0
     next_seq: int = 0
@@ -105,22 +105,22 @@ class State:
     retry: dict[int, Retry] = field(default_factory=dict)
 
     def names(self, folder: str) -> list[str]:
-        """The committed files of a folder, in the order of their commits."""
+        """Return the committed files of a folder, in the order of their commits."""
         return [name for name in self.files if name.startswith(folder + "/")]
 
     @property
     def num_rows(self) -> int:
-        """Rows of the plan."""
+        """The number of rows in the plan."""
         return sum(self.files[name].counts["rows"] for name in self.names("plan"))
 
     def unfinished(self, now: float) -> RowSet:
-        """The rows that a run should work on: never handled, or to be tried again and due."""
+        """Return the rows that a run should work on: never handled, or to be tried again and due."""
         later = RowSet.of_rows(row for row, retry in self.retry.items() if retry.not_before > now)
         return RowSet.of([(0, self.num_rows)]) - self.done - later
 
 
 def fold(commits: Iterable[Commit], start: State | None = None) -> State:
-    """The state after these commits, from an empty log or from `start`."""
+    """Return the state after these commits, from an empty log or from `start`."""
     start = start or State()
     files = dict(start.files)
     retry = dict(start.retry)
@@ -147,7 +147,7 @@ def fold(commits: Iterable[Commit], start: State | None = None) -> State:
 
 
 def _both(retry: dict[int, Retry], done: RowSet) -> list[int]:
-    """The rows that are in both, found by going through the smaller."""
+    """Return the rows that are in both, found by going through the smaller."""
     if len(done) < len(retry):
         return [row for row in done if row in retry]
     return [row for row in retry if row in done]
@@ -158,7 +158,7 @@ def commit_name(seq: int) -> str:
 
 
 def describe(store: Store) -> dict[str, Any]:
-    """The content of dataset.json. Raises DatasetError where the store holds no dataset of this format."""
+    """Return the content of dataset.json. Raises DatasetError where the store holds no dataset of this format."""
     try:
         description: dict[str, Any] = json.loads(store.read(DESCRIPTION))
     except FileNotFoundError:
@@ -176,7 +176,7 @@ def describe(store: Store) -> dict[str, Any]:
 
 
 def read_state(store: Store, since: State | None = None, *, seq: int | None = None, tries: int = 1) -> State:
-    """The state of the dataset as committed now. `since`: an earlier state, to read on from.
+    """Return the state of the dataset as committed now. `since`: an earlier state, to read on from.
 
     `seq`: how many commits count; None: all there are. `tries`: of each commit that the store refuses to read.
     Raises DatasetError.
@@ -200,7 +200,7 @@ def read_state(store: Store, since: State | None = None, *, seq: int | None = No
 
 
 def _commits(store: Store) -> list[str]:
-    """The names of all commits. Raises DatasetError where one is missing."""
+    """Return the names of all commits. Raises DatasetError where one is missing."""
     names = [name for name in store.list("commits") if _COMMIT.fullmatch(name)]  # people leave copies beside them
     for seq, name in enumerate(names):
         if name != commit_name(seq):
@@ -209,7 +209,7 @@ def _commits(store: Store) -> list[str]:
 
 
 def state_to_extend(store: Store, kind: str) -> State:
-    """The state of the dataset that lies there, for whoever adds to it; of an empty store that of an empty dataset.
+    """Return the state of a dataset that is to be added to: that of an empty dataset, where the store is empty.
 
     Raises DatasetError where something else lies there, Refused where it is a dataset of another kind.
     """
@@ -228,7 +228,7 @@ def state_to_extend(store: Store, kind: str) -> State:
 
 
 class Log:
-    """The writing side: one driver, one epoch."""
+    """The log as its writer sees it: one driver, in one epoch."""
 
     def __init__(self, store: Store, state: State) -> None:
         self.store = store
@@ -272,7 +272,7 @@ class Log:
         done: Sequence[Range] = (),
         retry: Sequence[Retry] = (),
     ) -> None:
-        """Make it count. Raises Fenced when another driver has opened an epoch since."""
+        """Commit: make the files and rows count. Raises Fenced when another driver has opened an epoch since."""
         self._append(
             Commit(epoch=self.state.epoch, add=tuple(add), remove=tuple(remove), done=tuple(done), retry=tuple(retry))
         )

@@ -16,7 +16,7 @@ class RowSet:
 
     @classmethod
     def of(cls, ranges: Iterable[Range]) -> "RowSet":
-        """The union of any ranges, in any order."""
+        """Return the union of any ranges, in any order."""
         merged: list[Range] = []
         for first, end in sorted(r for r in ranges if r[0] < r[1]):
             if merged and first <= merged[-1][1]:
@@ -61,7 +61,7 @@ class RowSet:
             yield from range(first, end)
 
     def first(self, count: int) -> "RowSet":
-        """The `count` smallest rows."""
+        """Return the `count` smallest rows."""
         taken: list[Range] = []
         for first, end in self.ranges:
             if count <= 0:

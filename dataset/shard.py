@@ -66,7 +66,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[list[dict[str, A
 
 
 def decode_flac(data: bytes, row: dict[str, Any]) -> None:
-    """Raises ValueError where the payload does not decode to what its row says."""
+    """Check that a payload can be decoded. Raises ValueError where it gives other samples than its row says."""
     try:
         num_samples = len(soundfile.read(io.BytesIO(data), dtype="int16")[0])
     except soundfile.LibsndfileError as error:

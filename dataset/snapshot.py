@@ -18,7 +18,7 @@ class Snapshot:
     """The committed files of a dataset at one moment. What is committed later does not appear in it."""
 
     def __init__(self, url: str, seq: int | None = None, *, tries: int = 1) -> None:
-        """`seq`: how many commits count; None: all there are now. `tries`: of each read that the store refuses.
+        """`seq`: how many commits count; None: all there are now. `tries`: how often a read that fails is tried.
 
         Raises DatasetError where no dataset lies, or one with fewer commits.
         """
@@ -35,12 +35,12 @@ class Snapshot:
         return settings
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> "pa.Table":
-        """The table in one file, or some of its columns. Raises DatasetError that names a damaged file."""
+        """Read the table in one file, or some of its columns. Raises DatasetError that names a damaged file."""
         from autorecap.dataset.parquet import read_parquet
 
         return patiently(lambda: read_parquet(self.store, name, columns), self.tries)
 
     def read_tables(self, names: Sequence[str], columns: Sequence[str] | None = None) -> "list[pa.Table]":
-        """The tables in several files, in the order of the names. Some are read at once."""
+        """Read the tables in several files, some at once, and return them in the order of the names."""
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(lambda name: self.read_table(name, columns), names))

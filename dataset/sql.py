@@ -14,7 +14,7 @@ class BadQuery(ForeseenError):
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection whose queries see its tables, and not the variables of this program."""
+    """Return a DuckDB connection whose queries see its tables, and not the variables of this program."""
     connection = duckdb.connect()
     connection.execute("set python_enable_replacements = false")
     return connection
@@ -23,7 +23,7 @@ def connect() -> duckdb.DuckDBPyConnection:
 def ask(
     connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = (), *, hint: str
 ) -> pa.Table | None:
-    """The result of a query; None where the text asks for nothing. Raises BadQuery that ends with the hint."""
+    """Return the result of a query; None where the text asks for nothing. Raises BadQuery that ends with the hint."""
     try:
         result = connection.sql(query, params=list(parameters) or None)
         return None if result is None else result.to_arrow_table()

@@ -222,7 +222,7 @@ class S3Store:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """What botocore and its relatives raise is many things; people need the place and the next step."""
+        """Turn what botocore and its relatives raise into a StoreError that names the place and the next step."""
         try:
             yield
         except (FileNotFoundError, StoreError):
@@ -263,7 +263,7 @@ Store = LocalStore | S3Store
 
 
 def patiently(read: Callable[[], Value], tries: int = TRIES) -> Value:
-    """What `read` gives, tried again where the store has a weak moment. Raises what it raises in the end."""
+    """Return what `read` returns; where it raises StoreError, try again after a while, up to so many times."""
     for number in range(tries - 1):
         with suppress(StoreError):
             return read()

@@ -11,7 +11,7 @@ RELEASED_CUTS = (0.1, 0.4, 0.5)
 
 
 def summarise(view: DatasetView) -> dict[str, Any]:
-    """All figures of `autorecap inspect`, ready for JSON."""
+    """Return all figures of `autorecap inspect`, ready for JSON."""
     return {
         "dataset": view.store.url,
         "format": view.description["format"],
@@ -44,7 +44,7 @@ def _totals(view: DatasetView) -> dict[str, Any]:
 
 
 def funnel(view: DatasetView) -> list[dict[str, Any]]:
-    """From the videos of the plan to the kept clips, step by step, each with what was lost on the way there."""
+    """Count what is left at each step from the videos of the plan to the kept clips, and what was lost before it."""
     v = view.rows(
         """
         select count(*) as videos,
@@ -87,7 +87,7 @@ def funnel(view: DatasetView) -> list[dict[str, Any]]:
 
 
 def reasons(view: DatasetView) -> list[dict[str, Any]]:
-    """How the videos ended: status, reason, how many, one of them, and what the reason means."""
+    """Count how the videos ended: status, reason, how many, one of them, and what the reason means."""
     found = view.rows(
         "select status, reason, count(*) as count, first(video_id order by row) as example, "
         "first(detail order by row) as detail from videos group by status, reason order by status, count desc, reason"
@@ -141,7 +141,7 @@ def _captions(view: DatasetView) -> dict[str, Any]:
 
 
 def _scores(view: DatasetView) -> dict[str, Any]:
-    """CLAP scores: how many clips have one, their mean, and how many reach each of `RELEASED_CUTS`."""
+    """Count the clips that have a CLAP score and those that reach each of `RELEASED_CUTS`; with the mean."""
     counts = ", ".join(f"count(*) filter (clap_score >= {cut}) as at_least_{i}" for i, cut in enumerate(RELEASED_CUTS))
     row = view.rows(f"select count(clap_score) as clips, avg(clap_score) as mean, {counts} from clips")[0]  # noqa: S608
     return {

@@ -63,17 +63,17 @@ class DatasetView(Snapshot):
 
     @property
     def tables(self) -> tuple[str, str]:
-        """The names of the tables."""
+        """The names of the tables that a query can name."""
         return "clips", "shards" if self.kind == LATENTS else "videos"
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
-        """The result of a query, a dict per row. Raises BadQuery."""
+        """Return the result of a query, a dict per row. Raises BadQuery."""
         hint = f"The tables are {' and '.join(self.tables)}: try --sql 'describe clips'"
         result = ask(self.sql, query, parameters, hint=hint)
         return [] if result is None else result.to_pylist()
 
     def clip(self, key: str) -> StoredClip:
-        """One clip, read by its index row. Raises NoSuchClip."""
+        """Read one clip by its row of the index. Raises NoSuchClip."""
         if self.kind == LATENTS:
             raise NoSuchClip(f"{self.store.url} holds latents and no sound: name the dataset that they were made of")
         found = self.rows("select * from clips where key = ?", key)
@@ -91,7 +91,7 @@ class DatasetView(Snapshot):
         return StoredClip(row, json.loads(meta), flac)
 
     def _segments(self) -> pa.Table:
-        """The spans of a dataset of segments as rows of an index."""
+        """Return the spans of a dataset of segments as rows of an index."""
         known = ("row", "video_id", "title", "source")
         rows = [_numbered(INDEX_SCHEMA.empty_table(), 0)]
         for order, videos in enumerate(self.read_tables(self.state.names(SEGMENTS))):
@@ -106,12 +106,12 @@ class DatasetView(Snapshot):
         return pa.concat_tables(rows, promote_options="default")
 
     def _table(self, folder: str, schema: pa.Schema) -> pa.Table:
-        """Every column of the schema; null where a file is older than the column."""
+        """Read a whole table, with every column of the schema: null where a file is older than the column."""
         tables = self.read_tables(self.state.names(folder))
         numbered = [_numbered(table, order) for order, table in enumerate(tables)]
         return pa.concat_tables([_numbered(schema.empty_table(), 0), *numbered], promote_options="default")
 
 
 def _numbered(table: pa.Table, order: int) -> pa.Table:
-    """With the place of its commit: the latest ledger row of a video wins."""
+    """Return the table with the order of its commit in a column: the latest ledger row of a video wins."""
     return table.append_column("commit_order", pa.array([order] * len(table), pa.int64()))

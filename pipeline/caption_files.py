@@ -24,7 +24,7 @@ STALL_S = 60.0  # without anything from ffmpeg
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What the model says of a span of a file. `caption` is empty where the span is silent."""
+    """A span of a file and its caption. `caption` is empty where the span is silent."""
 
     file: str
     start_ms: int
@@ -48,7 +48,7 @@ def caption_files(
     title: str = "",
     heard: Callable[[float, str], None] = lambda _num_files, _file: None,
 ) -> Iterator[Window | Unread]:
-    """Every window of every file, in order; files that cannot be read are named, the others go on.
+    """Yield every window of every file, in order. A file that cannot be read is named, and the others go on.
 
     However long the files, no more audio is in memory than one batch of `captions`. `title`: what is known about the
     files. `heard`: told, as it goes, how many files have been read, a share of the last one included, and its name.
@@ -72,7 +72,7 @@ def caption_files(
 
 
 def _clips(file: str, model: "AutoCapConfig") -> Iterator[tuple[Clip, float]]:
-    """The windows of one file with their audio, and which share of the file has been read with each."""
+    """Yield the windows of one file with their audio, and the share of the file that has been read with each."""
     rate = model.htsat.mel.sample_rate_hz
     with local_file(portable(file)) as path:
         if not path.is_file():
@@ -101,7 +101,7 @@ def _clips(file: str, model: "AutoCapConfig") -> Iterator[tuple[Clip, float]]:
 
 
 def windows(pieces: Iterable[bytes], shortest: int) -> Iterator[tuple[int, bytes]]:
-    """Pieces of 16-bit PCM with the sample at which each begins.
+    """Yield pieces of 16-bit PCM with the sample at which each begins.
 
     A last piece of up to `shortest` samples shares evenly with the one before it, so that everything is captioned and
     nothing twice. Where the pieces break off with an error, what has come of them is given first.
@@ -129,7 +129,7 @@ def windows(pieces: Iterable[bytes], shortest: int) -> Iterator[tuple[int, bytes
 
 
 def _captioned(batch: Sequence[tuple[str, Clip]], captions: Captions, title: str) -> Iterator[Window]:
-    """One batch through the captions stage, as videos of which each has its windows for clips."""
+    """Caption one batch: files go through the captions stage as videos, and their windows as clips."""
     videos = [
         Video(row=row, video_id=str(row), media=file, title=title, clips=tuple(clip for _, clip in group))
         for row, (file, group) in enumerate(groupby(batch, key=lambda item: item[0]))

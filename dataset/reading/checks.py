@@ -11,7 +11,7 @@ from autorecap.dataset.reading.manifest import Manifest
 
 
 def check_rates(manifest: Manifest, rate_hz: int) -> None:
-    """Refuse datasets whose clips hold less than a model hears. Raises DataError."""
+    """Refuse datasets at a lower sample rate than the model hears. Raises DataError."""
     for clips in manifest.sets:
         if isinstance(clips, StoredClips) and clips.kind == CLIPS and clips.rates_hz[0] < rate_hz:
             raise DataError(
@@ -21,13 +21,13 @@ def check_rates(manifest: Manifest, rate_hz: int) -> None:
 
 
 def check_audio(manifest: Manifest) -> None:
-    """Refuse latents. Raises DataError."""
+    """Refuse latents, for a model that learns from audio. Raises DataError."""
     for clips in latent_sets(manifest)[:1]:
         raise DataError(f"{clips.url} holds latents, and this model learns from audio: name the dataset of the clips")
 
 
 def latent_sets(manifest: Manifest) -> list[StoredClips]:
-    """The sets that hold latents, where all do; [] where none does. Raises DataError for both at once."""
+    """Return the sets that hold latents: all, or none. Raises DataError where some are latents and some is audio."""
     found = [clips for clips in manifest.sets if isinstance(clips, StoredClips) and clips.kind == LATENTS]
     if found and len(found) < len(manifest.sets):
         raise DataError("some of the data are latents and some is audio: encode all of it, or name the audio of all")
@@ -35,9 +35,10 @@ def latent_sets(manifest: Manifest) -> list[StoredClips]:
 
 
 def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: int = 0) -> list[StoredClips]:
-    """The sets of latents, made by this VAE and these text encoders (digests, see `models.files.digest`; text "": any).
+    """Return the sets of latents. Raises DataError where another VAE, other text encoders made them.
 
-    `max_frames`: of the model. Raises DataError for others, whose numbers mean something else.
+    Their numbers would mean something else to the model. `vae` and `text`: digests, see `models.files.digest`; text "":
+    any encoders. `max_frames`: the longest piece that the model can make; 0: any.
     """
     sets = latent_sets(manifest)
     for clips in sets:
@@ -60,7 +61,7 @@ def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: i
 
 
 def scale_factor(sets: Sequence[StoredClips]) -> float:
-    """What brings the latents of these sets to unit variance, taken together. Raises DataError where there is none."""
+    """Return the factor that brings the latents of these sets, taken together, to unit variance. Raises DataError."""
     count, total, squares = np.sum([clips.sums for clips in sets], axis=0).tolist()
     variance = squares / count - (total / count) ** 2
     if not 0 < variance < np.inf:

@@ -21,7 +21,7 @@ _NOT_OF_ONE_CLIP = re.compile(r"\b(?:select|over)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which rows of which index files, in the order of their shards."""
+    """The chosen rows of the index files, in the order of their shards."""
 
     shards: list[tuple[str, str]] = field(repr=False)  # index file, shard
     sizes: NDArray[np.int64] = field(repr=False)  # clips of each
@@ -31,14 +31,14 @@ class Chosen:
 
     @property
     def digest(self) -> str:
-        """Of what fixes the clips: the index files are named by their content."""
+        """SHA-256 of what fixes the clips: the index files are named by their content."""
         digest = hashlib.sha256(repr(self.shards).encode())
         digest.update(self.sizes.astype("<i8").tobytes() + self.rows.astype("<u4").tobytes())
         return digest.hexdigest()
 
 
 def choose(snapshot: Snapshot, where: str) -> Chosen:
-    """The clips of a dataset for which an SQL condition on the index holds; "": all. Raises BadQuery."""
+    """Return the clips for which an SQL condition on the index holds; "": all of them. Raises BadQuery."""
     parts: list[tuple[str, str, NDArray[np.uint32]]] = []
     num_bytes, rates = 0, [np.iinfo(np.int32).max, 0]
     for file_names, table in _tables(snapshot, None if where else _SELECTED):
@@ -71,7 +71,7 @@ def choose(snapshot: Snapshot, where: str) -> Chosen:
 
 
 def _tables(snapshot: Snapshot, columns: Sequence[str] | None) -> "Iterator[tuple[Sequence[str], pa.Table]]":
-    """The index, some files at a time, each row with the numbers of its file and of itself in it."""
+    """Read the index, some files at a time, each row with the numbers of its file and of itself in it."""
     import pyarrow as pa
 
     from autorecap.dataset.schemas import INDEX_SCHEMA
@@ -90,7 +90,7 @@ def _tables(snapshot: Snapshot, columns: Sequence[str] | None) -> "Iterator[tupl
 
 
 def _where(table: "pa.Table", where: str) -> "pa.Table":
-    """The rows for which an SQL condition holds. Raises BadQuery."""
+    """Return the rows for which an SQL condition holds. Raises BadQuery."""
     from autorecap.dataset.sql import BadQuery, ask, connect
 
     if _NOT_OF_ONE_CLIP.search(re.sub(r"'[^']*'", "", where)):

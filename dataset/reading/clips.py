@@ -74,7 +74,7 @@ class Clips(Protocol):
 
     @property
     def shard_sizes(self) -> NDArray[np.int64]:
-        """How many clips each of its shards has; they follow one another. What is not in shards counts as one."""
+        """The number of clips in each of its shards, which follow one another. What is not in shards is one shard."""
         ...
 
     def prepare(self, shard: int, window: int) -> None:
@@ -83,12 +83,12 @@ class Clips(Protocol):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What fixes the set, as plain values: another set has another."""
+        """The plain values that fix the set: other clips, or other captions, give other values."""
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """What people should know, such as clips left out."""
+        """Notes for people, such as how many clips were left out."""
         ...
 
 
@@ -148,7 +148,7 @@ class ListedClips:
 
 
 def read_audio(path: str, window_s: float, share: float, span_s: tuple[float, float] | None = None) -> Audio:
-    """The audio of a file, or a piece of it. `span_s`: of the clip, where the file is longer, so not the clip alone."""
+    """Read the audio of a file, or a piece of it. `span_s`: where the clip lies, should the file be longer."""
     try:
         import soundfile
 
@@ -174,7 +174,7 @@ def _read_by_ffmpeg(path: str, window_s: float, share: float, span_s: tuple[floa
 
 
 def piece(length_s: float, window_s: float, share: float, span_s: tuple[float, float] | None) -> tuple[float, float]:
-    """Where the piece begins, and how long it is, in seconds."""
+    """Return where the piece of a clip begins, and how long it is, in seconds."""
     first_s, end_s = 0.0, length_s
     if span_s and length_s > span_s[1] - span_s[0] + _SLACK_S:
         first_s, end_s = span_s[0], min(span_s[1], length_s)
@@ -186,7 +186,7 @@ def piece(length_s: float, window_s: float, share: float, span_s: tuple[float, f
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Whatever goes wrong in reading one clip is said of that clip."""
+    """Turn whatever goes wrong in reading one clip into UnreadableClipError, which names the clip."""
     try:
         yield
     except Exception as error:  # libraries have errors of their own: the clip is left out, and named with the reason

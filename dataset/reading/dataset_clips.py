@@ -85,11 +85,11 @@ class StoredClips(Snapshot):
         )
 
     def payload(self, index: int) -> bytes:
-        """The FLAC or safetensors file of a clip as it lies in its shard."""
+        """Read the FLAC or safetensors file of a clip as it lies in its shard."""
         return self._read(self._row(index))
 
     def _row(self, index: int) -> dict[str, Any]:
-        """What the index says of a clip, its shard, and the run that it is read with."""
+        """Return what the index says of a clip, its shard, and the run that it is read with."""
         number = int(np.searchsorted(self._first, index, side="right")) - 1
         rows, at = self._rows(number), index - int(self._first[number])
         row = {name: rows.table.column(name)[at].as_py() for name in _COLUMNS}
@@ -105,11 +105,11 @@ class StoredClips(Snapshot):
         return [shard for _, shard in self._chosen.shards]
 
     def first_of(self, shard: int) -> int:
-        """The index of the first clip of a shard."""
+        """Return the index of the first clip of a shard."""
         return int(self._first[shard])
 
     def index_rows(self, shard: int) -> list[dict[str, Any]]:
-        """All that the index says of the clips of a shard."""
+        """Read all that the index says of the clips of a shard."""
         rows: list[dict[str, Any]] = self._table(shard, None).to_pylist()
         return rows
 
@@ -126,7 +126,7 @@ class StoredClips(Snapshot):
 
     @property
     def num_bytes(self) -> int:
-        """Of the chosen clips, as stored."""
+        """The size of the chosen clips, as stored."""
         return self._chosen.bytes
 
     @property
@@ -146,7 +146,7 @@ class StoredClips(Snapshot):
 
     @cached_property
     def sums(self) -> tuple[float, float, float]:
-        """Of all latent values of the set, whatever `where` chooses: how many, their sum, and that of their squares."""
+        """The number, sum and sum of squares of all latent values of the set, whatever `where` chooses."""
         columns = ("num_values", "sum", "sum_of_squares")
         tables = self.read_tables(self.state.names("ledger"), columns)
         count, total, squares = (fsum(v for t in tables for v in t.column(c).to_pylist()) for c in columns)
@@ -164,7 +164,7 @@ class StoredClips(Snapshot):
         return Latent(arrays["mean"][:, part], arrays["logvar"][:, part], arrays.get("summary"), arrays.get("words"))
 
     def _table(self, shard: int, columns: Sequence[str] | None) -> "pa.Table":
-        """The chosen rows of the index that belong to a shard."""
+        """Read the chosen rows of the index that belong to a shard."""
         import pyarrow as pa
 
         index = self._chosen.shards[shard][0]

@@ -58,12 +58,12 @@ class ClipExamples:
     def __init__(
         self, clips: Clips | Manifest, config: ExamplesConfig, window_s: float, seed: int, window: int = 32
     ) -> None:
-        """`window`: of the order, in shards; `window_s`: of a clip, in seconds."""
+        """`window_s`: the longest piece of a clip, in seconds. `window`: how many shards are shuffled as one."""
         self.clips, self.config, self.window_s, self.seed = clips, config, window_s, seed
         self.positions = Positions(clips, seed, window)
 
     def __call__(self, position: int) -> Example:
-        """Raises UnreadableClipError where the caption of its picture cannot be read."""
+        """Return the example at a position. Raises UnreadableClipError where its video caption cannot be read."""
         rng = numpy_generator(self.seed, TrainingDraw.EXAMPLE, position)
         clip = self.positions(position)
         example = self._example(clip, rng, self.config.drop_title_p, self.config.drop_video_caption_p)

@@ -56,7 +56,7 @@ class DataSource:
 
     @classmethod
     def parse(cls, text: str) -> "DataSource":
-        """Raises DataError."""
+        """Take a description apart. Raises DataError."""
         found = _NAMED.fullmatch(text)
         if not found:
             return cls(text)
@@ -87,7 +87,7 @@ class DataSource:
 
 
 def open_clips(data: str, where: str = "", seq: int | None = None) -> Clips:
-    """The clips of one description. `where`: an SQL condition on the index, for datasets of this project.
+    """Open the clips of one description. `where`: an SQL condition on the index, for datasets of this project.
 
     `seq`: the dataset as it was after so many commits; None: as it is now. Raises DataError and other ForeseenErrors.
     """
@@ -100,7 +100,7 @@ def open_manifest(
     seqs: Sequence[int | None] | None = None,
     config: DataConfig | None = None,
 ) -> "Manifest":
-    """The manifest of these descriptions. `seqs`: as an earlier one of the same data had them; None: as it is now."""
+    """Open the sets of these descriptions. `seqs`: those of an earlier manifest; None: as the data is now."""
     config = config or DataConfig()
     sources = [DataSource.parse(text) for text in data]
     if not sources:
@@ -126,7 +126,7 @@ class Manifest:
         shares: Sequence[Fraction | None] | None = None,
         given_names: Collection[str] = (),
     ) -> None:
-        """`given_names`: those that somebody wrote before a set, of all that sets have."""
+        """`given_names`: the names that a user wrote before a set; others have a name of their own."""
         self.sets, self.given_names = list(sets), given_names
         given = [share for share in shares or () if share is not None]
         self.shares: list[Fraction | int] = [*given] if given else [len(clips) for clips in self.sets]
@@ -141,7 +141,7 @@ class Manifest:
 
     @property
     def seqs(self) -> list[int | None]:
-        """Of each set how many commits counted: what `open_manifest` needs to find the same again."""
+        """How many commits of each set count: with these `open_manifest` finds the same clips again."""
         return [clips.identity.get("seq") for clips in self.sets]
 
     @property
@@ -153,7 +153,7 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Of all that fixes which clip comes when, but the seed and the window."""
+        """SHA-256 of all that fixes which clip comes when, but the seed and the window."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -162,5 +162,5 @@ class Manifest:
 
     @property
     def num_bytes(self) -> int:
-        """Of the clips in datasets, as stored; those of lists are not counted."""
+        """The size of the clips in datasets, as stored; those of lists are not counted."""
         return sum(clips.num_bytes for clips in self.sets if isinstance(clips, StoredClips))

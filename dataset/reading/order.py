@@ -33,7 +33,7 @@ class Order:
     def __init__(
         self, sets: Sequence[NDArray[np.int64]], shares: Sequence[Fraction | int], seed: int, window: int
     ) -> None:
-        """`sets`: the number of clips in each shard of each set. `shares`: of the positions. `window`: in shards."""
+        """`sets`: how many clips each shard of each set has. `shares`: of the turns. `window`: in shards."""
         self._shuffles = [Shuffle(sizes, (seed, number), window) for number, sizes in enumerate(sets)]
         self._turns = Turns(shares)
 
@@ -42,7 +42,7 @@ class Order:
         return Place(number, *self._shuffles[number](place))
 
     def windows(self, position: int) -> list[tuple[list[int], list[int]]]:
-        """For each set the shards of the window that is open at a position, and those of the one after it."""
+        """Return for each set the shards of the window that is open at a position, and those of the one after it."""
         return [shuffle.windows(self._turns.taken(number, position)) for number, shuffle in enumerate(self._shuffles)]
 
 
@@ -60,14 +60,14 @@ class Shuffle:
         self._clips = lru_cache(_WINDOWS)(self._make_clips)
 
     def __call__(self, place: int) -> tuple[int, int]:
-        """Epoch and index of the clip at a place."""
+        """Return epoch and index of the clip at a place."""
         epoch, place = divmod(place, self.total)
         _, starts = self._epoch(epoch)
         number = int(np.searchsorted(starts, place, side="right")) - 1
         return epoch, int(self._clips(epoch, number)[place - int(starts[number])])
 
     def windows(self, place: int) -> tuple[list[int], list[int]]:
-        """The shards of the window that a place is in, and those of the next."""
+        """Return the shards of the window that a place is in, and those of the next."""
         epoch, place = divmod(place, self.total)
         starts = self._epoch(epoch)[1]
         number = int(np.searchsorted(starts, place, side="right")) - 1
@@ -79,13 +79,13 @@ class Shuffle:
         return shards
 
     def _make_epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The shards in their order, and the place where each window begins."""
+        """Return the shards in their order, and the place where each window begins."""
         order = self._rng(epoch, 0).permutation(np.flatnonzero(self.sizes))  # empty ones would make empty windows
         ends = np.cumsum(self.sizes[order])
         return order, np.concatenate(([0], ends[self.window - 1 : -1 : self.window]))
 
     def _make_clips(self, epoch: int, number: int) -> NDArray[np.integer[Any]]:
-        """The clips of a window, permuted. int32 for sets that allow it: one shard may hold a whole set."""
+        """Return the clips of a window, permuted. int32 for sets that allow it: one shard may hold a whole set."""
         kind = np.int32 if self.total <= np.iinfo(np.int32).max else np.int64
         shards = self._shards(epoch, number)
         clips = np.concatenate([np.arange(self.sizes[s], dtype=kind) + kind(self.first[s]) for s in shards])
@@ -113,7 +113,7 @@ class Turns:
         self.shares = [int(share * whole) for share in exact]
 
     def __call__(self, position: int) -> tuple[int, int]:
-        """The set, and how many turns it had before."""
+        """Return whose turn it is, and how many turns that set had before."""
         first, end = 0, len(self.shares)
         while end - first > 1:
             middle = (first + end) // 2
@@ -125,7 +125,7 @@ class Turns:
         return first, position
 
     def taken(self, number: int, position: int) -> int:
-        """How many turns a set has had before a position."""
+        """Return how many turns a set has had before a position."""
         first, end = 0, len(self.shares)
         while end - first > 1:
             middle = (first + end) // 2

@@ -56,7 +56,7 @@ class ShardReader:
         self.cache = Cache(config.cache, round(1e9 * config.cache_gb)) if remote else None
 
     def read(self, shard: str, start: int, end: int, run: tuple[int, int]) -> bytes:
-        """Bytes [start, end) of a shard, which are part of a run. Raises StoreError, FileNotFoundError, EOFError."""
+        """Read bytes [start, end) of a shard, a part of a run. Raises StoreError, FileNotFoundError, EOFError."""
         if self.cache is None:
             data = patiently(lambda: self.store.read_range(shard, start, end))
         else:
@@ -76,7 +76,7 @@ class ShardReader:
 
 
 def runs(starts: NDArray[Any], ends: NDArray[Any], max_bytes: int) -> NDArray[np.int64]:
-    """For each clip of a shard, by rising offset, the bytes that are read with it. int64, shape (clips, 2)"""
+    """Return the bytes that each clip of a shard, by rising offset, is read with. int64, shape (clips, 2)"""
     found = np.stack([starts, ends], axis=1).astype(np.int64)
     first = 0
     for i in range(1, len(found) + 1):
@@ -101,7 +101,7 @@ class Cache:
         self.folder, self.max_bytes = place, max_bytes
 
     def read(self, name: str, make: Callable[[], bytes], start: int, end: int) -> bytes:
-        """Bytes [start, end) of an entry. `make` gives the whole of one that is not there."""
+        """Read bytes [start, end) of an entry. `make` returns the whole of one that is not there."""
         path = self._path(name)
         with suppress(FileNotFoundError):
             return _slice(path, start, end)

@@ -26,7 +26,7 @@ _WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code, Reason
 """A folder that is not mounted must not use up the tries of its videos."""
 _PARKING = {reason.code for reason in Reason if reason.parks}
 _MAX_REFUSALS = 3
-"""Of one video in a run. It is then left to a later one: with some it is the video that is answered so."""
+"""A video whose requests were refused so often in a run is left to a later run: with some, it is the video's fault."""
 _LONGEST_WAIT_S = 86_400
 
 
@@ -46,17 +46,16 @@ class WriterConfig(Section, name="writer"):
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """What a writer asks the driver to commit."""
+    """A commit that a writer asks the driver to make."""
 
     add: tuple[File, ...]
     done: tuple[tuple[int, int], ...]
     retry: tuple[Retry, ...]
     summary: dict[str, int]  # for progress: videos that are done, by status, and their clips
     parked: tuple[tuple[int, int], ...] = ()
-    """Rows that were not tried, since every egress is refused. Nothing is written of them; they stay unfinished.
-    """
+    """Rows that were not tried, since every egress is refused. Nothing is written of them; they stay unfinished."""
     parked_until: float | None = None  # Unix time, where it is known
-    refusals: tuple[tuple[int, int], ...] = ()  # of those rows that were asked for nevertheless: row, how often so far
+    refusals: tuple[tuple[int, int], ...] = ()  # parked rows that were requested: row, refusals in this run
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -110,7 +109,7 @@ class Writer:
         )
 
     def _write_clips(self, videos: Sequence[Video]) -> tuple[list[File], int]:
-        """The files that hold the clips of the videos, and how many clips these are."""
+        """Publish the clips of the videos. Returns the files that hold them, and how many clips these are."""
         add: list[File] = []
         index: list[dict[str, Any]] = []
         for samples in _shards(videos, self.config.max_shard_bytes):
@@ -123,7 +122,7 @@ class Writer:
         return add, len(index)
 
     def _given_up(self, video: Video) -> Video:
-        """The video as failed, if it was tried often enough. What is merely not there is waited for without end."""
+        """Return the video as failed, if it was tried often enough. What is merely missing is awaited without end."""
         tries = video.attempt + 1
         is_charged = video.status is Status.RETRY and video.reason not in _WAITED_FOR | _PARKING
         if not is_charged or tries < self.config.max_attempts:
@@ -144,7 +143,7 @@ def _is_parked(video: Video) -> bool:
 
 
 def _shards(videos: Sequence[Video], max_bytes: int) -> Iterator[Iterator[Sample]]:
-    """The samples of the videos, cut into shards by size."""
+    """Yield the samples of each shard: those of the videos, cut by size."""
     samples: list[Sample] = []
     size = 0
     for video in videos:
@@ -162,7 +161,7 @@ def _shards(videos: Sequence[Video], max_bytes: int) -> Iterator[Iterator[Sample
 
 
 def sample_of(video: Video, clip: Clip) -> Sample:
-    """The sample of a kept clip whose audio is FLAC."""
+    """Return the sample of a kept clip whose audio is FLAC."""
     key = f"{video.video_id}_{clip.start_ms}_{clip.end_ms}"
     assert clip.audio is not None, f"clip {key} has no audio"
     meta = {
@@ -197,7 +196,7 @@ def sample_of(video: Video, clip: Clip) -> Sample:
 
 
 def ledger_row(video: Video) -> dict[str, Any]:
-    """What the ledger keeps of a video: everything but the audio and the text of the transcript."""
+    """Return what the ledger keeps of a video: everything but the audio and the text of the transcript."""
     verdicts = Counter(clip.verdict for clip in video.clips)
     kept = [clip for clip in video.clips if clip.verdict is Verdict.KEPT] if video.is_ok else []
     dropped = [clip for clip in video.clips if clip.verdict not in (Verdict.KEPT, Verdict.PENDING)]

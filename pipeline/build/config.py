@@ -73,7 +73,7 @@ class PoolsConfig(Section, name="pools"):
     )
 
     def used(self, *, until_segments: bool = False) -> list[PoolConfig]:
-        """Those that a build has workers in."""
+        """Return the pools that a build has workers in."""
         return [self.fetch, self.write] if until_segments else [self.fetch, self.media, self.judge, self.write]
 
 
@@ -102,7 +102,7 @@ class BuildConfig(Section, name=""):
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> BuildConfig:
-    """The settings of a YAML file (none: the defaults) with `section.field=value` overrides. Raises ConfigError."""
+    """Read settings from a YAML file (none: the defaults), with `section.field=value` overrides. Raises ConfigError."""
     return absolute_paths(settings.load(BuildConfig, path, overrides), (DEMO, AUTO, OWN))
 
 
@@ -111,7 +111,7 @@ UP_TO_SEGMENTS = ("probe.", "transcripts.", "segments.")
 
 
 def identity(config: BuildConfig, *, until_segments: bool = False) -> dict[str, Any]:
-    """What makes one dataset differ from another: the settings that change results, and what they point to.
+    """Return what makes one dataset differ from another: the settings that change results, and what they point to.
 
     `until_segments`: of a dataset of segments, which no model has a part in.
     """
@@ -132,7 +132,7 @@ def _results(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _digests(config: BuildConfig) -> dict[str, str]:
-    """What the files say that the settings point to. Raises ConfigError that names what is missing or wrong."""
+    """Return digests of the files that the settings point to. Raises ConfigError that names a missing or wrong one."""
     try:
         window = window_ms(config.captions)
         check(

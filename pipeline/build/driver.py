@@ -27,18 +27,18 @@ from autorecap.stages.reasons import Status
 
 _LEAST_FREE_BYTES = 16_000_000
 _REFUSED_ALONE_S = 30.0
-"""Until a video is tried again whose egress refused it while another one was open."""
+"""Seconds before a video is tried again that was refused while another egress was open."""
 
 
 class Flow(Protocol):
     """Runs passes: on a cluster (`autorecap.cluster.ray_flow`), or in this process (`LocalFlow`)."""
 
     def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:
-        """One pass: rows of the plan go in, what the driver should commit comes out, in order."""
+        """Run one pass: rows of the plan go in, proposals to the driver come out, in order."""
         ...
 
     def counts(self) -> dict[str, int]:
-        """Videos that have left each pool so far, for progress."""
+        """Return how many videos have left each pool so far, for progress."""
         ...
 
 
@@ -64,7 +64,7 @@ class Job:
         return bool(self.num_new) or bool(len(self.state.unfinished(time.time())))
 
     def check(self, state: State) -> None:
-        """Raises Refused when the dataset was built with other settings, unless they are accepted."""
+        """Refuse to go on with other settings, unless they are accepted. Raises Refused."""
         untouched = not len(state.done) and not state.retry
         if state.fingerprint != fingerprint(self.settings) and not (untouched or self.accept_settings):
             raise Refused(
@@ -76,7 +76,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What a run has done."""
+    """The result of a run so far."""
 
     seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)  # videos that are done, by status, and their clips
@@ -87,7 +87,7 @@ class Outcome:
     exit_code: int = DONE
 
     def failed_share(self) -> float:
-        """Of the videos that this run has tried."""
+        """Return the share of failed videos among those that this run has tried."""
         return (self.counts[Status.FAILED] + self.left) / max(1, self.counts["videos"] + self.left)
 
 
@@ -205,7 +205,7 @@ def run(
 
 
 class _Parked:
-    """Rows that nobody may ask for now. The log does not know of them: they have not been tried."""
+    """Rows that wait for an egress to open. The log does not know of them: they have not been tried."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, RowSet]] = []  # until when, which rows
@@ -224,7 +224,7 @@ class _Parked:
         self._waiting = [(until, rows) for until, rows in self._waiting if until > now]
 
     def is_shut(self, now: float) -> bool:
-        """Whether every egress is parked: the videos of another pass would only come back."""
+        """Return whether every egress is parked: the videos of another pass would only come back."""
         return self._shut_until > now
 
     @property
@@ -233,19 +233,19 @@ class _Parked:
 
     @property
     def until(self) -> float | None:
-        """When the first of them may be asked for again; None where there is none."""
+        """Unix time at which the first row may be requested again; None where none waits."""
         first = min((until for until, _ in self._waiting), default=None)
         return None if first is None else max(first, self._shut_until)
 
 
 def _pass_videos(config: BuildConfig) -> int:
-    """Whole bundles, so that where a pass ends does not move the borders of shards."""
+    """Return how many videos a pass takes: whole bundles, so that its end does not move the borders of shards."""
     size = config.writer.videos_per_shard
     return max(size, config.pools.pass_videos // size * size)
 
 
 def _check_visible(store: Store, proposal: Proposal) -> None:
-    """A worker on another machine may have written to a disk of its own. Raises WriteFailed."""
+    """Look for the proposed files: a worker elsewhere may have written to a disk of its own. Raises WriteFailed."""
     for file in proposal.add:
         if not store.exists(file.name):
             raise WriteFailed(

@@ -37,7 +37,7 @@ ENOUGH_VIDEOS = 200
 
 @dataclass(frozen=True)
 class Range:
-    """From the lowest to the highest value that the assumptions allow."""
+    """The lowest and the highest value that the assumptions allow."""
 
     low: float
     high: float
@@ -51,7 +51,7 @@ class Range:
         return Range(self.low * factor.low, self.high * factor.high)
 
     def __truediv__(self, other: "Range") -> "Range":
-        """Bound by bound: what is counted is part of `other`, and nothing of nothing is nothing."""
+        """Divide bound by bound: what is counted is part of `other`, and nothing of nothing is nothing."""
         return Range(*(a / b if b else 0.0 for a, b in ((self.low, other.low), (self.high, other.high))))
 
     def __add__(self, other: "Range") -> "Range":
@@ -64,7 +64,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Work:
-    """What a plan still holds."""
+    """The work that a plan still holds."""
 
     online: int = 0  # videos whose transcript decides
     online_given: int = 0  # videos that are fetched for clips that are known: given, or of a dataset of segments
@@ -84,7 +84,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Shares:
-    """What comes of a video whose transcript decides, on average over all that a list names."""
+    """The yield of a video whose transcript decides, on average over all that a list names."""
 
     basis: str  # for people
     basis_there: str  # of the second figure alone
@@ -99,7 +99,7 @@ class Shares:
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """In any one currency; None: not given, and not part of the cost."""
+    """Prices in any one currency; None: not given, and not part of the cost."""
 
     gpu_hour: float | None = None
     gb_traffic: float | None = None
@@ -128,7 +128,7 @@ class Estimate:
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """Yield the figures as lines for people."""
         w = self.work
         parts = (
             (w.online, "to be searched for gaps online"),
@@ -159,7 +159,7 @@ class Estimate:
 
 
 def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) -> Estimate:
-    """What the work takes with these settings, if a video gives what `shares` says."""
+    """Estimate what the work takes with these settings, if a video yields what `shares` says."""
     online, given = Range.of(work.online), Range.of(work.online_given)
     searched = online + Range.of(work.local)
     with_audio = online * shares.with_gaps + given * shares.there
@@ -210,7 +210,7 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
 
 
 def of_paper() -> Shares:
-    """The paper's funnel, for lists of which nothing, or a part, has gone since."""
+    """Return the shares of the paper's funnel, for lists of which nothing, or a part, has gone since."""
     there = Range.of(STILL_THERE)
     basis_there = f"{STILL_THERE[0]:.0%} to {STILL_THERE[1]:.0%} of the listed videos are still there"
     return Shares(
@@ -227,7 +227,7 @@ def of_paper() -> Shares:
 
 
 def measured(url: str) -> Shares | None:
-    """The shares of the dataset's own videos; None where it has too few to tell. Ranges are two standard errors."""
+    """Measure the shares of the dataset's own videos; None where these are too few. Ranges are two standard errors."""
     row = DatasetView(url, with_clips=False).rows(
         "select count(*) as n, avg((status <> 'failed')::int) as there, avg((num_gaps > 0)::int) as gaps, "
         "avg(num_clips) as clips, stddev_samp(num_clips) as clips_sd, avg(num_kept) as kept, "
@@ -264,7 +264,7 @@ def measured(url: str) -> Shares | None:
 
 
 def work_left(store: Store, state: State, config: BuildConfig) -> Work:
-    """What the plan's unfinished rows are, one file at a time."""
+    """Count what the plan's unfinished rows are, one file at a time."""
     total = np.zeros(len(fields(Work)))
     unfinished = state.unfinished(time.time())
     first = 0
@@ -282,7 +282,7 @@ def work_left(store: Store, state: State, config: BuildConfig) -> Work:
 
 
 def _work_in(table: pa.Table, to_do: np.ndarray, max_clip_s: float) -> np.ndarray:
-    """The fields of `Work` for the rows of one file that are to be done."""
+    """Return the fields of `Work` for the rows of one file that are to be done."""
     online = pc.starts_with(table["media"], WATCH_URL).to_numpy()
     if "given" not in table.schema.names:  # written before sources could bring clips
         return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), *[0] * (len(fields(Work)) - 3)])
@@ -321,7 +321,7 @@ _PER_HOUR = {"days": 1 / 24, "hours": 1.0, "minutes": 60.0}
 
 
 def _figure(value: float) -> str:
-    """Two or three digits that mean something."""
+    """Write a value with the two or three digits that mean something."""
     for size, unit in ((1e9, " billion"), (1e6, " million")):
         if value >= size:
             return f"{value / size:.3g}{unit}"

@@ -32,7 +32,7 @@ class LocalFlow:
         until_segments: bool = False,
         stages: Mapping[str, Sequence[Stage]] | None = None,
     ) -> None:
-        """`budget`: of requests to YouTube; None: one of this flow alone. `stages`: of each pool, in place of its own.
+        """`budget`: the requests to YouTube; None: a budget of this flow alone. `stages`: of each pool; None: its own.
 
         Raises what the stages raise when their settings or files are wrong.
         """
@@ -45,7 +45,7 @@ class LocalFlow:
         self._have_worked: set[str] = set()  # pools
 
     def run(self, rows: Sequence[pa.Table]) -> Iterator[Proposal]:
-        """One pass: rows of the plan go in, what the driver should commit comes out, in order.
+        """Run one pass: rows of the plan go in, proposals to the driver come out, in order.
 
         Raises WriteFailed, and SickWorker where a stage that has worked before fails at every video of a block.
         """
@@ -56,11 +56,11 @@ class LocalFlow:
             yield self.writer(bundle)
 
     def counts(self) -> dict[str, int]:
-        """Videos that have left each pool so far."""
+        """Return how many videos have left each pool so far."""
         return dict(self._counts)
 
     def _through(self, pool: str, videos: Iterator[Video]) -> Iterator[Video]:
-        """The videos as they leave a pool, which works on as many at once as a worker of a cluster does."""
+        """Yield the videos as they leave a pool, which takes as many at once as a worker of a cluster."""
         for group in _in_groups(videos, self.config.pools.block_videos * blocks_at_once(pool, self.config)):
             done = from_table(to_table(self._run(pool, group)))  # what is no column of the record ends here
             self._counts[pool] += len(done)

@@ -57,12 +57,12 @@ POOLS = tuple(_MAKERS)
 
 
 def stages_of(pool: str, config: BuildConfig, budget: Budget | None = None) -> list[Stage]:
-    """The stages of a pool. `budget`: of requests to YouTube; None: one of this process alone."""
+    """Make the stages of a pool. `budget`: the requests to YouTube; None: a budget of this process alone."""
     return _MAKERS[pool](config, budget or LocalBudget(config.youtube.budget, list(config.youtube.egresses_by_name())))
 
 
 def blocks_at_once(pool: str, config: BuildConfig) -> int:
-    """On how many blocks a worker of the pool works at once: those that wait for a network, on several.
+    """Return on how many blocks a worker of the pool works at once: one that waits for a network, on several.
 
     So many that as many videos can be asked for as `youtube.in_flight` says.
     """

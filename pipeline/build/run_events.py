@@ -50,7 +50,7 @@ class RunEvents:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions that a dataset was built with: recorded, not part of its fingerprint."""
+    """Return the versions that a dataset is built with: recorded, not part of its fingerprint."""
     first_line = subprocess.run([ffmpeg_exe(), "-version"], capture_output=True, text=True).stdout.partition("\n")[0]
     versions = {name: version(name) for name in _LIBRARIES}
     return {"python": platform.python_version(), "ffmpeg": first_line, **versions}

@@ -41,7 +41,7 @@ MAX_UNREADABLE = 0.05  # of the clips; where it is more, the command ends with e
 
 @dataclass
 class Outcome:
-    """What a run has done."""
+    """The result of a run so far."""
 
     shards: int = 0
     clips: int = 0
@@ -179,6 +179,6 @@ def _encode_shard(
 
 
 def _done(store: Store, state: State) -> set[str]:
-    """The shards of clips that are encoded."""
+    """Return the shards of clips that are encoded."""
     found = (read_parquet(store, name, ["source_shard"]) for name in state.names("ledger"))
     return {shard for table in found for shard in table.column("source_shard").to_pylist()}

@@ -63,7 +63,7 @@ class EncodeConfig(Section, name="encode"):
 
 
 class Encoder:
-    """VAE and text encoders. Called with clips, it gives for each its arrays in fp32, or why it cannot be read."""
+    """VAE and text encoders: called with clips, yields for each its arrays in fp32, or why it cannot be read."""
 
     def __init__(self, vae: VAE, text: TextEncoders | None, config: EncodeConfig, device: str) -> None:
         self.vae, self.text = vae.to(device).eval(), text.to(device).eval() if text else None
@@ -74,7 +74,7 @@ class Encoder:
     def load(
         cls, model: str | Path, config: EncodeConfig, device: str, t5: str | Path | None, clap: str | Path | None
     ) -> "Encoder":
-        """Raises DataError where the model cannot be loaded."""
+        """Load the models of a GenAu, or a VAE alone. Raises DataError where that cannot be done."""
         try:
             vae, text = VAE.from_pretrained(model), None
             folder = files.find(model, (CONFIG,))
@@ -104,7 +104,7 @@ class Encoder:
         return [pool.submit(self._pieces, clip) for clip in clips[start : start + self.config.batch_size]]
 
     def _pieces(self, clip: Clip) -> "list[Tensor] | UnreadableClipError":
-        """The log-mels of a clip's pieces, each of shape (M, T)."""
+        """Return the log-mels of a clip's pieces, each of shape (M, T); or why the clip cannot be read."""
         try:
             heard = clip.load(math.inf, 0.0)
             assert not isinstance(heard, Latent)
@@ -144,7 +144,7 @@ class Encoder:
             yield {"mean": mean, "logvar": logvar, **next(texts)}
 
     def _latents(self, mels: Sequence[Tensor]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Mean and log-variance of each piece, (C, T) both."""
+        """Yield mean and log-variance of each piece, (C, T) both."""
         for first in range(0, len(mels), self.config.batch_size):
             some = mels[first : first + self.config.batch_size]
             counts = [mel.shape[1] // FRAMES_PER_LATENT for mel in some]
@@ -155,7 +155,7 @@ class Encoder:
             yield from ((mean_BCN[i, :, :n], logvar_BCN[i, :, :n]) for i, n in enumerate(counts))
 
     def _texts(self, captions: Sequence[str]) -> list[dict[str, NDArray[Any]]]:
-        """What the text encoders make of each caption."""
+        """Return what the text encoders make of each caption."""
         if self.text is None or not captions:
             return [{} for _ in captions]
         text = self.text.encode(captions)

@@ -19,7 +19,7 @@ class ClipStream:
         self.at_end = False
 
     def of(self, videos: np.ndarray) -> pa.Array:
-        """The clips of these videos, which come in order: a list per video, in the order of time."""
+        """Take the clips of these videos, which come in order: a list per video, in the order of time."""
         last = videos[-1]
         pieces = [self.waiting] if len(self.waiting) else []
         while not self.at_end and not (pieces and pieces[-1]["video"][-1].as_py() > last):
@@ -55,7 +55,7 @@ def _lists(offsets: np.ndarray, table: pa.Table | None) -> pa.Array:
 
 
 def without_repeats(table: pa.Table) -> pa.Table:
-    """Spans that several rows state become one clip, with all that is said of it; captions on lines of their own."""
+    """Make one clip of a span that several rows state, with all that is said of it; captions on lines of their own."""
     if len(table) < 2:
         return table
     keys = [table[name].to_numpy() for name in ("video", "start_ms", "end_ms")]

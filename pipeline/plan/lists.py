@@ -39,7 +39,7 @@ _DAMAGED_PER_FILE = 100_000
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """What DuckDB raises where its files find no room, as an error with a next step."""
+    """Turn what DuckDB raises where its files find no room into an error with a next step."""
     try:
         yield
     except duckdb.Error as error:
@@ -51,7 +51,7 @@ def explained() -> Iterator[None]:
 
 @dataclass
 class Tally:
-    """What became of the rows of one list.
+    """Counts of what became of the rows of one list.
 
     num_rows = damaged + filtered + excluded + planned + repeated + in_other_lists + new
     """
@@ -200,7 +200,7 @@ class Gathered:
         return sum(tally.new for tally in self.tallies)
 
     def num_clips(self) -> tuple[int, int, int]:
-        """Of the new videos: how many bring clips, how many clips, and their milliseconds, repeated ones included."""
+        """Return how many new videos bring clips, how many clips, and their milliseconds, repeated ones included."""
         if not self.has_clips:
             return 0, 0, 0
         (row,) = self.sql.execute(
@@ -215,7 +215,7 @@ class Gathered:
     # --- rows of the plan
 
     def tables(self) -> Iterator[pa.Table]:
-        """The new videos as rows of a plan, in the order of the lists and of their rows."""
+        """Yield the new videos as rows of a plan, in the order of the lists and of their rows."""
         clips = ClipStream(self._stream(_CLIPS_QUERY)) if self.has_clips else None
         for table in self._stream("select id, place, lists from videos order by place"):
             yield self._rows(table, clips)
@@ -248,7 +248,7 @@ class Gathered:
         return pa.table([{**columns, **unknown}[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
 
     def _sources(self, masks: pa.ChunkedArray) -> pa.Array:
-        """The names of the lists, joined by commas: few combinations, so each is put together once."""
+        """Return the names of the lists, joined by commas: few combinations, so each is put together once."""
         encoded = masks.combine_chunks().dictionary_encode()
         return pa.array([self._source(int(mask)) for mask in encoded.dictionary.to_pylist()], pa.string()).take(
             encoded.indices
@@ -261,7 +261,7 @@ class Gathered:
     # --- what was damaged
 
     def damaged_files(self) -> Iterator[tuple[str, bytes]]:
-        """The damaged rows of each list as JSON lines, in parts: name and content."""
+        """Yield the damaged rows of each list as JSON lines, in parts: name and content."""
         for number, tally in enumerate(self.tallies):
             with Path(self.folder.name, f"damaged-{number}.jsonl").open("rb") as file:
                 part = 0
@@ -279,7 +279,7 @@ _CLIPS_QUERY = (
 
 
 def found(gathered: Gathered, state: State, started: float) -> Found:
-    """What was gathered, for the plan and for people."""
+    """Return what was gathered, for the plan and for people."""
     lines = []
     for tally in gathered.tallies:
         lines.append(_line(tally))

@@ -50,7 +50,7 @@ _BYTES_PER_FILE = 256_000_000
 
 @dataclass(frozen=True)
 class Found:
-    """What a source holds, compared with the plan of a dataset as it was then (`state`)."""
+    """What a source holds, beside the plan of a dataset as it was at that moment (`state`)."""
 
     state: State
     num_new: int  # rows that the plan does not hold
@@ -70,13 +70,13 @@ class Source(Protocol):
 
 
 def planned_ids(store: Store, names: Iterable[str], columns: Sequence[str] = ("video_id",)) -> Iterator[pa.Table]:
-    """Columns of the plan, one file at a time: a plan can be larger than memory. `names`: the files."""
+    """Read columns of the plan, one file at a time: a plan can be larger than memory. `names`: the files."""
     for name in names:
         yield read_parquet(store, name, columns=columns)
 
 
 def new_videos(store: Store, state: State, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
-    """Those of `videos` whose id the plan does not hold yet; and those whose id it holds for another media file."""
+    """Return the videos whose id the plan does not hold yet, and those whose id it holds for another media file."""
     ids = pa.array([video.video_id for video in videos], pa.string())
     planned: dict[str, str] = {}
     for table in planned_ids(store, state.names("plan"), ["video_id", "media"]):
@@ -88,7 +88,7 @@ def new_videos(store: Store, state: State, videos: Sequence[Video]) -> tuple[lis
 
 
 def plan_table(videos: Sequence[Video]) -> pa.Table:
-    """The videos as rows of a plan. Of their clips it holds what a source can say."""
+    """Return the videos as rows of a plan. Of their clips it holds what a source can say."""
     table = to_table(replace(video, clips=()) for video in videos)
     names = PLAN_CLIP_TYPE.names
     clips = pa.array(
@@ -140,7 +140,7 @@ def plan_from(
 
 
 def _in_files(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables that make files of a good size."""
+    """Yield the same rows in tables that make files of a good size."""
     waiting: list[pa.Table] = []
     rows = size = 0
     for table in tables:
@@ -171,7 +171,7 @@ def _append(log: Log, table: pa.Table) -> None:
 def read_rows(
     store: Store, state: State, rows: RowSet, refusals: Mapping[int, int] = MappingProxyType({})
 ) -> Iterator[pa.Table]:
-    """The plan's rows with these numbers, in order, one table per plan file, with their `attempt` and `refusals`."""
+    """Read the plan's rows with these numbers, in order, a table per plan file, with their `attempt` and `refusals`."""
     first = 0
     for name in state.names("plan"):
         end = first + state.files[name].counts["rows"]
@@ -187,7 +187,7 @@ def read_rows(
 
 
 def _with_all_columns(table: pa.Table) -> pa.Table:
-    """A plan of an older version has fewer columns; all tables of a pass have the same."""
+    """Add the columns that a plan of an older version lacks: all tables of a pass have the same."""
     missing = pa.table({f.name: pa.nulls(len(table), f.type) for f in PLAN_SCHEMA if f.name not in table.schema.names})
     for name in missing.schema.names:
         table = table.append_column(missing.schema.field(name), missing[name])

@@ -24,7 +24,7 @@ class SegmentsSource:
     url: str
 
     def find(self, store: Store, state: State) -> Found:
-        """See `autorecap.pipeline.plan.plan.Source`. Sees the dataset as it is committed now."""
+        """Compare the segments that are committed now with the plan, as a `Source` does."""
         segments = Snapshot(self.url)
         names = segments.state.names(SEGMENTS)
         planned = pa.chunked_array(
@@ -42,7 +42,7 @@ class SegmentsSource:
 
 
 def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in fewer tables: each comparison with a plan hashes all of the plan."""
+    """Yield the same rows in fewer tables: each comparison with a plan hashes all of the plan."""
     several: list[pa.Table] = []
     for table in tables:
         several.append(table)
@@ -54,7 +54,7 @@ def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def is_segments(url: str) -> bool:
-    """Whether a dataset of segments lies at a URL. A folder of videos may lie where no dataset can."""
+    """Return whether a dataset of segments lies at a URL. A folder of videos may lie where no dataset can."""
     if not is_store(url):
         return False
     store = open_store(url)

@@ -77,7 +77,7 @@ class ListSource:
 
 
 def _open(argument: str) -> VideoList:
-    """The list of an argument, PATH or NAME=PATH. Raises SourceError."""
+    """Open the list of an argument, PATH or NAME=PATH. Raises SourceError."""
     name, equals, path = argument.partition("=")
     if equals and _NAME.fullmatch(name) and not Path(argument).exists():
         return open_list(path, name)
@@ -136,7 +136,7 @@ class AudioSetSource:
         )
 
     def _excluded(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that a list of `exclude` names: such a list may be long."""
+        """Return the ids that a list of `exclude` names: such a list may be long."""
         wanted = pa.array(ids, pa.string())
         return {
             name
@@ -147,7 +147,7 @@ class AudioSetSource:
 
 
 def _left_out(skipped: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, bytes]]:
-    """What was left out of each set, as JSON lines."""
+    """Yield what was left out of each set, as JSON lines."""
     for number, (path, reasons) in enumerate(skipped.items()):
         if reasons:
             lines = [json.dumps({"list": printable(path), "what": printable(why)}) for why in reasons]
@@ -155,7 +155,7 @@ def _left_out(skipped: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, bytes
 
 
 def _video(clip: CaptionedAudio, name: str) -> Video:
-    """A clip of a set as a video of its own. Names of files are unique in their set only, AudioCaps' anywhere."""
+    """Return a clip of a set as a video of its own. File names are unique in their set only, AudioCaps' anywhere."""
     video_id = clip.name if clip.end_ms is not None else safe_video_id(f"{name}/{clip.name}")
     times = Clip(
         start_ms=clip.start_ms,
@@ -213,7 +213,7 @@ def of_arguments(
     thresholds: Thresholds | None = None,
     progress: Callable[[VideoList], None] = lambda source: None,
 ) -> Source:
-    """What the arguments of `autorecap plan` and `build --lists` name: lists as [NAME=]PATH, sets as PATH@FOLDER.
+    """Return the source that `autorecap plan` and `build --lists` name: lists as [NAME=]PATH, sets as PATH@FOLDER.
 
     Raises SourceError where there is none.
     """
@@ -233,7 +233,7 @@ def of_arguments(
 
 
 def of_build(videos: str | None, lists: Sequence[str], **options: Any) -> Source | None:
-    """What a build is told to plan from: a folder or a dataset of segments, or lists; None for neither.
+    """Return what a build plans from: a folder or a dataset of segments, or lists; None where none is named.
 
     `options`: those of `of_arguments`. Raises SourceError.
     """
@@ -249,7 +249,7 @@ def of_build(videos: str | None, lists: Sequence[str], **options: Any) -> Source
 
 
 def _set_and_folder(argument: str) -> tuple[str, str] | None:
-    """The parts of PATH@FOLDER; None where it is a path itself."""
+    """Return the parts of PATH@FOLDER; None where it is a path itself."""
     path, at, folder = argument.rpartition("@")
     if not at or not path or "://" in argument or Path(argument).exists():
         return None
@@ -257,5 +257,5 @@ def _set_and_folder(argument: str) -> tuple[str, str] | None:
 
 
 def some_of(names: Sequence[str], count: int = 3) -> str:
-    """The first few of many names, fit to be shown."""
+    """Return the first few of many names, fit to be shown."""
     return ", ".join(printable(name, 60) for name in names[:count]) + (", ..." if len(names) > count else "")
