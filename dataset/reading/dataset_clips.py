@@ -35,7 +35,7 @@ class _Rows(NamedTuple):
     """The chosen clips of one shard."""
 
     table: "pa.Table"
-    runs: NDArray[np.int64]  # what is read with each, see `reader.runs`
+    runs: NDArray[np.int64]  # what is read with each, see `shard_reader.runs`
 
 
 class StoredClips(Snapshot):
