@@ -108,12 +108,12 @@ def train(
         }
         if len({json.dumps(each, sort_keys=True) for each in ranks.gather(identity)}) > 1:
             raise RunError("the processes of this run see different data or models: give all of them the same files")
+        say_as_process = say if ranks.first else lambda text: say(f"process {ranks.rank}: {text}")
         try:
             task = recipe.task(clips, loop, torch.device(device), ranks, resumed=last is not None)
+            trainer = Trainer(task, loop, device=device, ranks=ranks, say=say_as_process)
         except (ModelFilesError, ValueError) as error:
             raise RunError(str(error)) from error
-        say_as_process = say if ranks.first else lambda text: say(f"process {ranks.rank}: {text}")
-        trainer = Trainer(task, loop, device=device, ranks=ranks, say=say_as_process)
         if last:
             checkpoint.load(last, identity, trainer)
         if ranks.first:

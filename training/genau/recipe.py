@@ -25,9 +25,8 @@ from autorecap.training.loop.validation import Measured, validation_means
 from autorecap.training.recipe import Recipe, RunConfig, RunError, Say
 from autorecap.training.run import Outcome
 
-_PLAIN = ExamplesConfig(
-    mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0
-)  # GenAu uses no titles: they are not even read
+# GenAu uses neither titles nor captions of pictures, so these are not even read.
+_PLAIN = ExamplesConfig(mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0)
 NUM_BINS = 10  # of timesteps, in validation
 VALIDATION_SEED = 0  # of the noise in validation, whatever the run's
 VALIDATION_BATCH = 32  # clips, if loop.micro_batch_size does not say

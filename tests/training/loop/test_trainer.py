@@ -138,8 +138,13 @@ def test_epochs_become_steps_of_the_data_at_hand() -> None:
     assert LoopConfig(steps=7, epochs=3).resolved(205).steps == 7
     with pytest.raises(ValueError, match="resolved"):
         Trainer(Numbers(), LoopConfig())
+
+
+def test_processes_without_a_clip_each_and_sharding_that_a_model_does_not_know_are_refused() -> None:
     with pytest.raises(ValueError, match="5 processes cannot share a batch of 4 clips"):
         Trainer(Numbers(), config(), ranks=Ranks(0, 5))
+    with pytest.raises(ValueError, match=r"sharding=fsdp is not supported for this model.*use loop\.sharding=ddp"):
+        Trainer(Numbers(), config(sharding="fsdp"), ranks=Ranks(0, 2))
 
 
 # --- guards
