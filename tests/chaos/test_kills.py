@@ -10,27 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autorecap.dataset.log import read_state
-from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import encode
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.demo.transcripts import Line, srt
+from tests.support.builds import shard_names, wait_for_commits
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SMALL = ("--set", "writer.videos_per_shard=3", "--set", "pools.block_videos=1")
-
-
-def shard_names(out: Path) -> list[str]:
-    return [name for name in read_state(open_store(str(out))).names("shards") if name.endswith(".tar")]
-
-
-def wait_for_commits(out: Path, count: int, process: subprocess.Popen) -> None:
-    """Until the build has come so far; it must not have ended."""
-    while len(list(out.glob("commits/*.json"))) < count:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

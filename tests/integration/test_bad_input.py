@@ -2,18 +2,21 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from autorecap.base.settings_files import CONFIGS
 from autorecap.cli import app
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import CORPUS, synthesise_corpus
 from autorecap.demo.transcripts import Line, srv1, vtt
+from autorecap.pipeline.build.config import BuildConfig
+from autorecap.pipeline.build.driver import Job, Outcome, run
+from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
-
-pytestmark = pytest.mark.ray
 
 GOOD = CORPUS[0]
 TALK = [Line(12_000, 18_000, "words that somebody says in the middle of it")]
@@ -47,11 +50,25 @@ def make_folder(folder: Path) -> None:
     subprocess.run([*command, folder / "mute.mp4"], check=True)
 
 
-def test_each_bad_file_gets_its_reason_and_the_others_are_built(tmp_path, build):
+def without_ray(job: Job, settings: BuildConfig, address: str | None) -> Outcome:
+    return run(job, LocalFlow(settings, job.store), lambda outcome, total: None)
+
+
+def test_each_bad_file_gets_its_reason_and_the_others_are_built(tmp_path, monkeypatch):
     folder = tmp_path / "videos"
     make_folder(folder)
-    done = build(folder, tmp_path / "out")
-    assert done.returncode == 1, done.stderr  # 7 of 13 failed, and the default allows half
+    monkeypatch.setattr(sys.modules["autorecap.cli.build"], "_run", without_ray)
+    arguments = [
+        "build",
+        "--videos",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--config",
+        str(CONFIGS / "demo.yaml"),
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1, done.stderr  # 7 of 13 failed, and the default allows half
     assert "54% failed, more than max_failed_share=0.5" in done.stderr
     rows = DatasetView(str(tmp_path / "out")).rows("select * exclude (dropped, seconds) from videos")
     found = {row["original_name"]: row for row in rows}
@@ -90,6 +107,7 @@ def test_bad_settings_are_refused_before_ray_is_asked(tmp_path, corpus, setting,
     assert not (tmp_path / "out" / "commits").exists()
 
 
+@pytest.mark.ray
 def test_a_gpu_that_the_cluster_lacks_is_refused_before_any_work(tmp_path, build, corpus):
     done = build(corpus, tmp_path / "out", "--set", "pools.judge.gpus=1")
     assert done.returncode == 2, done.stderr

@@ -1,7 +1,11 @@
-"""The whole way on real components: synthesised videos in, ffmpeg, the bundled captioner, Ray, shards out."""
+"""The whole way on real components: synthesised videos in, ffmpeg, the bundled captioner, Ray, shards out.
+
+The driver is killed on the way, so whatever holds here holds for a dataset whose build was killed and went on.
+"""
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +25,7 @@ from autorecap.pipeline.build.config import load_config
 from autorecap.pipeline.build.driver import prepare, run
 from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.pipeline.plan.sources import FolderSource
+from tests.support.builds import shard_names, wait_for_commits
 from tests.support.places import PROJECT
 
 pytestmark = pytest.mark.ray
@@ -37,22 +42,27 @@ REASONS = {
 }
 
 
+SMALL_SHARDS = ("writer.videos_per_shard=3", "pools.block_videos=3")
+
+
 @pytest.fixture(scope="module")
 def dataset(ray_address, corpus, tmp_path_factory) -> Path:
-    """The demo's dataset, built once."""
+    """The demo's dataset, built once: the driver is killed after its first shards, and the same command goes on."""
     out = tmp_path_factory.mktemp("demo") / "dataset"
-    command = [sys.executable, "build_autorecap_xl.py", "--videos", corpus, "--out", out]
-    command += ["--config", CONFIGS / "demo.yaml", "--address", ray_address, "--json"]
+    command = [sys.executable, "build_autorecap_xl.py", "--videos", str(corpus), "--out", str(out), "--json"]
+    command += ["--config", str(CONFIGS / "demo.yaml"), "--address", ray_address]
+    command += [word for setting in SMALL_SHARDS for word in ("--set", setting)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as killed:
+        wait_for_commits(out, 3, killed)
+        killed.kill()
+        killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
-    assert outcome["videos"] == len(CORPUS) and outcome["exit_code"] == 0
+    assert 0 < outcome["videos"] < len(CORPUS) and outcome["exit_code"] == 0
     assert "committed" in done.stderr and "captioned" in done.stderr  # progress shows while it runs
     return out
-
-
-def shard_names(out) -> list[str]:
-    return [name for name in read_state(open_store(str(out))).names("shards") if name.endswith(".tar")]
 
 
 def test_every_video_has_a_ledger_row_with_the_right_status_and_reason(dataset):
@@ -118,8 +128,8 @@ def test_one_clip_is_read_through_the_index(dataset):
     assert stored.meta["caption"] == stored.row["caption"]
 
 
-def test_a_build_without_ray_publishes_the_same_bytes(dataset, corpus, tmp_path):
-    config = load_config(CONFIGS / "demo.yaml")
+def test_a_build_without_ray_and_undisturbed_publishes_the_same_bytes(dataset, corpus, tmp_path):
+    config = load_config(CONFIGS / "demo.yaml", SMALL_SHARDS)
     job = prepare(FolderSource(str(corpus)), str(tmp_path), config)
     flow = LocalFlow(config, job.store)
     outcome = run(job, flow, lambda outcome, total: None)
@@ -136,14 +146,20 @@ def test_a_build_without_ray_publishes_the_same_bytes(dataset, corpus, tmp_path)
 
 def test_another_run_has_nothing_to_do_and_says_so(dataset, corpus, build):
     before = sorted(path for path in dataset.rglob("*"))
-    again = build(corpus, dataset)
+    again = build(corpus, dataset, *(word for setting in SMALL_SHARDS for word in ("--set", setting)))
     assert again.returncode == 0 and "nothing to do" in again.stderr
     assert sorted(path for path in dataset.rglob("*")) == before
 
 
 @pytest.mark.slow
 def test_other_pool_and_block_sizes_give_byte_identical_shards(dataset, corpus, build, tmp_path):
-    sizes = ("pools.block_videos=1", "pools.media.max_workers=3", "pools.media.cpus=0.2", "pools.fetch.cpus=0.1")
+    sizes = (
+        *SMALL_SHARDS,
+        "pools.block_videos=2",
+        "pools.media.max_workers=3",
+        "pools.media.cpus=0.2",
+        "pools.fetch.cpus=0.1",
+    )
     done = build(corpus, tmp_path / "other", *(argument for size in sizes for argument in ("--set", size)))
     assert done.returncode == 0, done.stderr
     assert shard_names(tmp_path / "other") == shard_names(dataset)  # the name is the hash of the bytes
@@ -151,10 +167,11 @@ def test_other_pool_and_block_sizes_give_byte_identical_shards(dataset, corpus, 
 
 @pytest.mark.slow
 def test_a_build_into_s3_gives_the_same_shards(dataset, corpus, build, s3_bucket):
-    done = build(corpus, f"{s3_bucket}/demo", own_ray=True)
+    small = [word for setting in SMALL_SHARDS for word in ("--set", setting)]
+    done = build(corpus, f"{s3_bucket}/demo", *small, own_ray=True)
     assert done.returncode == 0, done.stderr
     assert shard_names(f"{s3_bucket}/demo") == shard_names(dataset)
-    assert "nothing to do" in build(corpus, f"{s3_bucket}/demo").stderr
+    assert "nothing to do" in build(corpus, f"{s3_bucket}/demo", *small).stderr
 
 
 @pytest.mark.slow
