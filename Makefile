@@ -1,5 +1,6 @@
 # make demo    a small dataset from synthesised videos, and a small generator trained on it, end to end
 # make test    the tests, in about six minutes; make test-all adds the long ones
+# make test-world   by hand, for hours: other random draws, other processors, other numbers of threads
 # make setup   the virtual environment alone; the others call it by themselves
 # make check   lint, format, types, and which room may import which
 # make bench   the benchmarks, in about ten minutes; each takes larger sizes: python -m benchmarks.NAME --help
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-captioner test test-long test-all check rooms format bench clean
+.PHONY: setup demo demo-captioner test test-long test-all test-world check rooms format bench clean
 
 setup: $(VENV)/.installed
 
@@ -38,6 +39,15 @@ test-long: setup
 	$(PYTEST) -m slow
 
 test-all: test test-long
+
+# what oneDNN takes of the processor, and the number of threads, decide how sums are rounded
+test-world: setup
+	HYPOTHESIS_PROFILE=random $(PYTEST)
+	@for isa in SSE41 AVX2; do for threads in 1 2; do \
+		echo "== tests/models and tests/training with $$isa and $$threads threads"; \
+		ONEDNN_MAX_CPU_ISA=$$isa OMP_NUM_THREADS=$$threads $(BIN)/python -m pytest -m "not slow" \
+			tests/models tests/training || exit 1; \
+	done; done
 
 check: setup
 	$(BIN)/ruff check .
