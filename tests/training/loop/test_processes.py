@@ -158,7 +158,7 @@ def test_two_processes_that_share_a_model_in_pieces_validate_sample_and_save_wha
         command = [sys.executable, *processes, "-m", "autorecap", *told, "--out", str(tmp_path / name)]
         command += ["--set", f"loop.sharding={sharding}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=900)
         assert done.returncode == 0, done.stderr[-3_000:]
     models = (tmp_path / "init", tmp_path / "one" / "model", tmp_path / "two" / "model")
     init, one, two = (load_file(folder / "model.safetensors") for folder in models)
