@@ -197,8 +197,11 @@ class _Ended(ForeseenError):
     """The ForeseenError that ended a worker, raised again in the driver."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(message, exit_code)  # as it is pickled, on its way from a process of its own
         self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def _last_line(error: BaseException) -> str:
@@ -246,7 +249,9 @@ def absolute_arguments(data: Sequence[str], options: dict[str, Any]) -> tuple[li
     """Return data and options of a training with absolute paths. `where` is a condition and holds none."""
     options = dict(options)
     if "init" in options:
-        options["init"] = absolute(options["init"])
+        # `demo` is a size, though a folder without a model in it may have that name, as the checkout's own room has
+        if "/" in options["init"] or Path(options["init"], "config.json").is_file():
+            options["init"] = absolute(options["init"])
     if "validation_data" in options:
         options["validation_data"] = [absolute(each) for each in options["validation_data"]]
     return [absolute(each) for each in data], options
