@@ -248,10 +248,10 @@ def absolute(text: str, *, made: bool = False) -> str:
 def absolute_arguments(data: Sequence[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """Return data and options of a training with absolute paths. `where` is a condition and holds none."""
     options = dict(options)
-    if "init" in options:
-        # `demo` is a size, though a folder without a model in it may have that name, as the checkout's own room has
-        if "/" in options["init"] or Path(options["init"], "config.json").is_file():
-            options["init"] = absolute(options["init"])
+    init = options.get("init", "")
+    # `demo` is a size, though a folder without a model in it may have that name, as the checkout's own room has
+    if init and ("/" in init or Path(init, "config.json").is_file()):
+        options["init"] = absolute(init)
     if "validation_data" in options:
         options["validation_data"] = [absolute(each) for each in options["validation_data"]]
     return [absolute(each) for each in data], options
