@@ -31,6 +31,7 @@ from autorecap.base.text import printable
 from autorecap.cluster.mirror import mirrored
 from autorecap.cluster.start import connected
 from autorecap.cluster.workers import LaunchError, Workers
+from autorecap.models.genau.recipe import SIZES
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import PATIENCE
 from autorecap.training.loop.stop_requests import REQUESTS
@@ -197,7 +198,7 @@ class _Ended(ForeseenError):
     """The ForeseenError that ended a worker, raised again in the driver."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message, exit_code)  # as it is pickled, on its way from a process of its own
+        super().__init__(message, exit_code)  # both, or it could not be unpickled in another process
         self.exit_code = exit_code
 
     def __str__(self) -> str:
@@ -246,12 +247,13 @@ def absolute(text: str, *, made: bool = False) -> str:
 
 
 def absolute_arguments(data: Sequence[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Return data and options of a training with absolute paths. `where` is a condition and holds none."""
+    """Return data and options of a training with absolute paths. `where` is a condition and holds none.
+
+    A size names a model even if a folder of that name exists, as `--init` takes it on one machine.
+    """
     options = dict(options)
-    init = options.get("init", "")
-    # `demo` is a size, though a folder without a model in it may have that name, as the checkout's own room has
-    if init and ("/" in init or Path(init, "config.json").is_file()):
-        options["init"] = absolute(init)
+    if options.get("init") and options["init"] not in SIZES:
+        options["init"] = absolute(options["init"])
     if "validation_data" in options:
         options["validation_data"] = [absolute(each) for each in options["validation_data"]]
     return [absolute(each) for each in data], options

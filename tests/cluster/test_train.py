@@ -1,4 +1,4 @@
-"""What a training hands to Ray's workers, which have working directories of their own."""
+"""Arguments and errors of a training on their way to Ray's workers and back. (tests/integration starts a cluster.)"""
 
 import pickle
 from pathlib import Path
@@ -8,19 +8,17 @@ import pytest
 from autorecap.cluster.train import _Ended, absolute_arguments
 
 
-def test_a_size_stays_a_word_though_a_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_named_by_a_word_is_no_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout holds a folder demo/, and `--init demo` means the bundled model there, too."""
     monkeypatch.chdir(tmp_path)
-    Path("demo").mkdir()
-    assert absolute_arguments([], {"init": "demo"})[1]["init"] == "demo"
+    for name in ("demo", "s", "mine"):
+        (tmp_path / name).mkdir()
+    found = [absolute_arguments([], {"init": init})[1]["init"] for init in ("demo", "s", "mine", "./demo", "")]
+    assert found == ["demo", "s", f"{tmp_path}/mine", f"{tmp_path}/demo", ""]
 
 
-def test_a_model_beside_us_is_named_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("mine").mkdir()
-    Path("mine/config.json").write_text("{}")
-    assert absolute_arguments([], {"init": "mine"})[1]["init"] == str(tmp_path / "mine")
-
-
-def test_what_ended_a_worker_comes_through_a_pickle() -> None:
-    ended = pickle.loads(pickle.dumps(_Ended("no such model", 2)))
-    assert (str(ended), ended.exit_code) == ("no such model", 2)
+def test_the_error_that_ended_a_worker_survives_the_way_to_another_process() -> None:
+    error = pickle.loads(pickle.dumps(_Ended("no clip could be read", 2)))
+    assert (str(error), error.exit_code) == ("no clip could be read", 2)
