@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
 
+from autorecap.base.columns import NOT_A_COLUMN, Int32, columns_of
 from autorecap.base.text import printable
 from autorecap.stages.origin import Origin
 from autorecap.stages.reasons import Reason, Status
@@ -70,7 +71,7 @@ class Clip:
     start_ms: int
     end_ms: int
     audio: bytes | None = None  # mono, 16 bit: PCM little-endian until the judge stages end, then FLAC
-    sample_rate_hz: int = 0
+    sample_rate_hz: Int32 = 0
     num_samples: int = 0
     rms_dbfs: float | None = None
     peak_dbfs: float | None = None
@@ -79,7 +80,7 @@ class Clip:
     caption: str = ""
     original_caption: str = ""  # what the source says of the clip; several captions stand on lines of their own
     tags: tuple[str, ...] = ()  # labels, categories and tags of the source
-    clap_audio: bytes | None = None  # CLAP's vector of the audio, float32, to be scored with; never leaves its pool
+    clap_audio: Annotated[bytes | None, NOT_A_COLUMN] = None  # CLAP's vector of the audio, float32, to be scored with
     clap_score: float | None = None  # similarity of audio and caption, -1 to 1; None where not computed
     speech_probability: float | None = None  # None where not computed
     verdict: Verdict = Verdict.PENDING
@@ -124,9 +125,9 @@ class Video:
     status: Status = Status.OK
     reason: str = ""  # code of a Reason; empty while ok
     detail: str = ""  # what was found, for people: names the file or the field
-    attempt: int = 0  # how often it was tried before
+    attempt: Int32 = 0  # how often it was tried before
     not_before: float | None = None  # Unix time before which another try makes no sense, where that is known
-    refusals: int = 0  # requests for this video refused in this run because of the egress (429, captcha)
+    refusals: Int32 = 0  # requests for this video refused in this run because of the egress (429, captcha)
     bytes_read: int = 0
     bytes_saved: int = 0  # of the media that was fetched in parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
@@ -159,66 +160,8 @@ class Video:
         )
 
 
-CUE_TYPE = pa.struct(
-    [
-        ("start_ms", pa.int64()),
-        ("duration_ms", pa.int64()),
-        ("text", pa.string()),
-        ("word_starts_ms", pa.list_(pa.int64())),
-    ]
-)
-CLIP_TYPE = pa.struct(
-    [
-        ("start_ms", pa.int64()),
-        ("end_ms", pa.int64()),
-        ("audio", pa.large_binary()),  # 32-bit offsets would overflow at 2 GB
-        ("sample_rate_hz", pa.int32()),
-        ("num_samples", pa.int64()),
-        ("rms_dbfs", pa.float64()),  # not float32, which would make -23.450000762939453 of -23.45
-        ("peak_dbfs", pa.float64()),
-        ("frame", pa.large_binary()),
-        ("video_caption", pa.string()),
-        ("caption", pa.string()),
-        ("original_caption", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        ("clap_score", pa.float64()),
-        ("speech_probability", pa.float64()),
-        ("verdict", pa.string()),
-        ("keyword", pa.string()),
-    ]
-)
-VIDEO_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("video_id", pa.string()),
-        ("original_name", pa.string()),
-        ("source", pa.string()),
-        ("media", pa.string()),
-        ("given", pa.bool_()),
-        ("info", pa.string()),
-        ("sidecars", pa.list_(pa.string())),
-        ("title", pa.string()),
-        ("description", pa.string()),
-        ("duration_ms", pa.int64()),
-        ("transcript_kind", pa.string()),
-        ("transcript_language", pa.string()),
-        ("cues", pa.list_(CUE_TYPE)),
-        ("num_cues", pa.int64()),
-        ("num_gaps", pa.int64()),
-        ("gap_ms", pa.int64()),
-        ("num_clips", pa.int64()),
-        ("clips", pa.list_(CLIP_TYPE)),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("attempt", pa.int32()),
-        ("not_before", pa.float64()),
-        ("refusals", pa.int32()),
-        ("bytes_read", pa.int64()),
-        ("bytes_saved", pa.int64()),
-        ("seconds", pa.map_(pa.string(), pa.float64())),
-    ]
-)
+CLIP_TYPE = pa.struct(columns_of(Clip))
+VIDEO_SCHEMA = pa.schema(columns_of(Video))
 
 
 def _plain(record: Any) -> dict[str, Any]:
