@@ -68,7 +68,7 @@ def _inside(room: str) -> Iterator[Path]:
 
 
 def _sentence(folder: Path) -> str:
-    """The first sentence of a package's docstring."""
+    """The first paragraph of a package's docstring."""
     text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     if not text:
         raise SystemExit(f"{folder / '__init__.py'} has no docstring: write what the folder holds")

@@ -137,7 +137,7 @@ def _given(video: Video) -> Video:
 
 
 def segment(cues: Sequence[Cue], duration_ms: int | None, config: SegmentsConfig) -> Segmentation:
-    """Judge a transcript and segments its video. `duration_ms`: None where it is unknown."""
+    """Judge a transcript and segment its video. `duration_ms`: None where it is unknown."""
     texts = [cue for cue in cues if not is_blank(cue.text)]
     if not texts:
         return Segmentation(reason=Reason.EMPTY_TRANSCRIPT, detail=f"{len(cues)} cues, all blank")

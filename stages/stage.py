@@ -1,4 +1,13 @@
-"""The contract of a stage, and the one loop that runs stages over videos."""
+"""The contract of a stage, and the one loop that runs stages over videos.
+
+Who adds a stage writes a file in this folder, with its settings (a `Section`) beside it, and then
+
+- names its settings in `BuildConfig` (`pipeline/build/config.py`), and what they point to in `_digests` there;
+- puts it in a pool (`pipeline/build/pools.py`);
+- adds what it finds out to `Clip` or `Video` (`records.py`), to the tables of a dataset (`dataset/schemas.py`) and to a
+  sample's JSON (`pipeline/build/bundle_writer.py`);
+- gives each new way to end a reason (`reasons.py`).
+"""
 
 import time
 from collections.abc import Sequence

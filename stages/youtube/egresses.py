@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 _MAX_TRIES = 3  # of actions that fail for a moment: connections, servers, answers that were cut off
 _FIRST_PAUSE_S = 1.0
 _STRIKES = 2  # answers of 429 in one video after which its egress is parked; the first one slows it down
-_TOKEN_IS_WANTED = (Reason.PO_TOKEN_REQUIRED, Reason.UPCOMING)
+_NOT_IN_A_MINUTE = (Reason.PO_TOKEN_REQUIRED, Reason.UPCOMING)
 """Reasons for another try, but not now: what would help does not come in a minute."""
 
 
@@ -67,7 +67,7 @@ class Egresses:
             is_of_video = problem.reason.status is not Status.RETRY
             if is_of_video:
                 self.budget.answered(egress)
-            passes = not is_of_video and problem.reason not in _TOKEN_IS_WANTED
+            passes = not is_of_video and problem.reason not in _NOT_IN_A_MINUTE
             if not passes or tries >= _MAX_TRIES or self.clock() >= deadline:
                 raise problem from None
             self.sleep(_FIRST_PAUSE_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))  # noqa: S311  no secret

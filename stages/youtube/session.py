@@ -1,7 +1,7 @@
 """HTTP sessions that are polite and do not hang: every request has a turn in the budget and a time limit.
 
-Both client libraries send their requests through here, each in its own way: youtube-transcript-api is given the
-session, and yt-dlp's `urlopen` takes its turns through `Turns`.
+Both client libraries send their requests through these sessions: youtube-transcript-api is given one, and yt-dlp's
+`urlopen` calls one (`ytdlp.py`).
 """
 
 import email.utils

@@ -1,4 +1,4 @@
-"""Formats of lists, recognised by the first lines of a file; docs/lists.md describes each with its source."""
+"""Formats of lists, recognised by the first lines of a file; docs/lists.md shows a row of each."""
 
 import csv
 import json
