@@ -17,7 +17,7 @@ from autorecap.demo import scenes
 from autorecap.demo.sounds import KINDS, loudness, synthesise
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.autocap.model import AudioFeatures, AutoCap
-from autorecap.training.augment import disturb
+from autorecap.training.autocap.augment import disturb
 
 SHARES = (0.3, 0.4, 0.3)  # of single, mix, sequence: more of two sounds than evaluation has, since they are harder
 FRAMES_PER_S = 100

@@ -19,7 +19,7 @@ from autorecap.dataset.reading.random_draws import TrainingDraw, numpy_generator
 from autorecap.models.audio import prepare_waveform
 from autorecap.models.autocap.model import AudioFeatures, AutoCap, Heard, caption_loss
 from autorecap.models.autocap.tokens import IGNORE
-from autorecap.training.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
+from autorecap.training.autocap.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
 from autorecap.training.loop.task import Scored
 
 PARTS: dict[str, tuple[str, ...]] = {

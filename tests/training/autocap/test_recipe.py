@@ -24,7 +24,7 @@ from autorecap.demo import sentences
 from autorecap.demo.sounds import synthesise
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
 from autorecap.models.autocap.model import AudioFeatures
-from autorecap.training.augment import SpecAugmentConfig, disturb, draw_stripes, mask_stripes, mix_prepared
+from autorecap.training.autocap.augment import SpecAugmentConfig, disturb, draw_stripes, mask_stripes, mix_prepared
 from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
 from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig
 from autorecap.training.checkpoint import checkpoint
