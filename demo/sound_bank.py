@@ -4,6 +4,7 @@ The powers of independent sounds add up, so log-mels can be mixed without their 
 synthesised one, and none comes twice.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -17,11 +18,19 @@ from autorecap.demo import scenes
 from autorecap.demo.sounds import KINDS, loudness, synthesise
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.autocap.model import AudioFeatures, AutoCap
-from autorecap.training.autocap.augment import disturb
 
 SHARES = (0.3, 0.4, 0.3)  # of single, mix, sequence: more of two sounds than evaluation has, since they are harder
 FRAMES_PER_S = 100
 _DB = 10 / np.log(10)
+
+# How recordings differ from clean sounds. Ranges are (low, high), and those of whole numbers leave `high` out.
+_SOME_P = 0.3  # probability of the noise floor, of the low-pass, and of the masked band
+_GAIN_DB = -8, 3
+_NOISE_DB = -60, -28  # the noise floor, against the loudest bin
+_PASSED_SHARE = 5 / 8  # of the bands, that every low-pass lets through
+_BAND_WIDTH = 1, 7  # of the masked band, in mel bands
+_NUM_STRETCHES = 0, 3  # of masked time
+_STRETCH_FRAMES = 5, 50  # length of one
 
 
 class BankScene(NamedTuple):
@@ -102,3 +111,31 @@ def _sum(a_db: Tensor, b_db: Tensor) -> Tensor:
     """Return the sum of two powers in decibels."""
     sum_db: Tensor = torch.logaddexp(a_db / _DB, b_db / _DB) * _DB
     return sum_db
+
+
+def disturb(mels: Sequence[Tensor], floor_db: float, rng: Generator) -> list[Tensor]:
+    """Disturb log-mels, each of shape (1, T, M), in the same way: level, a noise floor, a low-pass, a masked band,
+    masked stretches of time.
+
+    These are differences between recordings, for models that learn from clean synthesised sounds. All log-mels must
+    have equal shapes.
+    """
+    num_frames, num_bands = mels[0].shape[1:]
+    gain_db = rng.uniform(*_GAIN_DB)
+    noise_db = rng.uniform(*_NOISE_DB) if rng.random() < _SOME_P else -np.inf
+    top = rng.integers(int(num_bands * _PASSED_SHARE), num_bands) if rng.random() < _SOME_P else num_bands
+    band = (rng.integers(0, num_bands), rng.integers(*_BAND_WIDTH)) if rng.random() < _SOME_P else (0, 0)
+    stretches = [
+        (rng.integers(0, num_frames), rng.integers(*_STRETCH_FRAMES)) for _ in range(rng.integers(*_NUM_STRETCHES))
+    ]
+    out = []
+    for mel in mels:
+        x = mel + gain_db
+        if np.isfinite(noise_db):
+            x = torch.logaddexp(x * (np.log(10) / 10), (x.max() + noise_db) * (np.log(10) / 10)) * (10 / np.log(10))
+        x[:, :, top:] = floor_db
+        x[:, :, band[0] : band[0] + band[1]] = floor_db
+        for start, length in stretches:
+            x[:, start : start + length] = floor_db
+        out.append(x.clamp(min=floor_db))
+    return out

@@ -1,10 +1,9 @@
 """Augmentation of sounds, so that a captioner relies on no single detail.
 
 Every function that draws takes a generator, which the caller makes from (seed, purpose, position): the same clip at the
-same position is disturbed in the same way in every run. Shape suffixes: B batch, T frames, M mel bands, S samples.
+same position is changed in the same way in every run. Shape suffixes: B batch, T frames, M mel bands, S samples.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,29 +50,3 @@ def mix_prepared(x_S: Tensor, other_S: Tensor, share: float) -> Tensor:
     """Mix two prepared waveforms at the peak that the model expects. share: of the mix that is the other waveform"""
     mixed_S = (1 - share) * x_S + share * other_S
     return mixed_S / (mixed_S.abs().max() + 1e-8) * PEAK
-
-
-def disturb(mels: Sequence[Tensor], floor_db: float, rng: Generator) -> list[Tensor]:
-    """Return log-mels, each of shape (1, T, M), with the same disturbances: level, a noise floor, a low-pass, a masked
-    band, masked stretches of time.
-
-    These are differences between recordings, for models that learn from clean synthesised sounds. All log-mels must
-    have equal shapes.
-    """
-    num_frames, num_bands = mels[0].shape[1:]
-    gain_db = rng.uniform(-8, 3)
-    noise_db = rng.uniform(-60, -28) if rng.random() < 0.3 else -np.inf  # against the loudest bin
-    top = rng.integers(num_bands * 5 // 8, num_bands) if rng.random() < 0.3 else num_bands
-    band = (rng.integers(0, num_bands), rng.integers(1, 7)) if rng.random() < 0.3 else (0, 0)
-    stretches = [(rng.integers(0, num_frames), rng.integers(5, 50)) for _ in range(rng.integers(0, 3))]
-    out = []
-    for mel in mels:
-        x = mel + gain_db
-        if np.isfinite(noise_db):
-            x = torch.logaddexp(x * (np.log(10) / 10), (x.max() + noise_db) * (np.log(10) / 10)) * (10 / np.log(10))
-        x[:, :, top:] = floor_db
-        x[:, :, band[0] : band[0] + band[1]] = floor_db
-        for start, length in stretches:
-            x[:, start : start + length] = floor_db
-        out.append(x.clamp(min=floor_db))
-    return out
