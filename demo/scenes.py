@@ -7,8 +7,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from autorecap.dataset.reading.random_draws import DemoDraw, generator_without_purpose, numpy_generator
+from autorecap.dataset.reading.random_draws import numpy_generator
 from autorecap.demo import sentences
+from autorecap.demo.random_draws import DemoDraw, generator_without_purpose
 from autorecap.demo.sounds import KINDS, Wave, follow, mix, peak_normalise, synthesise
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 

@@ -13,8 +13,9 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from autorecap.dataset.reading.random_draws import DemoDraw, numpy_generator
+from autorecap.dataset.reading.random_draws import numpy_generator
 from autorecap.demo import scenes
+from autorecap.demo.random_draws import DemoDraw
 from autorecap.demo.sounds import KINDS, loudness, synthesise
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.autocap.model import AudioFeatures, AutoCap

@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from autorecap.dataset.reading.random_draws import generator_without_purpose
 from autorecap.demo import scenes, sentences
 from autorecap.demo.caption_task import EncodedCaptionTask, EncodedScenes
 from autorecap.demo.clap_text import PairTask, new_text_tower
+from autorecap.demo.random_draws import generator_without_purpose
 from autorecap.demo.sound_bank import SoundBank
 from autorecap.demo.sounds import KINDS, synthesise
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ

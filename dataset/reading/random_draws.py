@@ -3,11 +3,11 @@
 A generator seeded by (seed, purpose, position) gives the same numbers in every run, process and thread, so a resumed
 run draws what a run that never stopped would have drawn. The purpose keeps two uses at one position apart.
 
-The numbers belong to the results: change one, and a training resumed from an older checkpoint, or the recipe of the
-bundled captioner, draws something else. So a number is never changed, and never given away again within its family.
+The numbers belong to the results: change one, and a training resumed from an older checkpoint draws something else. So
+a number is never changed, and never given away again within its family.
 
-The two families both use 1, 5 and 6, and keep them for that reason. Their draws never meet: a training of a model reads
-clips and draws by `TrainingDraw` alone, and the demo's own tasks read no clips and draw by `DemoDraw` alone.
+`TrainingDraw` is the family of trainings on clips. Whoever draws nothing of what these draw may number purposes of its
+own, as the demo does for its synthesised scenes (`demo/random_draws.py`).
 """
 
 from enum import IntEnum, unique
@@ -34,36 +34,14 @@ class TrainingDraw(IntEnum):
     PIECE = 9  # vocoder: which piece of a clip
 
 
-@unique
-class DemoDraw(IntEnum):
-    """What is drawn for the synthesised scenes of the demo's captioner. The next free number is 7."""
-
-    SCENE = 1  # a scene as a waveform: its sounds, their lengths, what the recording does to them
-    TEXTS = 2  # title, video caption and caption of a scene
-    BANK_SOUND = 5  # one sound of the bank
-    BANK_SCENE = 6  # a scene put together from sounds of the bank
-
-
-Draw = TrainingDraw | DemoDraw
-
-
-def numpy_generator(seed: int, purpose: Draw, *position: int) -> np.random.Generator:
+def numpy_generator(seed: int, purpose: IntEnum, *position: int) -> np.random.Generator:
     """Return the generator of one purpose at one position."""
     return np.random.default_rng([seed, int(purpose), *position])
 
 
-def torch_generator(seed: int, purpose: Draw, position: int) -> "torch.Generator":
+def torch_generator(seed: int, purpose: IntEnum, position: int) -> "torch.Generator":
     """Return torch's generator of one purpose at one position; on the CPU, so that a GPU sees the same numbers."""
     import torch  # readers of datasets that draw with numpy alone need not wait for it
 
     (state,) = np.random.SeedSequence([seed, int(purpose), position]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state) >> 1)
-
-
-def generator_without_purpose(seed: int, number: int) -> np.random.Generator:
-    """Return the generator of (seed, number), for two uses in the demo that are older than purposes.
-
-    They are the order of the demo's scenes in an epoch, and the clips that its captioner is judged by. numpy fills a
-    short seed up with zeros, so this is the stream of purpose `number` at position 0: nothing new may be drawn by it.
-    """
-    return np.random.default_rng([seed, number])

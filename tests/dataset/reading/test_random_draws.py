@@ -1,4 +1,5 @@
-"""The registry of random draws: purposes that differ, numbers that stay, and nobody who draws beside it."""
+"""The registry of random draws, and demo/random_draws.py, its other part: purposes differ, numbers stay, nobody draws beside
+it."""
 
 import re
 
@@ -6,13 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from autorecap.dataset.reading.random_draws import (
-    DemoDraw,
-    TrainingDraw,
-    generator_without_purpose,
-    numpy_generator,
-    torch_generator,
-)
+from autorecap.dataset.reading.random_draws import TrainingDraw, numpy_generator, torch_generator
+from autorecap.demo.random_draws import DemoDraw, generator_without_purpose
 from tests.support.places import PROJECT
 
 ROOMS = ("base", "cli", "cluster", "dataset", "demo", "models", "pipeline", "stages", "training")
@@ -70,4 +66,4 @@ def test_purposes_seeds_and_positions_have_streams_of_their_own() -> None:
 def test_nobody_seeds_by_a_list_of_numbers_beside_the_registry() -> None:
     files = [path for room in ROOMS for path in sorted((PROJECT / room).rglob("*.py"))]
     found = [path.relative_to(PROJECT).as_posix() for path in files if SEEDED_BY_A_LIST.search(path.read_text())]
-    assert found == ["dataset/reading/random_draws.py"]
+    assert found == ["dataset/reading/random_draws.py", "demo/random_draws.py"]
