@@ -4,11 +4,11 @@ from pathlib import Path
 
 from torch import nn
 
-from autorecap.dataset.reading.checks import check_audio, check_rates
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import Manifest
 from autorecap.models.genau.audio import MEL
 from autorecap.models.genau.model import GenAu
+from autorecap.training.data_checks import check_audio, check_rates
 from autorecap.training.generator_inputs import open_generator
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.recipe import Recipe

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from autorecap.base.settings import Section, setting
-from autorecap.dataset.reading.checks import check_audio
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.autocap import AutoCap
@@ -17,6 +16,7 @@ from autorecap.models.autocap.model import AudioFeatures
 from autorecap.models.autocap.tokens import IGNORE
 from autorecap.training import run
 from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig, CaptionBatch
+from autorecap.training.data_checks import check_audio
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.processes import Ranks
 from autorecap.training.loop.trainer import Trainer

@@ -5,7 +5,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from autorecap.dataset.reading.checks import latent_sets
 from autorecap.dataset.reading.clips import ListedClips
 from autorecap.dataset.reading.manifest import Manifest, open_manifest
 from autorecap.models.autocap import AutoCap
@@ -13,6 +12,7 @@ from autorecap.models.files import ModelFilesError
 from autorecap.models.genau import pretrained
 from autorecap.models.genau.recipe import SIZES, GenAuConfig
 from autorecap.training.autocap.recipe import DEMO, AutoCapTraining
+from autorecap.training.data_checks import latent_sets
 from autorecap.training.forecast.forecast import Cluster, EpochData, Forecast, ForecastError, make_forecast
 from autorecap.training.forecast.model_loads import autocap_load, genau_load, vae_load, vocoder_load
 from autorecap.training.forecast.step_load import StepLoad

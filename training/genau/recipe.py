@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from autorecap.base.settings import Section, setting
-from autorecap.dataset.reading.checks import check_latents, check_rates, latent_sets, scale_factor
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.genau.audio import MEL
 from autorecap.models.genau.model import GenAu
 from autorecap.training import run
+from autorecap.training.data_checks import check_latents, check_rates, latent_sets, scale_factor
 from autorecap.training.genau.task import ClipBatch, GenAuTask, GenAuTaskConfig
 from autorecap.training.generator_inputs import open_generator
 from autorecap.training.loop.config import LoopConfig

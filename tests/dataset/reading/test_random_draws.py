@@ -1,5 +1,4 @@
-"""The registry of random draws, and demo/random_draws.py, its other part: purposes differ, numbers stay, nobody draws beside
-it."""
+"""The registry of random draws and demo/random_draws.py: purposes differ, numbers stay, and nobody draws beside them."""
 
 import re
 

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autorecap.dataset.log import DatasetError
-from autorecap.dataset.reading.checks import check_rates
 from autorecap.dataset.reading.clips import DataError, UnreadableClipError
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
 from autorecap.dataset.reading.manifest import DataConfig, DataSource, open_clips, open_manifest
@@ -23,6 +22,7 @@ from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.reading.shard_reader import Cache, ReadConfig, runs
 from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import S3Store, open_store
+from autorecap.training.data_checks import check_rates
 from autorecap.training.loop.processes import Ranks
 from tests.support.datasets import Growing
 

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from autorecap.base.errors import REFUSED, Refused
 from autorecap.cli import app
 from autorecap.dataset.log import read_state
-from autorecap.dataset.reading.checks import check_latents, latent_sets, scale_factor
 from autorecap.dataset.reading.clips import DataError, Latent
 from autorecap.dataset.reading.manifest import open_clips, open_manifest
 from autorecap.dataset.sql import BadQuery
@@ -26,6 +25,7 @@ from autorecap.models.genau.vae.model import VAE
 from autorecap.pipeline.latents.encode import encode
 from autorecap.pipeline.latents.encoder import EncodeConfig
 from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
+from autorecap.training.data_checks import check_latents, latent_sets, scale_factor
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.vae.recipe import VAETraining, train_vae
