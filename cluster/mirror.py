@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autorecap.base.errors import ForeseenError
 from autorecap.base.files import explanation
-from autorecap.training.checkpoint.tensor_files import Folder
+from autorecap.base.folder import Folder
 
 EVERY_S = 60.0
 CHECKPOINTS = "checkpoints"

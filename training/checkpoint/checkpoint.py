@@ -25,7 +25,8 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from autorecap.base.errors import REFUSED, ForeseenError
 from autorecap.base.files import explanation
-from autorecap.training.checkpoint.tensor_files import DamagedError, Folder, Reader, Writer, group_of
+from autorecap.base.folder import Folder
+from autorecap.training.checkpoint.tensor_files import DamagedError, Reader, Writer, group_of
 from autorecap.training.loop.processes import Ranks
 
 if TYPE_CHECKING:

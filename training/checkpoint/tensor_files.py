@@ -9,11 +9,7 @@ decides which process writes which piece, and which pieces are read when the num
 
 import dataclasses
 import json
-import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +25,7 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
+from autorecap.base.folder import Folder
 from autorecap.training.loop.processes import Ranks
 
 INDEX = "tensors.json"
@@ -42,45 +39,6 @@ _AT_ONCE = 2**28  # bytes read before they are copied into tensors
 
 class DamagedError(Exception):
     """The files of a checkpoint are missing or damaged. The message names one."""
-
-
-class Folder:
-    """A folder of a local disk or an object store, by its path or URL."""
-
-    def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs  # torch brings it
-
-        remote = "://" in url
-        self.fs, self.root = url_to_fs(url, **({"use_listings_cache": False} if remote else {"auto_mkdir": True}))
-        self.root = self.root.rstrip("/")
-
-    def path(self, name: str) -> str:
-        return f"{self.root}/{name}"
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[Any]:
-        """Open a file to write. On a local disk it survives a power cut."""
-        with self.fs.open(self.path(name), "wb") as file:
-            yield file
-            file.flush()
-            if hasattr(file, "fileno"):
-                try:
-                    os.fsync(file.fileno())
-                except (OSError, AttributeError, NotImplementedError):  # not a file of this machine
-                    pass
-
-    def put(self, name: str, content: bytes) -> None:
-        """Write a small file, as a whole or not at all."""
-        if "file" in self.fs.protocol:
-            with self.writing(f".{name}") as file:
-                file.write(content)
-            Path(self.path(f".{name}")).replace(self.path(name))
-        else:
-            self.fs.pipe_file(self.path(name), content)
-
-    def read(self, name: str) -> bytes:
-        content: bytes = self.fs.cat_file(self.path(name))
-        return content
 
 
 # --- writing

@@ -1,4 +1,4 @@
-"""The registry of random draws and demo/random_draws.py: purposes differ, numbers stay, and nobody draws beside them."""
+"""The registry of random draws and demo/random_draws.py: purposes differ, numbers stay, nobody draws beside them."""
 
 import re
 

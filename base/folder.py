@@ -1,0 +1,51 @@
+"""A folder of a local disk or of an object store, whose files are read and written alike.
+
+fsspec is imported where a folder is made: whoever imports this module for its types need not wait for it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class Folder:
+    """A folder of a local disk or an object store, by its path or URL."""
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        remote = "://" in url
+        self.fs, self.root = url_to_fs(url, **({"use_listings_cache": False} if remote else {"auto_mkdir": True}))
+        self.root = self.root.rstrip("/")
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in the folder, as `fs` takes it."""
+        return f"{self.root}/{name}"
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Any]:
+        """Open a file to write. On a local disk it survives a power cut."""
+        with self.fs.open(self.path(name), "wb") as file:
+            yield file
+            file.flush()
+            if hasattr(file, "fileno"):
+                try:
+                    os.fsync(file.fileno())
+                except (OSError, AttributeError, NotImplementedError):  # not a file of this machine
+                    pass
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a small file, as a whole or not at all."""
+        if "file" in self.fs.protocol:
+            with self.writing(f".{name}") as file:
+                file.write(content)
+            Path(self.path(f".{name}")).replace(self.path(name))
+        else:
+            self.fs.pipe_file(self.path(name), content)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file. Raises FileNotFoundError, or what the object store's library raises."""
+        content: bytes = self.fs.cat_file(self.path(name))
+        return content

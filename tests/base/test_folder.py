@@ -1,0 +1,27 @@
+"""Folders of a local disk and of an object store take and give the same bytes."""
+
+from pathlib import Path
+
+import pytest
+
+from autorecap.base.folder import Folder
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_what_was_put_or_written_is_read(tmp_path: Path, kind: str) -> None:
+    folder = Folder(f"{tmp_path}/new/" if kind == "local" else f"memory://{tmp_path.name}/new/")
+    folder.put("small", b"1")
+    folder.put("small", b"2")
+    with folder.writing("large") as file:
+        file.write(b"34")
+    assert (folder.read("small"), folder.read("large")) == (b"2", b"34")
+    names = sorted(path.rpartition("/")[2] for path in folder.fs.find(folder.root))
+    assert names == ["large", "small"]  # and no draft
+
+
+def test_a_small_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.put("small", b"old")
+    with pytest.raises(TypeError):
+        folder.put("small", "text")  # type: ignore[arg-type]
+    assert folder.read("small") == b"old"
