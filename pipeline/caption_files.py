@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from autorecap.base.files import local_file, portable
 from autorecap.stages.captions import Captions
-from autorecap.stages.media import levels
 from autorecap.stages.media_files.ffmpeg import MediaError, read_header
+from autorecap.stages.media_files.levels import levels
 from autorecap.stages.media_files.stream import stream
 from autorecap.stages.records import Clip, Verdict, Video
 

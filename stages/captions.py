@@ -12,7 +12,7 @@ import numpy as np
 from autorecap.base.settings import MODEL, Section, setting
 from autorecap.stages.listeners import hub
 from autorecap.stages.listeners.batches import At, groups, with_clips
-from autorecap.stages.media import levels
+from autorecap.stages.media_files.levels import levels
 from autorecap.stages.records import Clip, Verdict, Video
 
 DEMO = "demo"

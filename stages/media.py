@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from autorecap.base.files import is_remote, local_file
 from autorecap.base.settings import Section, setting
 from autorecap.base.text import printable
 from autorecap.stages.media_files.ffmpeg import MediaError, decode, frames
+from autorecap.stages.media_files.levels import levels
 from autorecap.stages.origin import AudioFrom, ClipsFrom, TranscriptFrom
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Span, Verdict, Video
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from autorecap.stages.youtube.client import Youtube
 
 _LONGEST_JOINED_READ_MS = 600_000
-_LOWEST_DBFS = -120.0
-"""The level that is stored for digital silence, which has no logarithm; lower than 16 bits can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,15 +183,6 @@ def _with_frames(clips: Sequence[Clip], path: str, timeout_s: float) -> list[Cli
     images = frames(path, [(clip.start_ms + clip.end_ms) // 2 for clip in without_caption], timeout_s)
     pictures = {clip.start_ms: picture for clip, picture in zip(without_caption, images, strict=True)}
     return [replace(clip, frame=pictures.get(clip.start_ms)) for clip in clips]
-
-
-def levels(pcm: bytes) -> tuple[float, float]:
-    """Return RMS and peak of 16-bit samples, in dB relative to full scale, to two decimals."""
-    samples = np.frombuffer(pcm, dtype="<i2").astype(np.float64) / 32768
-    if not samples.any():
-        return _LOWEST_DBFS, _LOWEST_DBFS
-    rms, peak = np.sqrt(np.mean(samples**2)), np.abs(samples).max()
-    return round(float(20 * np.log10(rms)), 2), round(float(20 * np.log10(peak)), 2)
 
 
 def _reads(clips: Sequence[Clip], join_ms: int) -> list[list[Clip]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autorecap.stages.media import levels
+from autorecap.stages.media_files.levels import levels
 from autorecap.stages.origin import ClipsFrom
 from autorecap.stages.records import Clip, Span, Verdict, Video
 

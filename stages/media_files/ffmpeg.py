@@ -18,7 +18,7 @@ import imageio_ffmpeg
 
 from autorecap.base.text import printable
 
-_ONE_FILE = {
+ONE_FILE = {
     "format_whitelist": "aac,aiff,amr,asf,avi,flac,flv,matroska,mov,mp3,mpegts,ogg,wav,w64",
     "protocol_whitelist": "file",
 }
@@ -26,7 +26,8 @@ _ONE_FILE = {
 
 _DURATION = re.compile(r"^\s*Duration: (\d+):(\d\d):(\d\d)\.(\d\d)", re.MULTILINE)
 _AUDIO = re.compile(r"^\s*Stream #0:\d+.*: Audio:", re.MULTILINE)
-_TRUNCATED = re.compile(r"partial file|ended prematurely|Truncat", re.IGNORECASE)
+TRUNCATED = re.compile(r"partial file|ended prematurely|Truncat", re.IGNORECASE)
+"""What the log says of a file that ends before its header says so."""
 _OVERHANG_MS = 500
 """How much is decoded beyond the end of a span and cut off by sample index: ffmpeg's -t is exact to a codec frame."""
 _LEAD_MS = 1_000
@@ -67,12 +68,12 @@ def read_header(path: str, timeout_s: float) -> Header:
     """Read duration and presence of audio, without decoding. Raises MediaError, and OSError where the file is gone."""
     # No output, which ffmpeg-python cannot say: ffmpeg prints what it sees and ends with an error, so the text decides.
     arguments = [ffmpeg_exe(), "-hide_banner", "-nostdin"]
-    for option, value in _ONE_FILE.items():
+    for option, value in ONE_FILE.items():
         arguments += [f"-{option}", value]
     _, log = _run([*arguments, "-i", f"file:{path}"], timeout_s)
     if "Input #0" not in log:
-        _check_still_there(path)
-        raise MediaError(_last_words(log, path))
+        check_still_there(path)
+        raise MediaError(last_words(log, path))
     duration = _DURATION.search(log)
     duration_ms = None
     if duration:
@@ -94,19 +95,19 @@ def decode(path: str, start_ms: int, end_ms: int, sample_rate_hz: int, timeout_s
     from_ms = max(0, start_ms - _LEAD_MS) // 1000 * 1000
     source = ffmpeg.input(
         f"file:{path}",
-        **_ONE_FILE,
+        **ONE_FILE,
         ss=f"{from_ms / 1000:.3f}",
         t=f"{(end_ms - from_ms + _OVERHANG_MS) / 1000:.3f}",
     )
     # first_pts=0 keeps the clock where the audio stream begins later than the picture.
     samples = source["a:0"].filter("aresample", sample_rate_hz, first_pts=0)
     command = samples.output("-", format="s16le", acodec="pcm_s16le", ac=1, threads=1)
-    pcm, log = _run(_arguments(command.global_args("-loglevel", "warning")), timeout_s)
-    truncated = bool(_TRUNCATED.search(log))
+    pcm, log = _run(arguments_of(command.global_args("-loglevel", "warning")), timeout_s)
+    truncated = bool(TRUNCATED.search(log))
     if not pcm:
-        _check_still_there(path)
+        check_still_there(path)
         if log and not truncated and start_ms == 0:
-            raise MediaError(_last_words(log, path))
+            raise MediaError(last_words(log, path))
     first = round((start_ms - from_ms) * sample_rate_hz / 1000)
     num_samples = round((end_ms - start_ms) * sample_rate_hz / 1000)
     return pcm[2 * first : 2 * (first + num_samples)], truncated
@@ -120,7 +121,7 @@ def frames(path: str, times_ms: Sequence[int], timeout_s: float) -> list[bytes |
     deadline = time.monotonic() + timeout_s
     out: list[bytes | None] = []
     for at_ms in times_ms:
-        source = ffmpeg.input(f"file:{path}", **_ONE_FILE, ss=f"{at_ms / 1000:.3f}")
+        source = ffmpeg.input(f"file:{path}", **ONE_FILE, ss=f"{at_ms / 1000:.3f}")
         side = f"min({_FRAME_PIXELS},{{}})"
         small = source["V:0"].filter(
             "scale", side.format("iw"), side.format("ih"), force_original_aspect_ratio="decrease"
@@ -128,14 +129,15 @@ def frames(path: str, times_ms: Sequence[int], timeout_s: float) -> list[bytes |
         command = small.output(
             "-", format="mjpeg", vcodec="mjpeg", pix_fmt="yuvj420p", vframes=1, threads=1, **_QUALITY
         )
-        picture, log = _run(_arguments(command.global_args("-loglevel", "error")), deadline - time.monotonic())
+        picture, log = _run(arguments_of(command.global_args("-loglevel", "error")), deadline - time.monotonic())
         if _NO_SUCH_STREAM in log:
             break
         out.append(picture or None)
     return out + [None] * (len(times_ms) - len(out))
 
 
-def _arguments(command: ffmpeg.nodes.OutputStream) -> list[str]:
+def arguments_of(command: ffmpeg.nodes.OutputStream) -> list[str]:
+    """Return the command as a process is started with it; it does not read from the terminal."""
     arguments: list[str] = ffmpeg.compile(command.global_args("-nostdin"), cmd=ffmpeg_exe())
     return arguments
 
@@ -150,13 +152,13 @@ def _run(arguments: list[str], timeout_s: float) -> tuple[bytes, str]:
     return done.stdout, done.stderr.decode("utf-8", "replace")
 
 
-def _check_still_there(path: str) -> None:
+def check_still_there(path: str) -> None:
     """Raise OSError where the file cannot be opened any more: then the words of ffmpeg mean nothing."""
     with Path(path).open("rb"):
         pass
 
 
-def _last_words(log: str, path: str) -> str:
+def last_words(log: str, path: str) -> str:
     """Return the last line of ffmpeg's log, which says what is wrong, without its prefixes and the path."""
     lines = [re.sub(r"^\[[^\]]*\] |Error opening input files: ", "", line) for line in log.splitlines()]
     last = next((line for line in reversed(lines) if line.strip()), "no message")

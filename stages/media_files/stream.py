@@ -12,12 +12,12 @@ import ffmpeg
 import numpy as np
 
 from autorecap.stages.media_files.ffmpeg import (
-    _ONE_FILE,
-    _TRUNCATED,
+    ONE_FILE,
+    TRUNCATED,
     MediaError,
-    _arguments,
-    _check_still_there,
-    _last_words,
+    arguments_of,
+    check_still_there,
+    last_words,
 )
 
 _READ_BYTES = 1 << 16  # what a pipe holds
@@ -35,10 +35,10 @@ def stream(
     short or damaged, or not finite, comes as far as it goes, and then a MediaError is raised; also where there is no
     sample at all and where nothing comes for `stall_s`. Raises OSError where the file is gone.
     """
-    samples = ffmpeg.input(f"file:{path}", **_ONE_FILE)["a:0"].filter("aresample", sample_rate_hz, first_pts=0)
+    samples = ffmpeg.input(f"file:{path}", **ONE_FILE)["a:0"].filter("aresample", sample_rate_hz, first_pts=0)
     # As floats: ffmpeg would make integers of NaN, and the model would be asked about a sound that is not there.
     command = samples.output("-", format="f32le", acodec="pcm_f32le", ac=1, threads=1)
-    arguments = _arguments(command.global_args("-loglevel", "warning"))
+    arguments = arguments_of(command.global_args("-loglevel", "warning"))
     num_samples = 0
     with tempfile.TemporaryFile(prefix="autorecap-") as log:  # a pipe would fill up while nobody reads it
         with subprocess.Popen(
@@ -59,12 +59,12 @@ def stream(
         log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
         text = log.read().decode("utf-8", "replace")
     if not num_samples:
-        _check_still_there(path)
+        check_still_there(path)
         # Where all went well and there was nothing, ffmpeg's last words are advice on options.
-        raise MediaError(_last_words(text, path) if code and text.strip() else "nothing could be decoded")
+        raise MediaError(last_words(text, path) if code and text.strip() else "nothing could be decoded")
     end_ms = num_samples * 1000 // sample_rate_hz
     ends_early = duration_ms is None or end_ms < duration_ms - _TOLERANCE_MS
-    if code or (ends_early and _TRUNCATED.search(text)):
+    if code or (ends_early and TRUNCATED.search(text)):
         raise MediaError(f"no audio after {end_ms / 1000:.2f} s: the file is damaged or cut short")
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from autorecap.stages.media import levels
+from autorecap.stages.media_files.levels import levels
 from autorecap.stages.merge import merge_clips
 from autorecap.stages.records import Clip, Verdict
 
