@@ -106,6 +106,8 @@ class WriteWorker:
 class RayFlow:
     """Runs passes on the cluster that this process is connected to."""
 
+    libraries = ("ray",)
+
     def __init__(
         self, config: BuildConfig, store: Store, budget: Budget | None = None, *, until_segments: bool = False
     ) -> None:

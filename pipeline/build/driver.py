@@ -31,7 +31,10 @@ _REFUSED_ALONE_S = 30.0
 
 
 class Flow(Protocol):
-    """Runs passes: on a cluster (`autorecap.cluster.ray_flow`), or in this process (`LocalFlow`)."""
+    """Runs passes: on a cluster, or in this process (`LocalFlow`)."""
+
+    libraries: tuple[str, ...]
+    """Packages that only this flow needs: the run's events name their versions."""
 
     def run(self, rows: list[pa.Table]) -> Iterator[Proposal]:
         """Run one pass: rows of the plan go in, proposals to the driver come out, in order."""
@@ -143,7 +146,8 @@ def run(
     hashed = fingerprint(job.settings)
     log = Log.begin(job.store, kind=job.kind, fingerprint=hashed, settings=job.settings, check=job.check)
     events = RunEvents(job.store, log.state.epoch)
-    events.add("start", epoch=log.state.epoch, config=asdict(job.config), new=job.num_new, versions=library_versions())
+    versions = library_versions(flow.libraries)
+    events.add("start", epoch=log.state.epoch, config=asdict(job.config), new=job.num_new, versions=versions)
     job.store.sweep()
     outcome = Outcome()
     try:

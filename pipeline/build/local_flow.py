@@ -23,6 +23,8 @@ from autorecap.stages.youtube.budget import Budget, LocalBudget
 class LocalFlow:
     """Runs passes in this process. Its stages are built once, with their models."""
 
+    libraries = ()
+
     def __init__(
         self,
         config: BuildConfig,

@@ -6,7 +6,9 @@ import platform
 import socket
 import subprocess
 import time
-from importlib.metadata import version
+from collections.abc import Collection
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from autorecap.base.text import redacted
@@ -16,7 +18,7 @@ from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
 _FLUSH_S = 10
 _LINES_PER_FILE = 5_000  # a file is written again with every flush
 _LIBRARIES = (
-    *("ray", "torch", "transformers", "pyarrow", "webdataset", "soundfile", "numpy", "tokenizers"),
+    *("torch", "transformers", "pyarrow", "webdataset", "soundfile", "numpy", "tokenizers"),
     *("yt-dlp", "youtube-transcript-api"),
 )
 
@@ -49,8 +51,14 @@ class RunEvents:
             self.lines, self.part = [], self.part + 1
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions that a dataset is built with: recorded, not part of its fingerprint."""
+def library_versions(more: Collection[str] = ()) -> dict[str, str]:
+    """Return the versions that a dataset is built with: recorded, not part of its fingerprint.
+
+    `more`: packages of the flow. Those that are not installed are left out.
+    """
     first_line = subprocess.run([ffmpeg_exe(), "-version"], capture_output=True, text=True).stdout.partition("\n")[0]
-    versions = {name: version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), "ffmpeg": first_line, **versions}
+    versions = {"python": platform.python_version(), "ffmpeg": first_line}
+    for name in (*more, *_LIBRARIES):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

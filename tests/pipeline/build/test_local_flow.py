@@ -1,5 +1,7 @@
 """The flow without Ray: block by block, and honest about a process that has fallen ill."""
 
+import json
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from autorecap.base.errors import FINISHED_WITH_FAILURES
 from autorecap.dataset.log import read_state
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
+from autorecap.pipeline.build import run_events
 from autorecap.pipeline.build.config import load_config
 from autorecap.pipeline.build.driver import prepare, run
 from autorecap.pipeline.build.local_flow import LocalFlow
@@ -53,6 +56,21 @@ def test_videos_go_through_in_blocks_and_are_counted(folder, tmp_path):
     flow, outcome = build(folder, tmp_path / "out", stage)
     assert stage.groups == [2] * 5 and flow.counts() == {"judge": 10}
     assert outcome.counts["videos"] == 10
+
+
+def test_a_build_runs_and_names_its_libraries_where_ray_and_some_of_them_are_not_installed(
+    folder, tmp_path, monkeypatch
+):
+    def installed(name):
+        if name in ("ray", "webdataset"):
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(run_events, "version", installed)
+    build(folder, tmp_path / "out", Loses(after=10))
+    events = min((tmp_path / "out" / "runs").iterdir())
+    versions = json.loads(events.read_text().splitlines()[0])["versions"]
+    assert versions["torch"] == version("torch") and not versions.keys() & {"ray", "webdataset"}
 
 
 def test_a_stage_that_falls_ill_ends_the_build_and_what_is_committed_stays(folder, tmp_path):
