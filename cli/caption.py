@@ -73,7 +73,7 @@ def _load(model: str, num_beams: int, device: str) -> "Captions":
 
     from autorecap.stages.captions import Captions, CaptionsConfig, model_files
 
-    device = choose_device(device)
+    device = choose_device(device, numbered=False)
     with settings_from_options():
         threads = torch.get_num_threads()
         config = CaptionsConfig(model=model, num_beams=num_beams, device=device, num_threads=threads)

@@ -31,7 +31,9 @@ def encode(
     clap: Annotated[str | None, typer.Option(help="CLAP's text branch, if it is not in the model's folder.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pieces encoded at once.")] = 16,
     threads: Annotated[int, typer.Option(help="Threads that decode audio.")] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a GPU.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1 for one of several GPUs, or auto: cuda if there is one.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, as the last line.")] = False,
 ) -> None:
     """Encode the clips of a dataset once as VAE latents and text vectors, so that training a generator need not.

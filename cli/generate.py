@@ -59,7 +59,9 @@ def generate(
         ),
     ] = "",
     batch_size: Annotated[int, typer.Option(help="Sounds at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is a GPU.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1 for one of several GPUs, or auto: cuda where there is one.")
+    ] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace files of the same names.")] = False,
     as_json: Annotated[

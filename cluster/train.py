@@ -24,6 +24,7 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from autorecap.base.device import check_unnumbered
 from autorecap.base.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
 from autorecap.base.settings import absolute_paths
 from autorecap.base.signals import stop_requests
@@ -108,6 +109,7 @@ def train_on_ray(
 
     Raises the errors of `train`, LaunchError and WorkersFailedError, which are all ForeseenErrors.
     """
+    check_unnumbered(device)
     out = absolute(str(out), made=True)
     config = absolute_paths(config)
     arguments = absolute_arguments(data, options)

@@ -82,7 +82,7 @@ def train(
     if "://" in str(out):
         raise RunError(f"{out}: a run's logs and samples need a folder; checkpoints may go to run.checkpoints=s3://...")
     config = recipe.config
-    device = _choose_device(device)
+    device = choose_device(device, numbered=False)  # processes choose among several GPUs by themselves
     with join_processes(device) as ranks:
         if ranks.count > config.loop.batch_size:
             raise RunError(
@@ -248,12 +248,6 @@ def _load(recipe: Recipe, init: str) -> nn.Module:
         return recipe.load(init)
     except (ModelFilesError, ValueError) as error:
         raise RunError(str(error)) from error
-
-
-def _choose_device(name: str) -> str:
-    if name not in ("auto", "cpu", "cuda"):  # the processes of a run choose among several GPUs by themselves
-        raise RunError(f"--device: expected auto, cpu or cuda, found {name!r}")
-    return choose_device(name)
 
 
 def _last_checkpoint(folder: str, out: Path, resume: bool) -> checkpoint.Checkpoint | None:

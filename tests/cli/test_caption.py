@@ -156,7 +156,7 @@ def test_a_file_that_is_cut_short_is_captioned_as_far_as_it_goes_and_named(tmp_p
     [
         (["--model", "nowhere"], "no such folder"),
         (["--num-beams", "0"], "--num-beams"),
-        (["--device", "tpu"], "--device"),
+        (["--device", "cuda:1"], "--device cuda:1: write cpu, cuda or auto"),
         ([], "Missing argument"),
     ],
 )

@@ -79,7 +79,11 @@ def test_a_small_run_trains_saves_and_says_how_it_ended(sounds: Path) -> None:
         (["--out", "x", "--data", "a.csv", "--config", "gone.yaml"], 2, "gone.yaml does not exist"),
         (["--out", "x", "--data", "a.csv"], 2, "--init is missing"),
         (["--out", "x", "--data", "a.csv", "--init", "demo", "--resume"], 2, "holds no checkpoint to resume"),
-        (["--out", "x", "--data", "a.csv", "--init", "demo", "--device", "tpu"], 2, "auto, cpu or cuda"),
+        (
+            ["--out", "x", "--data", "a.csv", "--init", "demo", "--device", "cuda:1"],
+            2,
+            "--device cuda:1: write cpu, cuda or auto",
+        ),
         pytest.param(
             ["--out", "x", "--data", "a.csv", "--init", "demo", "--device", "cuda"],
             2,
@@ -143,3 +147,8 @@ def test_a_number_of_workers_that_means_nothing_is_refused() -> None:
     for workers in ("0", "8:2", "many"):
         done = run("--init", "demo", "--out", "nowhere", "--workers", workers)
         assert done.exit_code == 2 and f"--workers {workers}: write a number" in done.output
+
+
+def test_a_device_that_workers_do_not_take_is_refused_before_ray_starts() -> None:
+    done = run("--init", "demo", "--out", "nowhere", "--workers", "2", "--device", "cuda:1")
+    assert done.exit_code == 2 and "--device cuda:1: write cpu, cuda or auto" in done.output
