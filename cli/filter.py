@@ -5,10 +5,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO, NoReturn
+from typing import Annotated, BinaryIO
 
 import typer
 
+from autorecap.base.errors import ForeseenError
+from autorecap.cli.errors import answered
 from autorecap.cli.show import silence_stdout
 
 CHUNK_BYTES = 1 << 16
@@ -28,16 +30,23 @@ def filter_captions(
     ] = "",
 ) -> None:
     """Show which captions the filter drops, and for which keyword: one line of output for each line of input."""
+    with answered("interrupted: the answers above stand"):
+        _filter(file, as_json, keywords)
+
+
+def _filter(file: str, as_json: bool, keywords: str) -> None:
     from autorecap.stages.keyword_files.keyword_filter import KeywordFilter
 
     try:
         keyword_filter = KeywordFilter(keywords)
     except ValueError as error:
-        _refuse(str(error))
+        raise ForeseenError(error) from error
     try:
         stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115  closed below
     except OSError as error:
-        _refuse(f"{file}: {error.strerror}: give a text file with one caption a line, or - for standard input")
+        raise ForeseenError(
+            f"{file}: {error.strerror}: give a text file with one caption a line, or - for standard input"
+        ) from error
 
     dropped: Counter[str] = Counter()
     num_captions = num_undecodable = 0
@@ -59,7 +68,7 @@ def filter_captions(
         except BrokenPipeError:  # the reader has seen enough, as `head` does
             silence_stdout()
         except OSError as error:
-            _refuse(f"{file}: cannot be read to its end: {error.strerror}")
+            raise ForeseenError(f"{file}: cannot be read to its end: {error.strerror}") from error
     _summarise(num_captions, dropped, num_undecodable)
 
 
@@ -96,8 +105,3 @@ def _summarise(num_captions: int, dropped: Counter[str], num_undecodable: int) -
     if num_undecodable:
         summary += f"\n{num_undecodable} undecodable byte sequences replaced: is the file UTF-8?"
     typer.echo(summary, err=True)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"autorecap filter: {message}", err=True)
-    raise typer.Exit(2)

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autorecap.base.errors import FINISHED_WITH_FAILURES
+from autorecap.base.progress import say
 from autorecap.base.text import clock
+from autorecap.cli.errors import answered
 
 if TYPE_CHECKING:
     from autorecap.stages.segments import Segmentation
@@ -50,13 +53,14 @@ def segment(
 
     duration_ms = None if duration is None else _duration_ms(duration)
     try:
-        transcript = read_transcript(read_bytes(str(file)), file.name)
+        with answered():
+            transcript = read_transcript(read_bytes(str(file)), file.name)
     except TranscriptError as error:
         if as_json:
             _print_json("failed", "transcript_unreadable", detail=str(error))
         else:
-            typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+            say(str(error))
+        raise typer.Exit(FINISHED_WITH_FAILURES) from None
     segmentation = segments.segment(transcript.cues, duration_ms, segments.SegmentsConfig())
     if not as_json:
         _print_table(segmentation, f"{transcript.format}, {len(transcript.cues)} cues")
