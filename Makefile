@@ -24,6 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	@rm -rf demo-data
 	@$(BIN)/python -m autorecap.demo demo-data
+	@echo 'autorecap lies in $(BIN): source $(BIN)/activate'
 
 demo-captioner: setup
 	$(BIN)/python -m autorecap.demo.train_captioner --out models/autocap/demo_weights

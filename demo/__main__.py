@@ -3,6 +3,7 @@
 python -m autorecap.demo demo-data
 """
 
+import argparse
 import shlex
 import sys
 import time
@@ -16,7 +17,11 @@ from autorecap.demo.corpus import CORPUS, synthesise_corpus
 PROMPTS = ("A dog barks several times", "Rain falls on a surface")
 
 
-def main(folder: Path) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo. Return the exit code of the first command that failed, or 0."""
+    parser = argparse.ArgumentParser(prog="python -m autorecap.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo-data"), help="default: demo-data")
+    folder: Path = parser.parse_args(arguments).folder
     started = time.perf_counter()
     videos, dataset = folder / "videos", folder / "dataset"
     print(f"Synthesising {len(CORPUS)} short videos in {videos}: what yt-dlp would leave, with its usual accidents")
@@ -65,7 +70,7 @@ def _next_steps(folder: Path, dataset: Path) -> str:
 The generator has seen {rows} clips for a minute. Listen to {folder}/wavs; {folder}/genau/report.html shows its curves
 and sounds, as those of vae and vocoder do. The same commands train longer with --set loop.steps=2000.
 
-Try next (after `source .venv/bin/activate`):
+Try next:
 
   autorecap inspect {dataset} --clip {key} --save clip.flac      listen to one clip
   autorecap inspect {dataset} --sql "select caption, duration_ms from clips"        ask anything
@@ -77,4 +82,4 @@ Try next (after `source .venv/bin/activate`):
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main())

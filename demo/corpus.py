@@ -1,12 +1,9 @@
 """Corpus of the demo: small synthesised videos in a folder such as yt-dlp writes, in every transcript format, some of
 them defective.
-
-python -m autorecap.demo.corpus demo-data/videos
 """
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +198,3 @@ def _spoken(start_ms: int, end_ms: int) -> list[Line]:
         word += count
         start_ms = until_ms
     return lines
-
-
-if __name__ == "__main__":
-    synthesise_corpus(Path(sys.argv[1]))
