@@ -77,6 +77,8 @@ def _sentence(folder: Path) -> str:
 
 def main() -> None:
     page = PAGE.read_text()
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise SystemExit(f"{PAGE.relative_to(PROJECT)} needs one line {BEGIN.strip()!r} and one {END.strip()!r}")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     made = before + BEGIN + drawn(rooms()) + END + after
