@@ -28,7 +28,7 @@ from autorecap.pipeline.plan.plan import PLAN_SCHEMA, Found, planned_ids
 from autorecap.stages.origin import WATCH_URL
 from autorecap.stages.sources.lists import Mentions, Thresholds, VideoList
 
-MEMORY_MB = min(1_000, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4_000_000)
+MAX_MEMORY_MB = 1_000
 """For sorting; reading and writing take some hundred MB beside it."""
 MAX_LISTS = 120
 _BATCH_ROWS = 65_536
@@ -80,10 +80,16 @@ class Tally:
         }
 
 
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 class Gathered:
     """Lists, read one after the other and sorted out at the end. Its files last as long as it does."""
 
-    def __init__(self, memory_mb: int = MEMORY_MB) -> None:
+    def __init__(self, memory_mb: int | None = None) -> None:
+        """`memory_mb`: for sorting; None: a quarter of this machine's, up to `MAX_MEMORY_MB`."""
+        memory_mb = memory_mb or min(MAX_MEMORY_MB, _machine_bytes() // 4 // 1_000_000)
         self.folder = tempfile.TemporaryDirectory(prefix="autorecap-plan-")
         self.sql = duckdb.connect(
             ":memory:",

@@ -36,7 +36,6 @@ FORMAT = "autorecap-training/2"
 STATE = "state.json"
 IDENTITY = "told"  # its name in the format
 _NAME = re.compile(r"step-(\d+)")
-warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process alone is fine
 
 
 class CheckpointError(ForeseenError):
@@ -81,12 +80,21 @@ def all_in(folder: str | Path) -> list[Checkpoint]:
     return sorted(checkpoints, key=lambda each: each.step)
 
 
+def _expect_one_process() -> None:
+    """Keep torch from a warning at every checkpoint that one process alone writes or reads.
+
+    The filter stays: the warning comes from torch's own thread, and filters are the process's.
+    """
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+
+
 class Saver:
     """Writes the checkpoints of a run. All processes call it at the same steps."""
 
     def __init__(self, folder: str | Path, ranks: Ranks, keep: int) -> None:
         self.folder, self.ranks, self.keep = str(folder).rstrip("/"), ranks, keep
         self._group = group_of(ranks)
+        _expect_one_process()
         self._writing: Any = None
 
     def save(self, trainer: "Trainer", identity: Mapping[str, Any], score: float | None = None) -> Checkpoint:
@@ -179,6 +187,7 @@ def load(checkpoint: Checkpoint, identity: Mapping[str, Any], trainer: "Trainer"
             "Resume with the same, or start another run with another --out, and --init from this run's model"
         )
     tensors = trainer.tensors()
+    _expect_one_process()
     try:
         reader = Reader(Folder(checkpoint.url))
         reader.check(tensors)
