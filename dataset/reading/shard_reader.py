@@ -95,9 +95,11 @@ class Cache:
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             if place.stat().st_uid != os.getuid():
-                raise CacheError(f"{place} belongs to somebody else: name another folder as read.cache")
+                raise CacheError(f"{place} belongs to somebody else: name another folder as data.read.cache")
         except OSError as error:
-            raise CacheError(f"{place} cannot hold what is read ({error.strerror}): name another read.cache") from error
+            raise CacheError(
+                f"{place} cannot hold what is read ({error.strerror}): name another data.read.cache"
+            ) from error
         self.folder, self.max_bytes = place, max_bytes
 
     def read(self, name: str, make: Callable[[], bytes], start: int, end: int) -> bytes:
