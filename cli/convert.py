@@ -96,7 +96,7 @@ def autocap_parts(
 
     Example:
 
-      autorecap convert autocap-parts models/start --htsat HTSAT.ckpt
+      autorecap convert autocap-parts weights/start --htsat HTSAT.ckpt
       --clap music_speech_audioset_epoch_15_esc_89.98.pt
     """
     with answered():
