@@ -1,6 +1,6 @@
 """Errors that users can mend: each has a message for people and the exit code of the command that it ends.
 
-Ray's job tools only pass on success or failure, so builds also print and store the code.
+Tools that run a command as a job may pass on success or failure alone, so builds also print and store the code.
 """
 
 DONE = 0

@@ -1,4 +1,4 @@
-"""Signals that ask a command to stop: Ctrl-C, and SIGTERM, which schedulers and `ray job stop` send."""
+"""Signals that ask a command to stop: Ctrl-C, and SIGTERM, which schedulers send."""
 
 import signal
 import threading

@@ -1,6 +1,6 @@
 """The record that travels through the pipeline: one `Video`, from the plan to the ledger.
 
-Stages take videos and return the same videos, richer. At the Ray boundary a list of videos becomes an Arrow table
+Stages take videos and return the same videos, richer. A list of videos goes to another process as an Arrow table
 (`to_table`) and back (`from_table`). Times are integer milliseconds everywhere.
 """
 

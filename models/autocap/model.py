@@ -52,7 +52,7 @@ class AutoCap(nn.Module):
     """AutoCap is the captioner: `caption` takes waveforms and texts; the other methods take prepared tensors."""
 
     DEMO = Path(__file__).parent / "demo_weights"
-    """The bundled model lies here; it knows the sounds of `autorecap.demo.sounds`, and those alone."""
+    """The bundled model lies here; it knows 14 synthesised sounds, and those alone."""
 
     def __init__(self, config: AutoCapConfig, tokenizer: CaptionTokenizer) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ class AutoCap(nn.Module):
         the window. `titles`, `video_captions`: what is known about each clip; "" or None where nothing is.
         `batch_size`: clips at once, 16 on a CPU and 256 on a GPU if not given; halved where memory runs out.
 
-        Silence gets a caption, too: leaving it out is the caller's, as the captions stage does (`silence_dbfs`).
+        Silence gets a caption, too: leaving it out is the caller's.
 
         Clips with metadata of similar length share a batch. A clip's caption does not depend on the others: in another
         batch its logits differ by rounding alone, which decides only between two captions of equal score.

@@ -44,7 +44,7 @@ class PoolConfig(Section, name="pools.*"):
     cpus: float = setting(0.25, "CPUs that one worker occupies.", ge=0, lt=1_000_000)
     gpus: float = setting(0.0, "GPUs that one worker occupies.", ge=0, lt=1_000_000)
     min_workers: int = setting(1, "Workers kept at all times.", ge=1)
-    max_workers: int = setting(1, "Workers at most; Ray adds them while there is work and room.", ge=1)
+    max_workers: int = setting(1, "Workers at most; they are added while there is work and room.", ge=1)
 
     def validate(self) -> None:
         check(

@@ -1,6 +1,6 @@
-"""The flow of videos in one process: the stages of all pools and the writer, one after the other, without Ray.
+"""The flow of videos in one process: the stages of all pools and the writer, one after the other, without a cluster.
 
-It publishes the same bytes as the flow over a cluster (`autorecap.cluster.ray_flow`). On few cores it is faster, for
+It publishes the same bytes as a flow over a cluster. On few cores it is faster, for
 nothing is copied from process to process, and a debugger stops where the code is.
 """
 

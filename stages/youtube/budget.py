@@ -8,8 +8,8 @@ until it has brought an answer.
 An answer is what was asked for, or what the service says of a video. A single request that goes well is not an answer,
 since refusals come as pages, too, with HTTP 200.
 
-`Budget` is what the stages see. `LocalBudget` keeps it for the threads of one process; a cluster shares one through an
-actor (`cluster/budget.py`).
+`Budget` is what the stages see. `LocalBudget` keeps it for the threads of one process; the workers of a cluster
+share one, which a process of its own keeps.
 """
 
 import threading

@@ -94,7 +94,7 @@ ALONE = Ranks()
 def join_processes(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started, as its environment says; a process alone gets `ALONE`.
 
-    A launcher that has joined the processes already, as Ray Train does, also separates them.
+    A launcher that has joined the processes already also separates them.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if dist.is_initialized() and dist.get_world_size() > 1:

@@ -1,4 +1,4 @@
-"""Requests to a run from outside its loop: by the launcher of its process, such as Ray Train."""
+"""Requests to a run from outside its loop: by the launcher of its process."""
 
 from dataclasses import dataclass
 
