@@ -1,5 +1,6 @@
 """Recipe of the parts of a GenAu that learn from sound alone: VAE and vocoder."""
 
+from abc import abstractmethod
 from pathlib import Path
 
 from torch import nn
@@ -46,9 +47,9 @@ class SoundRecipe(Recipe):
         """Return which clips become samples: each makes two sounds, as it is and as the model returns it."""
         return range(min(len(held_out) or len(self._clips), max(self.config.run.num_samples // 2, 1)))
 
+    @abstractmethod
     def trained_part(self) -> nn.Module:
         """Return the part of the GenAu that is trained."""
-        raise NotImplementedError
 
     def about(self) -> str:
         return f" in the {type(self.trained_part()).__name__} of size {self.model.config.size} and its discriminators"
