@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import sys
 from typing import Annotated
 
 import typer
 
 from autorecap.base.device import choose_device
+from autorecap.base.progress import say
 from autorecap.cli.errors import answered, settings_from_options
 from autorecap.cli.place import check_lasts
 
@@ -67,7 +67,7 @@ def encode(
             t5=t5,
             clap=clap,
             device=choose_device(device),
-            say=lambda line: print(line, file=sys.stderr, flush=True),
+            say=say,
         )
         if as_json:
             print(json.dumps(dataclasses.asdict(outcome)))

@@ -2,14 +2,15 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from autorecap.base.errors import ForeseenError
+from autorecap.base.progress import say
 from autorecap.cli.errors import answered
 from autorecap.cli.place import check_lasts
 
@@ -29,25 +30,43 @@ def _group() -> None:
 
 @dataclass(frozen=True)
 class ModelCommand:
-    """The command of one model: its name and help, and where to find what it runs."""
+    """The command of one model: its name and help, and what it runs."""
 
     name: str
-    settings: str  # a class in autorecap.training.<name>.recipe
-    function: str  # likewise
+    load: Callable[[], tuple[type[Any], Callable[..., Any]]]
+    """Imports the class of the model's settings, and the function that trains it: torch takes seconds."""
     help: str
     next_step: str  # printed at the end, with the model's folder
 
-    def load(self) -> tuple[Any, Any]:
-        """Return the class of the model's settings, and the function that trains it."""
-        module = import_module(f"autorecap.training.{self.name}.recipe")
-        return getattr(module, self.settings), getattr(module, self.function)
+
+def _load_autocap() -> tuple[type[Any], Callable[..., Any]]:
+    from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
+
+    return AutoCapTraining, train_autocap
+
+
+def _load_vae() -> tuple[type[Any], Callable[..., Any]]:
+    from autorecap.training.vae.recipe import VAETraining, train_vae
+
+    return VAETraining, train_vae
+
+
+def _load_vocoder() -> tuple[type[Any], Callable[..., Any]]:
+    from autorecap.training.vocoder.recipe import VocoderTraining, train_vocoder
+
+    return VocoderTraining, train_vocoder
+
+
+def _load_genau() -> tuple[type[Any], Callable[..., Any]]:
+    from autorecap.training.genau.recipe import GenAuTraining, train_genau
+
+    return GenAuTraining, train_genau
 
 
 MODELS = (
     ModelCommand(
         "autocap",
-        "AutoCapTraining",
-        "train_autocap",
+        _load_autocap,
         f"""Train the captioner AutoCap: stage 1 aligns the Q-Former with a frozen BART, stage 2 trains BART as well.
 {EXIT_CODES}
     Examples:
@@ -67,8 +86,7 @@ MODELS = (
     ),
     ModelCommand(
         "vae",
-        "VAETraining",
-        "train_vae",
+        _load_vae,
         f"""Train the 1D-VAE of a GenAu: the first of three; the vocoder and GenAu itself go on from its folder.
 {EXIT_CODES}
     Examples:
@@ -81,8 +99,7 @@ MODELS = (
     ),
     ModelCommand(
         "vocoder",
-        "VocoderTraining",
-        "train_vocoder",
+        _load_vocoder,
         f"""Train the vocoder of a GenAu, as HiFi-GAN is trained.
 {EXIT_CODES}
     Examples:
@@ -93,8 +110,7 @@ MODELS = (
     ),
     ModelCommand(
         "genau",
-        "GenAuTraining",
-        "train_genau",
+        _load_genau,
         f"""Train the generator GenAu, on captioned sounds or on latents that `autorecap encode` made of them.
 {EXIT_CODES}
     Examples:
@@ -159,7 +175,7 @@ def _add(model: ModelCommand) -> None:
                 "--forecast", help="Print the memory, time and data that the run will need, and start nothing."
             ),
         ] = False,
-        plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,  # the former name of --forecast
+        plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,  # --forecast, for old scripts
         hardware: Annotated[
             str, typer.Option(help="With --forecast: h100, h200, a100, ..., as many as --workers; or cpu.")
         ] = "h100",
@@ -208,7 +224,7 @@ def _add(model: ModelCommand) -> None:
                 validation_data=validate or [],
                 resume=resume,
                 device=device,
-                say=lambda text: print(text, flush=True),
+                say=say,
             )
             if not outcome.is_main_process:
                 return

@@ -53,9 +53,9 @@ def test_a_small_run_trains_saves_and_says_how_it_ended(sounds: Path) -> None:
         sounds / "b.csv",
     )
     assert done.exit_code == 0, done.output
-    ended = json.loads(done.output.splitlines()[-1])
+    ended = json.loads(done.stdout)  # the result alone; progress goes to standard error
     assert ended["step"] == 2 and ended["model"] == str(sounds / "run" / "model") and ended["loss"] > 0
-    assert "2 clips to learn from" in done.output
+    assert "autorecap: 2 clips to learn from" in done.stderr
     told = json.loads((sounds / "run" / "settings.json").read_text())
     assert told["config"]["loop"]["lr"] == 1e-4 and told["settings"]["loop.steps"] == 2
     again = run("--config", config, "--init", "demo", "--out", sounds / "run", *few, "--data", sounds / "a.csv")
