@@ -39,7 +39,7 @@ def main() -> None:
         assert local == ray, "the shards differ"
         count = 12 * options.copies
         print(f"{count} videos, {len(local)} shards, the same bytes both ways")
-        for name, seconds in (("plain loop", local_s), ("graph", ray_s), ("graph with Ray's start", with_start_s)):
+        for name, seconds in (("LocalFlow", local_s), ("RayFlow", ray_s), ("RayFlow with Ray's start", with_start_s)):
             print(f"{name:>24}: {seconds:6.1f} s  {count / seconds:6.2f} videos/s  {local_s / seconds:5.2f}x")
 
 
