@@ -44,7 +44,7 @@ class Transcripts:
         if source is TranscriptFrom.FILES:
             return self._read(video)
         assert self.youtube is not None, "a video of YouTube, and nobody to ask for it"
-        return self.youtube.with_captions(video)
+        return self.youtube.with_subtitles(video)
 
     def _read(self, video: Video) -> Video:
         try:

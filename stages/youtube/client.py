@@ -14,7 +14,7 @@ from autorecap.stages.youtube.egresses import Egresses
 from autorecap.stages.youtube.player import VideoMeta, described
 from autorecap.stages.youtube.problem import Problem, ended
 from autorecap.stages.youtube.session import Sessions
-from autorecap.stages.youtube.subtitles import Captions, CaptionsClient
+from autorecap.stages.youtube.subtitles import Subtitles, SubtitlesClient
 
 
 class Youtube:
@@ -34,7 +34,7 @@ class Youtube:
         """`in_flight`: videos that are worked on at the same time. `sample_rate_hz`: rate that audio should have."""
         self.egresses = Egresses(budget, config.try_other_egresses_s, clock=clock, sleep=sleep)
         sessions = Sessions(config, budget, sleep)
-        self._captions = CaptionsClient(config, transcripts, sessions)
+        self._subtitles = SubtitlesClient(config, transcripts, sessions)
         self._audio = AudioClient(config, sessions, sample_rate_hz)
         self._threads = ThreadPoolExecutor(in_flight, thread_name_prefix="youtube")
 
@@ -42,25 +42,25 @@ class Youtube:
         """Apply `change` to every video, many at the same time, since most of it is waiting; keep their order."""
         return list(self._threads.map(change, videos))
 
-    def with_captions(self, video: Video) -> Video:
+    def with_subtitles(self, video: Video) -> Video:
         """Return the video with cues, title, description and duration, or with the reason why it has none."""
         metas = [VideoMeta()]  # what becomes known of the video, also where it has no captions; the last counts
 
-        def fetch(egress: str) -> Captions:
-            return self._captions.fetch(video.video_id, egress, metas.append)
+        def fetch(egress: str) -> Subtitles:
+            return self._subtitles.fetch(video.video_id, egress, metas.append)
 
         try:
-            captions = self.egresses.attempt(fetch)
+            subtitles = self.egresses.attempt(fetch)
         except Problem as problem:
             return ended(described(video, metas[-1]), problem)
-        track, transcript = captions.track, captions.transcript
+        track, transcript = subtitles.track, subtitles.transcript
         return replace(
-            described(video, captions.meta),
+            described(video, subtitles.meta),
             cues=transcript.cues,
             num_cues=len(transcript.cues),
             transcript_kind="auto" if transcript.is_auto else track.kind,
             transcript_language=track.language,
-            bytes_read=video.bytes_read + captions.num_bytes,
+            bytes_read=video.bytes_read + subtitles.num_bytes,
         )
 
     def audio(self, video: Video, spans: Sequence[Span], deadline: float) -> YoutubeAudio:

@@ -35,7 +35,7 @@ _LOCKED = "exp=xpe"  # stands in addresses of captions that come empty without a
 
 
 @dataclass(frozen=True)
-class Captions:
+class Subtitles:
     """The chosen track, and its cues."""
 
     meta: VideoMeta
@@ -44,7 +44,7 @@ class Captions:
     num_bytes: int
 
 
-class CaptionsClient:
+class SubtitlesClient:
     """Fetches captions; used by many threads."""
 
     def __init__(self, config: YoutubeConfig, transcripts: TranscriptsConfig, sessions: Sessions) -> None:
@@ -53,7 +53,7 @@ class CaptionsClient:
         self._reading = threading.Lock()
         """Lets one thread read at a time: many that work for milliseconds take the interpreter from each other."""
 
-    def fetch(self, video_id: str, egress: str, note: Callable[[VideoMeta], object]) -> Captions:
+    def fetch(self, video_id: str, egress: str, note: Callable[[VideoMeta], object]) -> Subtitles:
         """Fetch the best track by the rules for files (`stages/transcript_files/choice.py`), and read it.
 
         `note` is called with what is known of the video as soon as that comes: a video without captions has a title,
@@ -103,7 +103,7 @@ class CaptionsClient:
     def _by_ytdlp(self, video_id: str, egress: str) -> VideoMeta:
         return YtDlp(self.config, self.sessions.turns[egress], self.sessions[egress]).meta(video_id)
 
-    def _chosen(self, meta: VideoMeta, video_id: str, egress: str) -> Captions:
+    def _chosen(self, meta: VideoMeta, video_id: str, egress: str) -> Subtitles:
         if meta.is_live:
             raise Problem(Reason.LIVE, "it is being broadcast")
         if not meta.tracks:
@@ -126,7 +126,7 @@ class CaptionsClient:
             raise Problem(Reason.BAD_ANSWER, str(error)) from error
         if all(is_blank(cue.text) for cue in transcript.cues):
             raise Problem(Reason.EMPTY_TRANSCRIPT, f"the {best.language} captions hold no text")
-        return Captions(meta, best, transcript, len(data))
+        return Subtitles(meta, best, transcript, len(data))
 
     def _offers(self, track: CaptionTrack) -> list[tuple[str, CaptionTrack]]:
         """Return the addresses of a track, and of its machine translations where these would be accepted."""
