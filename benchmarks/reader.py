@@ -36,7 +36,7 @@ from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.schemas import LATENT_INDEX
 from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
-from autorecap.stages.flac import Encode
+from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
 
 RATE_HZ = 32_000
@@ -163,7 +163,7 @@ def write_audio(url: str, shards: int, clips: int) -> None:
     count = round(CLIP_S * RATE_HZ)
     for shard in range(shards):
         rows = range(shard * clips, (shard + 1) * clips)
-        proposal = writer(Encode()([_video(row, count) for row in rows]))
+        proposal = writer(Flac()([_video(row, count) for row in rows]))
         log.commit(add=proposal.add, done=proposal.done)
 
 

@@ -1,4 +1,4 @@
-"""The encode stage: compresses the audio of kept clips as FLAC before it leaves the pool, which halves what is sent."""
+"""The FLAC stage compresses the audio of kept clips before it leaves the pool, which halves what is sent."""
 
 import io
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ import soundfile
 from autorecap.stages.records import Clip, Verdict, Video
 
 
-class Encode:
+class Flac:
     """Turns the PCM of kept clips into FLAC, and drops the audio of all other clips."""
 
-    name = "encode"
+    name = "encode"  # in the ledgers of all datasets
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
         return [video.map_clips(_encoded) for video in videos]

@@ -64,7 +64,7 @@ class PoolsConfig(Section, name="pools"):
 
     fetch: PoolConfig = setting(_pool(0.25), "probe, transcripts, segments: waits for disks and networks")
     media: PoolConfig = setting(_pool(0.5), "media: ffmpeg")
-    judge: PoolConfig = setting(_pool(0.75), "all models, and what follows up to encode: the GPU pool")
+    judge: PoolConfig = setting(_pool(0.75), "all models, and the FLAC stage at the end: the GPU pool")
     write: PoolConfig = setting(_pool(0.25), "writer: shards, index, ledger")
     block_videos: int = setting(16, "Videos that travel together. More: less overhead; less: less memory.", ge=1)
     pass_videos: int = setting(262_144, "A build is a sequence of passes over at most so many videos.", ge=1)

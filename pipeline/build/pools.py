@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from autorecap.pipeline.build.config import BuildConfig
 from autorecap.stages.captions import Captions
-from autorecap.stages.flac import Encode
+from autorecap.stages.flac import Flac
 from autorecap.stages.keywords import Keywords
 from autorecap.stages.media import Media
 from autorecap.stages.merge import Merge
@@ -43,7 +43,7 @@ def _judge(config: BuildConfig, budget: Budget) -> list[Stage]:
         stages.append(Scores(config.scores, scorer, device))
     if config.speech.model:
         stages.append(Speech(config.speech, device))
-    return [*stages, Encode()]
+    return [*stages, Flac()]
 
 
 def _youtube(config: BuildConfig, budget: Budget, in_flight: int) -> Youtube:

@@ -17,7 +17,7 @@ from autorecap.dataset.log import Log, read_state
 from autorecap.dataset.shard import ShardError, verify_shard, write_shard
 from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import Proposal, Writer, WriterConfig, sample_of
-from autorecap.stages.flac import Encode
+from autorecap.stages.flac import Flac
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
 
@@ -41,7 +41,7 @@ def video(row: int, num_clips: int = 2, **more) -> Video:
             )
         )
     made = Video(row=row, video_id=f"vid-{row}", title="Tïtle", clips=tuple(clips), num_clips=num_clips, **more)
-    return Encode()([made])[0]
+    return Flac()([made])[0]
 
 
 def samples(*videos):

@@ -11,7 +11,7 @@ from autorecap.dataset.reading.clips import Clip as StoredClip
 from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
 from autorecap.pipeline.plan.plan import Found, append_found, plan_table
-from autorecap.stages.flac import Encode
+from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
 
 
@@ -40,7 +40,7 @@ class Growing:
     def add(self, rows: int | Iterable[int], seconds: float = 1.0) -> None:
         """Clips `v<row>_0_<ms>` of noise around the level row / 327.68."""
         rows = [rows] if isinstance(rows, int) else list(rows)
-        videos = Encode()([self._video(row, seconds) for row in rows])
+        videos = Flac()([self._video(row, seconds) for row in rows])
         proposal = self.writer(videos)
         self.log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
 

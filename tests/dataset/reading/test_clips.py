@@ -15,7 +15,7 @@ from autorecap.dataset.reading.manifest import Manifest, open_clips
 from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
-from autorecap.stages.flac import Encode
+from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
 from tests.support.datasets import audio_of
 
@@ -93,7 +93,7 @@ class Growing:
             "verdict": Verdict.KEPT,
         }
         clip = Clip(start_ms=0, end_ms=1_000, audio=pcm, sample_rate_hz=32_000, num_samples=32_000, **about)
-        proposal = self.writer(Encode()([Video(row=row, video_id=f"v{row}", title=f"Title {row}", clips=(clip,))]))
+        proposal = self.writer(Flac()([Video(row=row, video_id=f"v{row}", title=f"Title {row}", clips=(clip,))]))
         self.log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
 
 
