@@ -35,7 +35,7 @@ from autorecap.dataset.reading.manifest import open_manifest
 from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.schemas import LATENT_INDEX
 from autorecap.dataset.store import open_store
-from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
+from autorecap.pipeline.build.bundle_writer import BundleWriter, WriterConfig
 from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
 
@@ -159,7 +159,7 @@ def stall(url: str) -> None:
 
 def write_audio(url: str, shards: int, clips: int) -> None:
     store = open_store(url)
-    log, writer = Log.begin(store, kind="clips", fingerprint="", settings={}), Writer(WriterConfig(), store)
+    log, writer = Log.begin(store, kind="clips", fingerprint="", settings={}), BundleWriter(WriterConfig(), store)
     count = round(CLIP_S * RATE_HZ)
     for shard in range(shards):
         rows = range(shard * clips, (shard + 1) * clips)

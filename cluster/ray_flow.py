@@ -23,7 +23,7 @@ import ray.exceptions
 from autorecap.base.errors import FINISHED_WITH_FAILURES, ForeseenError
 from autorecap.dataset.publish import WriteFailed
 from autorecap.dataset.store import Store
-from autorecap.pipeline.build.bundle_writer import Proposal, Writer
+from autorecap.pipeline.build.bundle_writer import BundleWriter, Proposal
 from autorecap.pipeline.build.config import BuildConfig, ConfigError, PoolConfig
 from autorecap.pipeline.build.pools import POOLS, blocks_at_once, stages_of
 from autorecap.pipeline.build.segments_writer import SegmentsWriter
@@ -41,7 +41,7 @@ class WorkersDied(ForeseenError):
     exit_code = FINISHED_WITH_FAILURES
 
 
-class Progress:
+class Counts:
     """Counts videos per pool while they are on their way. An actor: workers add, the driver reads."""
 
     def __init__(self) -> None:
@@ -65,16 +65,16 @@ class Progress:
 class StageWorker:
     """A worker of one pool: its stages, built once, called for every block."""
 
-    def __init__(self, pool: str, config: BuildConfig, progress: Any, budget: Budget | None) -> None:
+    def __init__(self, pool: str, config: BuildConfig, counts: Any, budget: Budget | None) -> None:
         self.pool = pool
-        self.progress = progress
+        self.counts = counts
         self.stages = stages_of(pool, config, budget)
         self.has_worked = False
         gc.freeze()  # models and libraries stay: looking through them at every collection costs transcripts a tenth
 
     def __call__(self, table: pa.Table) -> pa.Table:
         videos = self._run(from_table(table))
-        self.progress.add.remote(self.pool, len(videos))
+        self.counts.add.remote(self.pool, len(videos))
         return to_table(videos)
 
     def _run(self, videos: list[Video]) -> list[Video]:
@@ -84,7 +84,7 @@ class StageWorker:
             return done
         except SickWorker as error:
             if self.has_worked:  # it was well before: let a new process try this block
-                ray.get(self.progress.note.remote(str(error)))
+                ray.get(self.counts.note.remote(str(error)))
                 os._exit(1)
             # A new process fails as well, so it is the videos after all: each ends alone.
             return [done for video in videos for done in run_stages(self.stages, [video])]
@@ -93,7 +93,7 @@ class StageWorker:
 class WriteWorker:
     """Writes one bundle. A full disk is an answer, not a crash: Ray would try it again and again."""
 
-    def __init__(self, config: BuildConfig, store: Store, writer: type[Writer]) -> None:
+    def __init__(self, config: BuildConfig, store: Store, writer: type[BundleWriter]) -> None:
         self.writer = writer(config.writer, store)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -116,8 +116,8 @@ class RayFlow:
         self.config = config if until_segments else replace(config, scores=resolved(config.scores, config.captions))
         self.store, self.budget = store, budget
         self.pools = POOLS[:1] if until_segments else POOLS
-        self.writer = SegmentsWriter if until_segments else Writer
-        self.progress: Any = ray.remote(num_cpus=0)(Progress).remote()
+        self.writer = SegmentsWriter if until_segments else BundleWriter
+        self._counts: Any = ray.remote(num_cpus=0)(Counts).remote()
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -130,7 +130,7 @@ class RayFlow:
         blocks = [table.slice(first, size) for table in rows for first in range(0, len(table), size)]
         videos: ray.data.Dataset = ray.data.from_arrow(blocks)
         for pool in self.pools:
-            arguments = {"pool": pool, "config": self.config, "progress": self.progress, "budget": self.budget}
+            arguments = {"pool": pool, "config": self.config, "counts": self._counts, "budget": self.budget}
             calls_at_once = blocks_at_once(pool, self.config)
             videos = self._map(videos, StageWorker, arguments, getattr(self.config.pools, pool), calls_at_once)
         bundles = videos.repartition(target_num_rows_per_block=self.config.writer.videos_per_shard, strict=True)
@@ -141,7 +141,7 @@ class RayFlow:
                     raise WriteFailed(row["error"])
                 yield Proposal.from_json(row["proposal"])
         except ray.exceptions.RayActorError as error:
-            last_words = ray.get(self.progress.read_note.remote())
+            last_words = ray.get(self._counts.read_note.remote())
             raise WorkersDied(
                 f"a worker died {_MAX_TASK_RETRIES + 1} times over the same videos, most often for want of memory: "
                 f"try a smaller pools.block_videos. Last words of a worker: {last_words}. "
@@ -150,7 +150,7 @@ class RayFlow:
 
     def counts(self) -> dict[str, int]:
         """Return how many videos have left each pool so far."""
-        counts: dict[str, int] = ray.get(self.progress.read.remote(), timeout=5)
+        counts: dict[str, int] = ray.get(self._counts.read.remote(), timeout=5)
         return counts
 
     def _map(

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from autorecap.models.config import check_positive
 
 PEAK = 0.5  # AutoCap's waveforms are scaled to this peak
-SILENCE = 1e-8  # added to a peak before it divides
+PEAK_EPS = 1e-8  # added to a peak before it divides
 INT16_SCALE = 32_768.0  # int16 full scale
 NOT_FINITE = "holds NaN or infinite samples"
 
@@ -105,7 +105,7 @@ def normalise(x_S: Tensor) -> Tensor:
     It comes before padding, which would move the mean.
     """
     x_S = x_S - x_S.mean()
-    return x_S / (x_S.abs().max() + SILENCE) * PEAK
+    return x_S / (x_S.abs().max() + PEAK_EPS) * PEAK
 
 
 def prepare_waveform(waveform: object, sample_rate_hz: int, *, target_rate_hz: int, num_samples: int) -> Tensor:
@@ -194,7 +194,7 @@ def _prepared(
     sound_BS = torch.arange(num_samples, device=device) < length_B[:, None]  # the filter rings on beyond the end
     mean_B = torch.where(sound_BS, x_BS, 0).sum(dim=1, dtype=torch.float64) / length_B
     x_BS = torch.where(sound_BS, x_BS - mean_B[:, None].float(), 0)
-    return x_BS / (x_BS.abs().amax(dim=1, keepdim=True) + SILENCE) * PEAK, finite_B
+    return x_BS / (x_BS.abs().amax(dim=1, keepdim=True) + PEAK_EPS) * PEAK, finite_B
 
 
 # --- resampling --------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Proposal:
         )
 
 
-class Writer:
+class BundleWriter:
     """Writes the videos of one bundle. Raises WriteFailed when the store cannot take them."""
 
     def __init__(self, config: WriterConfig, store: Store) -> None:

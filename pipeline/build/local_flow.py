@@ -11,7 +11,7 @@ from itertools import islice
 import pyarrow as pa
 
 from autorecap.dataset.store import Store
-from autorecap.pipeline.build.bundle_writer import Proposal, Writer
+from autorecap.pipeline.build.bundle_writer import BundleWriter, Proposal
 from autorecap.pipeline.build.config import BuildConfig
 from autorecap.pipeline.build.pools import POOLS, blocks_at_once, stages_of
 from autorecap.pipeline.build.segments_writer import SegmentsWriter
@@ -42,7 +42,7 @@ class LocalFlow:
         pools = POOLS[:1] if until_segments else POOLS
         self.config = config
         self.stages = {pool: stages_of(pool, config, budget) for pool in pools} if stages is None else stages
-        self.writer = (SegmentsWriter if until_segments else Writer)(config.writer, store)
+        self.writer = (SegmentsWriter if until_segments else BundleWriter)(config.writer, store)
         self._counts: Counter[str] = Counter()
         self._have_worked: set[str] = set()  # pools
 

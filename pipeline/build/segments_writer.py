@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from autorecap.dataset.log import SEGMENTS, File
 from autorecap.dataset.publish import publish_table
-from autorecap.pipeline.build.bundle_writer import Writer
+from autorecap.pipeline.build.bundle_writer import BundleWriter
 from autorecap.pipeline.plan.plan import plan_table
 from autorecap.stages.records import Video
 
 
-class SegmentsWriter(Writer):
+class SegmentsWriter(BundleWriter):
     """Writes the segments of one bundle in place of shards."""
 
     def _write_clips(self, videos: Sequence[Video]) -> tuple[list[File], int]:

@@ -25,7 +25,7 @@ from autorecap.stages.youtube.errors import problem_of
 from autorecap.stages.youtube.player import CaptionTrack, VideoMeta, parse_player
 from autorecap.stages.youtube.problem import Problem
 from autorecap.stages.youtube.session import Sessions
-from autorecap.stages.youtube.watch_page import WATCH_URL, WatchPages
+from autorecap.stages.youtube.watch_page import WATCH_PAGES, WatchPages
 from autorecap.stages.youtube.ytdlp import YtDlp
 
 _PLAYER = "/youtubei/v1/player"
@@ -86,7 +86,7 @@ class SubtitlesClient:
             answers.append(answer)
             response.json = lambda **_: answer  # type: ignore[method-assign]  # it is large: read it once
 
-        session.mount(WATCH_URL, self._pages[egress])
+        session.mount(WATCH_PAGES, self._pages[egress])
         session.hooks["response"] = [listen]
         try:
             YouTubeTranscriptApi(http_client=session).list(video_id)

@@ -12,7 +12,7 @@ import requests
 
 from autorecap.stages.youtube.session import YOUTUBE, PoliteAdapter, Turns
 
-WATCH_URL = f"{YOUTUBE}/watch?"
+WATCH_PAGES = f"{YOUTUBE}/watch?"
 _KEY, _CONSENT = b'"INNERTUBE_API_KEY":', b"consent.youtube.com"
 _KEY_BYTES = 200  # of it, and what stands around it
 

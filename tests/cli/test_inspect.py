@@ -15,7 +15,7 @@ from autorecap.dataset.parquet import parquet_bytes, read_parquet
 from autorecap.dataset.store import open_store
 from autorecap.dataset.summary import funnel, reasons, summarise
 from autorecap.dataset.view import DatasetView, NoSuchClip
-from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
+from autorecap.pipeline.build.bundle_writer import BundleWriter, WriterConfig
 from autorecap.stages.flac import Flac
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
@@ -46,7 +46,7 @@ def out(tmp_path) -> str:
     first = Video(row=0, video_id="first", title="[red]Tïtle", clips=clips, num_clips=5, num_gaps=2, num_cues=3)
     none = Video(row=1, video_id="none").ended(Reason.NO_TRANSCRIPT)
     again = Video(row=2, video_id="again", clips=(clip(0, "Rain falls"),), num_clips=1, num_gaps=1, num_cues=1)
-    writer = Writer(WriterConfig(retry_after_s=0), store)
+    writer = BundleWriter(WriterConfig(retry_after_s=0), store)
     for bundle in ([first, none, again.ended(Reason.TIMEOUT)], [replace(again, attempt=1)]):
         proposal = writer(Flac()(bundle))
         log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
@@ -83,7 +83,7 @@ def test_scores_are_summed_up_where_there_are_some(out):
     scored = [replace(clip(i, "Rain"), clap_score=score) for i, score in enumerate([0.05, 0.1, 0.45])]
     low = clip(9).dropped(Verdict.LOW_SCORE, "clap_score -0.2")
     video = Video(row=3, video_id="scored", clips=(*scored, low), num_clips=4)
-    proposal = Writer(WriterConfig(), store)(Flac()([video]))
+    proposal = BundleWriter(WriterConfig(), store)(Flac()([video]))
     log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
     assert summarise(DatasetView(out))["scores"] == {
         "clips": 3,

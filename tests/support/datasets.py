@@ -9,7 +9,7 @@ from autorecap.dataset.log import Log
 from autorecap.dataset.reading.clips import Audio, Latent
 from autorecap.dataset.reading.clips import Clip as StoredClip
 from autorecap.dataset.store import open_store
-from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
+from autorecap.pipeline.build.bundle_writer import BundleWriter, WriterConfig
 from autorecap.pipeline.plan.plan import Found, append_found, plan_table
 from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
@@ -35,7 +35,7 @@ class Growing:
         self.url, self.rate_hz = url, rate_hz
         store = open_store(url)
         self.log = Log.begin(store, kind="clips", fingerprint="f", settings={})
-        self.writer = Writer(WriterConfig(), store)
+        self.writer = BundleWriter(WriterConfig(), store)
 
     def add(self, rows: int | Iterable[int], seconds: float = 1.0) -> None:
         """Clips `v<row>_0_<ms>` of noise around the level row / 327.68."""

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from autorecap.base.settings import Section, setting
-from autorecap.models.audio import PEAK
+from autorecap.models.audio import PEAK, PEAK_EPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,4 +49,4 @@ def mask_stripes(mel_BTM: Tensor, stripes_BX: Tensor, fill_M: Tensor) -> Tensor:
 def mix_prepared(x_S: Tensor, other_S: Tensor, share: float) -> Tensor:
     """Mix two prepared waveforms at the peak that the model expects. share: of the mix that is the other waveform"""
     mixed_S = (1 - share) * x_S + share * other_S
-    return mixed_S / (mixed_S.abs().max() + 1e-8) * PEAK
+    return mixed_S / (mixed_S.abs().max() + PEAK_EPS) * PEAK

@@ -14,7 +14,7 @@ from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, Pla
 from autorecap.dataset.reading.manifest import Manifest, open_clips
 from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import open_store
-from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
+from autorecap.pipeline.build.bundle_writer import BundleWriter, WriterConfig
 from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
 from tests.support.datasets import audio_of
@@ -83,7 +83,7 @@ class Growing:
     def __init__(self, url: str) -> None:
         store = open_store(url)
         self.log = Log.begin(store, kind="clips", fingerprint="f", settings={})
-        self.writer = Writer(WriterConfig(), store)
+        self.writer = BundleWriter(WriterConfig(), store)
 
     def add(self, row: int) -> None:
         pcm = np.full(32_000, 100 * row, "<i2").tobytes()

@@ -7,7 +7,7 @@ import pytest
 
 from autorecap.dataset.log import Log, read_state
 from autorecap.dataset.store import open_store
-from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
+from autorecap.pipeline.build.bundle_writer import BundleWriter, WriterConfig
 from autorecap.pipeline.build.config import load_config
 from autorecap.pipeline.build.estimate import (
     ENOUGH_VIDEOS,
@@ -114,7 +114,7 @@ def test_a_dataset_with_videos_enough_goes_by_its_own_shares(tmp_path):
         clips = (Clip(start_ms=0, end_ms=1_000, verdict=Verdict.KEYWORD),) * 4
         video = replace(video, clips=clips)
         videos.append(video.ended(Reason.ALL_CLIPS_FILTERED if row % 4 else Reason.UNDECODABLE))
-    proposal = Writer(WriterConfig(), store)(videos)
+    proposal = BundleWriter(WriterConfig(), store)(videos)
     log.commit(add=proposal.add, done=proposal.done)
     shares = measured(str(tmp_path))
     assert shares is not None and f"{ENOUGH_VIDEOS} videos" in shares.basis
