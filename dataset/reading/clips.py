@@ -149,9 +149,9 @@ class ListedClips:
 
 def read_audio(path: str, window_s: float, share: float, span_s: tuple[float, float] | None = None) -> Audio:
     """Read the audio of a file, or a piece of it. `span_s`: where the clip lies, should the file be longer."""
-    try:
-        import soundfile
+    import soundfile
 
+    try:
         with soundfile.SoundFile(path) as file:
             rate, length = file.samplerate, len(file)
             start_s, seconds = piece(length / rate, window_s, share, span_s)
