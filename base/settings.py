@@ -144,6 +144,18 @@ def _shown(value: Any) -> str:
     return f"[{', '.join(str(each) or repr(each) for each in value)}]" if isinstance(value, tuple) else str(value)
 
 
+def result_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Return name and value of every setting that changes results, as a part of a dataset's or a run's identity."""
+    values: dict[str, Any] = {}
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if is_dataclass(value):
+            values |= result_settings(value, f"{prefix}{each.name}.")
+        elif each.metadata.get("results"):
+            values[prefix + each.name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
 def absolute_paths(settings: Settings, words: Collection[str] = ()) -> Settings:
     """Return the settings with all paths in them made absolute.
 

@@ -26,6 +26,7 @@ from torch import nn
 
 from autorecap.base.device import choose_device
 from autorecap.base.errors import INTERRUPTED, ForeseenError
+from autorecap.base.settings import result_settings
 from autorecap.base.signals import stop_requests
 from autorecap.base.wav import write_wav
 from autorecap.dataset.reading.manifest import DataConfig, Manifest, open_manifest
@@ -104,7 +105,7 @@ def train(
             "data": clips.identity,
             "seqs": clips.seqs,
             **{name: files.digest(module) for name, module in recipe.weights().items()},
-            "settings": checkpoint.result_settings(dataclasses.replace(config, loop=loop)),
+            "settings": result_settings(dataclasses.replace(config, loop=loop)),
         }
         if len({json.dumps(each, sort_keys=True) for each in ranks.gather(identity)}) > 1:
             raise RunError("the processes of this run see different data or models: give all of them the same files")

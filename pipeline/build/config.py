@@ -4,15 +4,14 @@ Each stage declares its own settings; this file puts them together, names what i
 says which of them make up the fingerprint of a dataset.
 """
 
-import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autorecap.base import settings_files as settings
-from autorecap.base.settings import Section, absolute_paths, check, setting
+from autorecap.base.settings import Section, absolute_paths, check, result_settings, setting
 from autorecap.base.settings_files import SettingsError
 from autorecap.pipeline.build.bundle_writer import WriterConfig
 from autorecap.stages import scores, speech, video_captions
@@ -115,20 +114,11 @@ def identity(config: BuildConfig, *, until_segments: bool = False) -> dict[str, 
 
     `until_segments`: of a dataset of segments, which no model has a part in.
     """
-    settings = dict(_results(config))
+    settings = result_settings(config)
     if until_segments:
         settings = {name: value for name, value in settings.items() if name.startswith(UP_TO_SEGMENTS)}
         return {**settings, "code_version": CODE_VERSION}
     return {**settings, **_digests(config), "code_version": CODE_VERSION}
-
-
-def _results(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _results(value, f"{prefix}{field.name}.")
-        elif field.metadata.get("results"):
-            yield prefix + field.name, list(value) if isinstance(value, tuple) else value
 
 
 def _digests(config: BuildConfig) -> dict[str, str]:

@@ -5,7 +5,6 @@ clips becomes one shard of latents and one commit: a run that was stopped goes o
 has grown since gets the shards that are new.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, Refused
+from autorecap.base.settings import result_settings
 from autorecap.base.text import printable
 from autorecap.dataset.fingerprint import explain_difference, fingerprint
 from autorecap.dataset.latent_samples import (
@@ -83,7 +83,7 @@ def encode(
         raise DataError(f"{data} holds {clips.kind}: name the dataset of clips that they were made from")
     encoder = Encoder.load(model, config, device, t5, clap)
     settings = {
-        **{f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata["results"]},
+        **result_settings(config),
         "code_version": CODE_VERSION,
         "vae": encoder.vae.digest(),
         "text": encoder.text.digest() if encoder.text else "",

@@ -8,7 +8,6 @@ RUN/checkpoints/step-00001000/
 waits only for the copy in memory. Any number of processes can read what any other number wrote.
 """
 
-import dataclasses
 import json
 import re
 import warnings
@@ -26,6 +25,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from autorecap.base.errors import REFUSED, ForeseenError
 from autorecap.base.files import explanation
 from autorecap.base.folder import Folder
+from autorecap.dataset.fingerprint import explain_difference
 from autorecap.training.checkpoint.tensor_files import DamagedError, Reader, Writer, group_of
 from autorecap.training.loop.processes import Ranks
 
@@ -180,10 +180,9 @@ def load(checkpoint: Checkpoint, identity: Mapping[str, Any], trainer: "Trainer"
     """
     state = _state(checkpoint)
     before, now = dict(_leaves(state.pop(IDENTITY))), dict(_leaves(json.loads(json.dumps(identity))))
-    if different := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
-        lines = [f"  {name}: {before.get(name, 'not set')} -> {now.get(name, 'not set')}" for name in different]
+    if difference := explain_difference(before, now):
         raise OtherRunError(
-            f"{checkpoint} belongs to a run with other data, settings or weights:\n" + "\n".join(lines) + "\n"
+            f"{checkpoint} belongs to a run with other data, settings or weights:\n{difference}\n"
             "Resume with the same, or start another run with another --out, and --init from this run's model"
         )
     tensors = trainer.tensors()
@@ -208,18 +207,6 @@ def _damage(error: BaseException) -> DamagedError | None:
         failures = [failure for failure, _ in error.failures.values()]
         return next((failure for failure in failures if isinstance(failure, DamagedError)), None)
     return error if isinstance(error, DamagedError) else None
-
-
-def result_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Return name and value of every setting that changes the trained weights, as a part of a run's identity."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            values |= result_settings(value, f"{prefix}{field.name}.")
-        elif field.metadata.get("results"):
-            values[prefix + field.name] = list(value) if isinstance(value, tuple) else value
-    return values
 
 
 def _state(checkpoint: Checkpoint) -> dict[str, Any]:
