@@ -10,10 +10,9 @@ import typer
 from autorecap.base.errors import DONE
 from autorecap.base.progress import Progress, say
 from autorecap.base.signals import interrupt_on_sigterm
-from autorecap.cli.config import ConfigFile, Overrides
 from autorecap.cli.errors import answered
+from autorecap.cli.options import ClipTimes, ConfigFile, Exclude, MinClap, MinSeconds, Overrides, Released, built_kind
 from autorecap.cli.place import check_lasts
-from autorecap.cli.plan import ClipTimes, Exclude, MinClap, MinSeconds, Released
 
 if TYPE_CHECKING:
     from autorecap.pipeline.build.config import BuildConfig
@@ -74,14 +73,12 @@ def build(
       autorecap build --lists ids.txt --out raw/ --until segments; autorecap build --videos raw/ --out ambient/
     """
     with answered():
-        from autorecap.dataset.log import CLIPS, SEGMENTS
-        from autorecap.pipeline.build.config import ConfigError, load_config
+        from autorecap.pipeline.build.config import load_config
         from autorecap.pipeline.build.driver import prepare
         from autorecap.pipeline.plan.sources import of_build
         from autorecap.stages.sources.lists import Thresholds
 
-        if until not in (None, SEGMENTS):
-            raise ConfigError(f"--until: expected segments, found {until!r}")
+        kind = built_kind(until)
         settings = load_config(config, set_ or [])
         source = of_build(
             videos,
@@ -91,7 +88,7 @@ def build(
             released=from_released or [],
             thresholds=Thresholds(min_clap=min_clap, min_seconds=min_seconds),
         )
-        job = prepare(source, check_lasts(out), settings, kind=until or CLIPS, accept_settings=accept_settings)
+        job = prepare(source, check_lasts(out), settings, kind=kind, accept_settings=accept_settings)
         _announce(job)
         if not job.has_work:
             say("nothing to do: every video that is planned is done" + _waiting(len(job.state.retry)))

@@ -1,15 +1,7 @@
 """`autorecap config`: prints the settings of a build, each with its meaning and its allowed values."""
 
-from typing import Annotated
-
-import typer
-
 from autorecap.cli.errors import answered
-
-ConfigFile = Annotated[str | None, typer.Option("--config", help="A YAML file of settings; see `autorecap config`.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="section.field=value on top of the file. May be given again.")
-]
+from autorecap.cli.options import ConfigFile, Overrides
 
 
 def config(config: ConfigFile = None, set_: Overrides = None) -> None:

@@ -8,33 +8,13 @@ import typer
 from autorecap.base.progress import Progress
 from autorecap.base.signals import interrupt_on_sigterm
 from autorecap.base.text import printable
-from autorecap.cli.config import ConfigFile, Overrides
 from autorecap.cli.errors import answered
+from autorecap.cli.options import ClipTimes, ConfigFile, Exclude, MinClap, MinSeconds, Overrides, Released, built_kind
 from autorecap.cli.place import check_lasts
 
 if TYPE_CHECKING:
     from autorecap.pipeline.plan.plan import Found
     from autorecap.stages.sources.lists import VideoList
-
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude", help="A list, in any format, of videos to leave out, such as a test set. May be given again."
-    ),
-]
-ClipTimes = Annotated[
-    bool,
-    typer.Option("--clip-times", help="Build the clips that the lists state, not the gaps of the transcripts."),
-]
-Released = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--from-released",
-        help="A file of the released AutoReCap-XL, which holds times and captions. May be given again.",
-    ),
-]
-MinClap = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out released clips with a lower CLAP score.")]
-MinSeconds = Annotated[float | None, typer.Option(min=0, help="Leave out shorter released clips.")]
 
 
 def plan(
@@ -81,45 +61,32 @@ def plan(
       autorecap plan sb_final.json@SoundBible_flac --out soundbible/
     """
     with answered():
-        from autorecap.dataset.log import CLIPS, SEGMENTS
-        from autorecap.pipeline.build.config import ConfigError, load_config
+        from autorecap.pipeline.build.config import load_config
         from autorecap.pipeline.build.estimate import Prices
+        from autorecap.stages.sources.lists import Thresholds
 
-        if until not in (None, SEGMENTS):
-            raise ConfigError(f"--until: expected segments, found {until!r}")
-
+        kind = built_kind(until)
         settings = load_config(config, set_ or [])
         addition = None
         if lists or from_released:
             addition = _planned(
                 out,
                 lists or [],
-                kind=until or CLIPS,
+                kind=kind,
                 exclude=exclude or [],
                 times=clip_times,
                 released=from_released or [],
-                min_clap=min_clap,
-                min_seconds=min_seconds,
+                thresholds=Thresholds(min_clap=min_clap, min_seconds=min_seconds),
             )
         prices = Prices(gpu_hour=gpu_price, gb_traffic=traffic_price, gb_stored=storage_price)
         _estimate(out, settings, prices, addition, as_json)
 
 
-def _planned(
-    out: str,
-    lists: list[str],
-    *,
-    kind: str,
-    min_clap: float | None,
-    min_seconds: float | None,
-    **options: Any,
-) -> "Found":
+def _planned(out: str, lists: list[str], *, kind: str, **options: Any) -> "Found":
     from autorecap.pipeline.plan.plan import plan_from
     from autorecap.pipeline.plan.sources import of_arguments
-    from autorecap.stages.sources.lists import Thresholds
 
     interrupt_on_sigterm()
-    thresholds = Thresholds(min_clap=min_clap, min_seconds=min_seconds)
     with Progress() as progress:
 
         def read(source: "VideoList") -> None:
@@ -128,7 +95,7 @@ def _planned(
         def committed(rows: int) -> None:
             progress.line(f"{rows:,} rows planned")
 
-        source = of_arguments(lists, thresholds=thresholds, progress=read, **options)
+        source = of_arguments(lists, progress=read, **options)
         return plan_from(source, check_lasts(out), kind=kind, committed=committed)
 
 

@@ -12,6 +12,7 @@ import typer
 from autorecap.base.errors import ForeseenError
 from autorecap.base.progress import say
 from autorecap.cli.errors import answered
+from autorecap.cli.options import Overrides
 from autorecap.cli.place import check_lasts
 
 HELP = "Train a model. Several GPUs: torchrun --nproc-per-node 8 -m autorecap train ..."
@@ -182,9 +183,7 @@ def _add(model: ModelCommand) -> None:
         mfu: Annotated[float, typer.Option(help="With --forecast: the share of the peak speed that is reached.")] = 0.4,
         usd_per_hour: Annotated[float, typer.Option(help="With --forecast: the price of one GPU for an hour.")] = 0.0,
         device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a GPU.")] = "auto",
-        set_: Annotated[
-            list[str] | None, typer.Option("--set", help="section.field=value on top of the file. May be given again.")
-        ] = None,
+        set_: Overrides = None,
         show_config: Annotated[
             bool, typer.Option("--show-config", help="Print all settings with their meanings, and do nothing else.")
         ] = False,
