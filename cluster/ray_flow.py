@@ -27,9 +27,9 @@ from autorecap.pipeline.build.bundle_writer import BundleWriter, Proposal
 from autorecap.pipeline.build.config import BuildConfig, ConfigError, PoolConfig
 from autorecap.pipeline.build.pools import POOLS, blocks_at_once, stages_of
 from autorecap.pipeline.build.segments_writer import SegmentsWriter
-from autorecap.stages.records import Video, from_table, to_table
+from autorecap.stages.records import from_table, to_table
 from autorecap.stages.scores import resolved
-from autorecap.stages.stage import SickWorker, run_stages
+from autorecap.stages.stage import SickWorker, StageRunner
 from autorecap.stages.youtube.budget import Budget
 
 _MAX_TASK_RETRIES = 4  # Ray Data's own number is without end: videos that kill their worker would hang the build
@@ -68,26 +68,17 @@ class StageWorker:
     def __init__(self, pool: str, config: BuildConfig, counts: Any, budget: Budget | None) -> None:
         self.pool = pool
         self.counts = counts
-        self.stages = stages_of(pool, config, budget)
-        self.has_worked = False
+        self.run = StageRunner(stages_of(pool, config, budget))
         gc.freeze()  # models and libraries stay: looking through them at every collection costs transcripts a tenth
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        videos = self._run(from_table(table))
+        try:
+            videos = self.run(from_table(table))
+        except SickWorker as error:  # let a new process try this block
+            ray.get(self.counts.note.remote(str(error)))
+            os._exit(1)
         self.counts.add.remote(self.pool, len(videos))
         return to_table(videos)
-
-    def _run(self, videos: list[Video]) -> list[Video]:
-        try:
-            done = run_stages(self.stages, videos)
-            self.has_worked = True
-            return done
-        except SickWorker as error:
-            if self.has_worked:  # it was well before: let a new process try this block
-                ray.get(self.counts.note.remote(str(error)))
-                os._exit(1)
-            # A new process fails as well, so it is the videos after all: each ends alone.
-            return [done for video in videos for done in run_stages(self.stages, [video])]
 
 
 class WriteWorker:

@@ -59,6 +59,25 @@ def run_stages(stages: Sequence[Stage], videos: Sequence[Video]) -> list[Video]:
     return done
 
 
+class StageRunner:
+    """Runs the same stages over block after block, and tells a sick process from videos that break a stage."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages, self.has_worked = stages, False
+
+    def __call__(self, videos: Sequence[Video]) -> list[Video]:
+        """Run the stages. Raises SickWorker where this process has worked before: a new one must do the videos."""
+        try:
+            done = run_stages(self.stages, videos)
+        except SickWorker:
+            if self.has_worked:
+                raise
+            # This process is new and fails as well, so it is the videos after all: each ends alone.
+            return [done for video in videos for done in run_stages(self.stages, [video])]
+        self.has_worked = True
+        return done
+
+
 def _run_or_isolate(stage: Stage, videos: list[Video]) -> list[Video]:
     try:
         return stage(videos)

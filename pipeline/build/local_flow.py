@@ -16,8 +16,8 @@ from autorecap.pipeline.build.config import BuildConfig
 from autorecap.pipeline.build.pools import POOLS, blocks_at_once, stages_of
 from autorecap.pipeline.build.segments_writer import SegmentsWriter
 from autorecap.stages.records import Video, from_table, to_table
-from autorecap.stages.stage import SickWorker, Stage, run_stages
-from autorecap.stages.youtube.budget import Budget, LocalBudget
+from autorecap.stages.stage import Stage, StageRunner
+from autorecap.stages.youtube.budget import Budget
 
 
 class LocalFlow:
@@ -38,13 +38,13 @@ class LocalFlow:
 
         Raises what the stages raise when their settings or files are wrong.
         """
-        budget = budget or LocalBudget(config.youtube.budget, list(config.youtube.egresses_by_name()))
+        budget = budget or config.youtube.local_budget()
         pools = POOLS[:1] if until_segments else POOLS
         self.config = config
-        self.stages = {pool: stages_of(pool, config, budget) for pool in pools} if stages is None else stages
+        stages = {pool: stages_of(pool, config, budget) for pool in pools} if stages is None else stages
+        self.pools = {pool: StageRunner(of_pool) for pool, of_pool in stages.items()}
         self.writer = (SegmentsWriter if until_segments else BundleWriter)(config.writer, store)
         self._counts: Counter[str] = Counter()
-        self._have_worked: set[str] = set()  # pools
 
     def run(self, rows: Sequence[pa.Table]) -> Iterator[Proposal]:
         """Run one pass: rows of the plan go in, proposals to the driver come out, in order.
@@ -52,7 +52,7 @@ class LocalFlow:
         Raises WriteFailed, and SickWorker where a stage that has worked before fails at every video of a block.
         """
         videos = _videos(rows, self.config.pools.block_videos)
-        for pool in self.stages:
+        for pool in self.pools:
             videos = self._through(pool, videos)
         for bundle in _in_groups(videos, self.config.writer.videos_per_shard):
             yield self.writer(bundle)
@@ -64,20 +64,9 @@ class LocalFlow:
     def _through(self, pool: str, videos: Iterator[Video]) -> Iterator[Video]:
         """Yield the videos as they leave a pool, which takes as many at once as a worker of a cluster."""
         for group in _in_groups(videos, self.config.pools.block_videos * blocks_at_once(pool, self.config)):
-            done = from_table(to_table(self._run(pool, group)))  # what is no column of the record ends here
+            done = from_table(to_table(self.pools[pool](group)))  # what is no column of the record ends here
             self._counts[pool] += len(done)
             yield from done
-
-    def _run(self, pool: str, videos: list[Video]) -> list[Video]:
-        stages = self.stages[pool]
-        try:
-            done = run_stages(stages, videos)
-            self._have_worked.add(pool)
-            return done
-        except SickWorker:
-            if pool in self._have_worked:  # the fault is not the videos': a new process must do them
-                raise
-            return [done for video in videos for done in run_stages(stages, [video])]
 
 
 def _videos(rows: Sequence[pa.Table], at_once: int) -> Iterator[Video]:
