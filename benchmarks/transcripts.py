@@ -33,7 +33,7 @@ from autorecap.stages.segments import Segments, SegmentsConfig
 from autorecap.stages.transcript_files import read_transcript
 from autorecap.stages.transcript_files.config import TranscriptsConfig
 from autorecap.stages.transcripts import Transcripts
-from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
+from autorecap.stages.youtube.budget import BudgetConfig
 from autorecap.stages.youtube.client import Youtube
 from autorecap.stages.youtube.config import YTDLP, YoutubeConfig
 from autorecap.stages.youtube.ids import watch_url
@@ -107,7 +107,7 @@ def with_stage(base: str, ids: Sequence[str], in_flight: int, **settings: object
     fast = BudgetConfig(requests_per_s=10_000, burst=1_000)
     config = YoutubeConfig(base_url=base, budget=fast, **settings)  # type: ignore[arg-type]
     rules = TranscriptsConfig()
-    budget = LocalBudget(config.budget, list(config.egresses_by_name()))
+    budget = config.local_budget()
     stage = Transcripts(rules, Youtube(config, rules, 32_000, budget, in_flight=in_flight))
 
     def block(mine: Sequence[str]) -> int:

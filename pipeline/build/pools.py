@@ -20,7 +20,7 @@ from autorecap.stages.speech import Speech
 from autorecap.stages.stage import Stage
 from autorecap.stages.transcripts import Transcripts
 from autorecap.stages.video_captions import VideoCaptions
-from autorecap.stages.youtube.budget import Budget, LocalBudget
+from autorecap.stages.youtube.budget import Budget
 from autorecap.stages.youtube.client import Youtube
 
 
@@ -58,7 +58,7 @@ POOLS = tuple(_MAKERS)
 
 def stages_of(pool: str, config: BuildConfig, budget: Budget | None = None) -> list[Stage]:
     """Make the stages of a pool. `budget`: the requests to YouTube; None: a budget of this process alone."""
-    return _MAKERS[pool](config, budget or LocalBudget(config.youtube.budget, list(config.youtube.egresses_by_name())))
+    return _MAKERS[pool](config, budget or config.youtube.local_budget())
 
 
 def blocks_at_once(pool: str, config: BuildConfig) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from autorecap.base.settings import FILE, Section, check, setting
-from autorecap.stages.youtube.budget import BudgetConfig, Egress
+from autorecap.stages.youtube.budget import BudgetConfig, Egress, LocalBudget
 
 DIRECT = "direct"
 """The egress that is this machine's own address."""
@@ -127,6 +127,10 @@ class YoutubeConfig(Section, name="youtube"):
                 cookies=self.cookies[number] if self.cookies else "",
             )
         return egresses
+
+    def local_budget(self) -> LocalBudget:
+        """Return a budget of this process alone for the egresses."""
+        return LocalBudget(self.budget, list(self.egresses_by_name()))
 
 
 def _name(address: str) -> str:

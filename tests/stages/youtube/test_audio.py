@@ -15,7 +15,7 @@ from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Video
 from autorecap.stages.transcript_files.config import TranscriptsConfig
 from autorecap.stages.youtube.audio import HEAD_BYTES, REQUEST_BYTES, YoutubeAudio, cost, joined
-from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
+from autorecap.stages.youtube.budget import BudgetConfig
 from autorecap.stages.youtube.client import Youtube
 from autorecap.stages.youtube.config import YoutubeConfig
 from autorecap.stages.youtube.formats import choose
@@ -39,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 def youtube_of(fake: FakeYouTube, **settings) -> Youtube:
     fast = BudgetConfig(requests_per_s=10_000, burst=1_000)
     config = YoutubeConfig(**{"base_url": fake.url, "budget": fast, **settings})
-    budget = LocalBudget(config.budget, list(config.egresses_by_name()))
+    budget = config.local_budget()
     return Youtube(config, TranscriptsConfig(), RATE, budget, in_flight=2, sleep=lambda seconds: None)
 
 

@@ -105,7 +105,7 @@ def test_proxies_of_the_environment_are_no_way_out(monkeypatch):
 
 def test_each_thread_and_egress_has_a_session_of_its_own_and_keeps_it():
     config = YoutubeConfig(egresses=("direct", "http://127.0.0.1:9"))
-    sessions = Sessions(config, LocalBudget(config.budget, list(config.egresses_by_name())))
+    sessions = Sessions(config, config.local_budget())
     assert sessions["direct"] is sessions["direct"]
     assert sessions["direct"] is not sessions["http://127.0.0.1:9"]
 

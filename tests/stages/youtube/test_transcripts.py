@@ -28,7 +28,7 @@ def stage_of(fake: FakeYouTube, *, rules: TranscriptsConfig = RULES, in_flight: 
     """The stage, which asks the fake, and does not wait between tries."""
     settings = {"base_url": fake.url, "budget": FAST, **settings}
     config = YoutubeConfig(**settings)
-    budget = LocalBudget(config.budget, list(config.egresses_by_name()))
+    budget = config.local_budget()
     stage: Any = Transcripts(rules, Youtube(config, rules, 32_000, budget, in_flight=in_flight, sleep=lambda s: None))
     stage.budget = budget
     return stage
