@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from autorecap.dataset.log import State
 from autorecap.dataset.parquet import read_parquet
-from autorecap.dataset.row_set import RowSet
 from autorecap.dataset.store import Store
 from autorecap.dataset.view import DatasetView
 from autorecap.pipeline.build.config import BuildConfig
+from autorecap.pipeline.plan.plan import files_of
 from autorecap.stages.origin import WATCH_URL
 from autorecap.stages.records import TO_THE_END
 
@@ -266,17 +266,12 @@ def measured(url: str) -> Shares | None:
 def work_left(store: Store, state: State, config: BuildConfig) -> Work:
     """Count what the plan's unfinished rows are, one file at a time."""
     total = np.zeros(len(fields(Work)))
-    unfinished = state.unfinished(time.time())
-    first = 0
-    for name in state.names("plan"):
-        end = first + state.files[name].counts["rows"]
-        here = unfinished - RowSet.of([(0, first), (end, state.num_rows)])
-        if len(here):
-            to_do = np.zeros(end - first, bool)
-            for a, b in here.ranges:
-                to_do[a - first : b - first] = True
-            total += _work_in(read_parquet(store, name), to_do, config.media.max_clip_s_per_video)
-        first = end
+    for name, first, here in files_of(state, state.unfinished(time.time())):
+        table = read_parquet(store, name)
+        to_do = np.zeros(len(table), bool)
+        for a, b in here.ranges:
+            to_do[a - first : b - first] = True
+        total += _work_in(table, to_do, config.media.max_clip_s_per_video)
     counts = {field.name: int(count) for field, count in zip(fields(Work), total, strict=True)}
     return Work(**counts | {"clip_s": float(total[-1])})  # type: ignore[arg-type]
 

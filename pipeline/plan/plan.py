@@ -172,17 +172,22 @@ def read_rows(
     store: Store, state: State, rows: RowSet, refusals: Mapping[int, int] = MappingProxyType({})
 ) -> Iterator[pa.Table]:
     """Read the plan's rows with these numbers, in order, a table per plan file, with their `attempt` and `refusals`."""
+    for name, first, here in files_of(state, rows):
+        table = _with_all_columns(read_parquet(store, name)).take([row - first for row in here])
+        attempts = [state.retry[row].attempt if row in state.retry else 0 for row in here]
+        for column_name, counts in (("attempt", attempts), ("refusals", [refusals.get(row, 0) for row in here])):
+            column = VIDEO_SCHEMA.field(column_name)
+            table = table.append_column(column, pa.array(counts, column.type))
+        yield table
+
+
+def files_of(state: State, rows: RowSet) -> Iterator[tuple[str, int, RowSet]]:
+    """Yield the plan files that hold some of these rows: the name, the number of its first row, and which it holds."""
     first = 0
     for name in state.names("plan"):
         end = first + state.files[name].counts["rows"]
-        here = list(rows - RowSet.of([(0, first), (end, state.num_rows)]))
-        if here:
-            table = _with_all_columns(read_parquet(store, name)).take([row - first for row in here])
-            attempts = [state.retry[row].attempt if row in state.retry else 0 for row in here]
-            for name, counts in (("attempt", attempts), ("refusals", [refusals.get(row, 0) for row in here])):
-                column = VIDEO_SCHEMA.field(name)
-                table = table.append_column(column, pa.array(counts, column.type))
-            yield table
+        if here := rows - RowSet.of([(0, first), (end, state.num_rows)]):
+            yield name, first, here
         first = end
 
 
