@@ -1,4 +1,4 @@
-"""Files on this machine or behind URLs: opened, as local paths, and what it means when one cannot be used.
+"""Files on this machine or behind URLs: opened, as local paths, written whole, and why one cannot be used.
 
 fsspec is imported for the first URL: a machine that trains on tensors needs none.
 """
@@ -97,6 +97,17 @@ def local_file(path: str) -> Iterator[Path]:
             shutil.copyfileobj(source, copy)
         copy.flush()
         yield Path(copy.name)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file. Under its name there is the whole of it, or what was there before. Raises OSError that names it."""
+    draft = path.with_suffix(".part")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _local(path: str) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from autorecap.base.files import write_whole
+
 _FULL_SCALE = 32_767
 
 
@@ -20,10 +22,4 @@ def write_wav(path: Path, samples_S: NDArray[np.float32], sample_rate_hz: int) -
     with wave.open(data, "wb") as file:
         file.setparams((1, 2, sample_rate_hz, 0, "NONE", ""))
         file.writeframes(pcm.tobytes())
-    unfinished = path.with_suffix(".part")
-    try:
-        unfinished.write_bytes(data.getvalue())
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    write_whole(path, data.getvalue())

@@ -14,6 +14,7 @@ import typer
 
 from autorecap.base.device import choose_device
 from autorecap.base.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
+from autorecap.base.files import write_whole
 from autorecap.base.progress import Progress, say
 from autorecap.base.wav import write_wav
 from autorecap.cli.errors import answered
@@ -274,9 +275,7 @@ class _Manifest:
         if replaced and path.is_file():
             gone = set(replaced)
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _file_of(line) not in gone]
-            unfinished = path.with_suffix(".part")
-            unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            unfinished.replace(path)
+            write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
     def add(self, line: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:

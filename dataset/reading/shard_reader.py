@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autorecap.base.errors import ForeseenError
+from autorecap.base.files import write_whole
 from autorecap.base.settings import FILE, Section, setting
 from autorecap.dataset.store import Store, patiently
 
@@ -120,9 +121,7 @@ class Cache:
             with suppress(FileNotFoundError):
                 return path.read_bytes()
             data = make()
-            draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-            draft.write_bytes(data)
-            draft.replace(path)
+            write_whole(path, data)
         self._make_room()
         return data
 

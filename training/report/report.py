@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from autorecap.base.files import write_whole
 from autorecap.base.text import printable
 from autorecap.training.report.charts import Chart, Line, draw, gigabytes, percent, plain
 from autorecap.training.report.spectrogram import read_wav, spectrogram
@@ -44,9 +45,7 @@ def write_report(run: Path) -> Path:
     rows = read_log(run / "log.jsonl")
     settings = _read_json(run / "settings.json")
     text = page(run.resolve().name, rows, find_takes(run / "samples"), settings)
-    draft = run / f".{REPORT}"
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(run / REPORT)
+    write_whole(run / REPORT, text.encode())
     return run / REPORT
 
 
