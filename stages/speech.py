@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from autorecap.base.settings import MODEL, Section, SettingError, check, setting
+from autorecap.base.wav import from_pcm
 from autorecap.stages.listeners import hub
 from autorecap.stages.records import Clip, Verdict, Video
 
@@ -59,7 +60,7 @@ class Speech:
     def _heard(self, clip: Clip) -> Clip:
         if clip.verdict is not Verdict.KEPT or not clip.audio:
             return clip
-        samples = np.frombuffer(clip.audio, "<i2").astype(np.float32) / 32768
+        samples = from_pcm(clip.audio)
         return replace(clip, speech_probability=round(self.probability(samples, clip.sample_rate_hz), 4))
 
     def probability(self, samples: np.ndarray, sample_rate_hz: int) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autorecap.base.errors import ForeseenError
+from autorecap.base.wav import from_pcm
 
 _DECODE_TIMEOUT_S = 60.0
 _SLACK_S = 1.0
@@ -170,7 +171,7 @@ def _read_by_ffmpeg(path: str, window_s: float, share: float, span_s: tuple[floa
         raise MediaError("no audio in it")
     start_s, seconds = piece(header.duration_ms / 1000, window_s, share, span_s)
     pcm, _ = decode(path, round(start_s * 1000), round((start_s + seconds) * 1000), rate, _DECODE_TIMEOUT_S)
-    return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / 32_768, rate
+    return from_pcm(pcm), rate
 
 
 def piece(length_s: float, window_s: float, share: float, span_s: tuple[float, float] | None) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import IO
 import ffmpeg
 import numpy as np
 
+from autorecap.base.wav import FULL_SCALE
 from autorecap.stages.media_files.ffmpeg import (
     ONE_FILE,
     TRUNCATED,
@@ -52,7 +53,7 @@ def stream(
                         at_s = (num_samples + int(np.argmin(np.isfinite(x_S)))) / sample_rate_hz
                         raise MediaError(f"NaN or infinite samples after {at_s:.2f} s")
                     num_samples += len(x_S)
-                    yield np.rint(x_S * 32_768).clip(-32_768, 32_767).astype("<i2").tobytes()
+                    yield np.rint(x_S * FULL_SCALE).clip(-FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes()
                 code = run.wait(stall_s)
             finally:  # also when the reader stops early
                 run.kill()

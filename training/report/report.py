@@ -16,8 +16,9 @@ from typing import Any
 
 from autorecap.base.files import write_whole
 from autorecap.base.text import printable
+from autorecap.base.wav import read_wav
 from autorecap.training.report.charts import Chart, Line, draw, gigabytes, percent, plain
-from autorecap.training.report.spectrogram import read_wav, spectrogram
+from autorecap.training.report.spectrogram import spectrogram
 
 REPORT = "report.html"
 TEMPLATE = Path(__file__).with_name("report_template.html")

@@ -1,10 +1,8 @@
 """Spectrograms for pages: log-power over time and frequency as a PNG, made with NumPy and zlib alone."""
 
-import io
 import itertools
 import math
 import struct
-import wave
 import zlib
 
 import numpy as np
@@ -15,18 +13,6 @@ _RANGE_DB = 60.0  # below the loudest
 _QUIET_DB = -20.0  # a sound that is nowhere louder stays dark; a tone of full scale has 42 dB
 _KNEE_HZ = 700.0  # of the mel scale, from which on it is logarithmic
 _COLOURS = ((8, 12, 32), (38, 42, 110), (104, 48, 140), (190, 64, 116), (240, 122, 74), (252, 216, 130))
-
-
-def read_wav(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """Return the first channel of 16-bit PCM, shape (S,), and its rate in Hz. Raises ValueError for other files."""
-    try:
-        with wave.open(io.BytesIO(data)) as file:
-            if file.getsampwidth() != 2:
-                raise ValueError("no 16-bit PCM")
-            pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-            return (pcm[:: file.getnchannels()] / 32_768).astype(np.float32), file.getframerate()
-    except (wave.Error, EOFError) as error:
-        raise ValueError(str(error)) from error
 
 
 def spectrogram(samples: NDArray[np.float32], rate: int, width: int = 220, height: int = 72) -> bytes:
