@@ -13,7 +13,12 @@ def redacted(text: str) -> str:
 
 def clock(ms: int, *, digits: int = 3) -> str:
     """Return a time as H:MM:SS with so many digits of its fraction, the others cut."""
-    return f"{ms // 3_600_000}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{f'{ms % 1000:03d}'[:digits]}"
+    return f"{duration(ms // 1000)}.{f'{ms % 1000:03d}'[:digits]}"
+
+
+def duration(seconds: int) -> str:
+    """Return a duration as H:MM:SS."""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def printable(text: str, limit: int = 300) -> str:

@@ -10,6 +10,7 @@ import typer
 from autorecap.base.errors import DONE
 from autorecap.base.progress import Progress, say
 from autorecap.base.signals import interrupt_on_sigterm
+from autorecap.base.text import duration
 from autorecap.cli.errors import answered
 from autorecap.cli.options import ClipTimes, ConfigFile, Exclude, MinClap, MinSeconds, Overrides, Released, built_kind
 from autorecap.cli.place import check_lasts
@@ -173,11 +174,11 @@ class _Watch:
     def committed(self, outcome: "Outcome", total: int) -> None:
         counts = outcome.counts
         rate = counts["videos"] / outcome.seconds if outcome.seconds else 0
-        left = f", {_duration((total - counts['videos']) / rate)} left" if rate and total > counts["videos"] else ""
+        left = f", {duration(int((total - counts['videos']) / rate))} left" if rate and total > counts["videos"] else ""
         self.state = f"{counts['videos']} of {total} videos committed, {counts['clips']} clips kept{left}"
         if outcome.parked_until is not None:
             at = time.strftime("%H:%M:%S", time.localtime(outcome.parked_until))
-            wait = _duration(max(0.0, outcome.parked_until - time.time()))
+            wait = duration(int(max(0.0, outcome.parked_until - time.time())))
             self.state += f"; {outcome.parked} wait for an egress until {at} ({wait}): Ctrl-C stops, nothing is lost"
         self._show()
 
@@ -192,9 +193,3 @@ class _Watch:
             return
         passed = ", ".join(f"{counts.get(pool, 0)} {word}" for pool, word in _POOLS.items())
         self.progress.line(f"{self.state} ({passed} in this run)")
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autorecap.base.errors import ForeseenError
+from autorecap.base.text import duration
 
 
 class CsvLog:
@@ -105,7 +106,5 @@ def wandb(
 
 def for_people(line: Mapping[str, float]) -> str:
     """Return the line as text: step, numbers, and the time until the run is done."""
-    eta_s = round(line["eta_s"])
-    hours, minutes, seconds = eta_s // 3_600, eta_s // 60 % 60, eta_s % 60
     numbers = "  ".join(f"{name} {value:.3g}" for name, value in line.items() if name not in ("step", "eta_s"))
-    return f"step {int(line['step']):>6}  {numbers}  ready in {hours}:{minutes:02d}:{seconds:02d}"
+    return f"step {int(line['step']):>6}  {numbers}  ready in {duration(round(line['eta_s']))}"
