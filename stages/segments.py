@@ -6,7 +6,6 @@ longer than the video or state no duration at all, and a transcript may be damag
 """
 
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,8 +13,7 @@ from autorecap.base.settings import Section, check, setting
 from autorecap.stages.origin import AudioFrom, ClipsFrom
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import MAX_VIDEO_MS, TO_THE_END, Clip, Cue, Span, Video
-from autorecap.stages.transcript_files.cue_text import is_blank, longest_ms, num_words
-from autorecap.stages.transcript_files.rows import SPOKEN_WORD_MS
+from autorecap.stages.transcript_files.cue_text import is_blank, likely_shown_ms, num_words
 
 # A collapsed track shows its whole text at once, 11 to 24 ms a word. Nobody says more than eight words a second.
 COLLAPSED_WORDS_PER_S = 8
@@ -289,13 +287,7 @@ def _shown(cues: Sequence[Cue], word_pad_ms: int | None) -> list[Span]:
 
 def _shown_until_ms(cue: Cue, starts_ms: Sequence[int], word_pad_ms: int | None) -> int:
     if cue.duration_ms is None or cue.duration_ms <= 0:
-        # Its words exist, so it is shown until something else is, within the bounds of one subtitle.
-        later = bisect_right(starts_ms, cue.start_ms)
-        if later < len(starts_ms):
-            shown_ms = min(starts_ms[later] - cue.start_ms, longest_ms(cue.text))
-        else:
-            shown_ms = SPOKEN_WORD_MS * num_words(cue.text)
-        until_ms = cue.start_ms + max(shown_ms, MIN_SHOWN_MS)
+        until_ms = cue.start_ms + max(likely_shown_ms(cue.start_ms, cue.text, starts_ms), MIN_SHOWN_MS)
     else:
         until_ms = cue.start_ms + cue.duration_ms
     if word_pad_ms is not None and cue.word_starts_ms and not _SOUND.search(cue.text):

@@ -1,8 +1,12 @@
-"""Text of cues: markup and entities removed, blanks recognised, words counted."""
+"""Text of cues: markup and entities removed, blanks recognised, words counted, and for how long it is shown."""
 
 import html
 import re
 import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
+
+SPOKEN_WORD_MS = 400  # at an ordinary pace
 
 # Only tags that subtitle formats define: an author's "<whispering>" is text on the screen, so it stays.
 # `[^<>]` and not `[^>]`: a row of a million "<" must not be scanned from each of them to the end.
@@ -59,7 +63,18 @@ def num_words(text: str) -> int:
     return max(len(text.split()), unspaced)
 
 
-def longest_ms(text: str) -> int:
+def likely_shown_ms(start_ms: int, text: str, starts_ms: Sequence[int]) -> int:
+    """Return for how long a cue is shown that does not say: until something else is, within the bounds of one subtitle.
+
+    `starts_ms`: of all cues, sorted. After the last of them nothing says more than the words do.
+    """
+    later = bisect_right(starts_ms, start_ms)
+    if later < len(starts_ms):
+        return min(starts_ms[later] - start_ms, _longest_ms(text))
+    return SPOKEN_WORD_MS * num_words(text)
+
+
+def _longest_ms(text: str) -> int:
     """Return how long a cue of unknown length can last at most: 10 s, or a second for each of its words.
 
     Ten seconds is more than subtitles stay by the usual guidelines (seven); the slowest speech has a word a second.

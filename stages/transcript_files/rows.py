@@ -6,17 +6,15 @@ placeholder of 3,000 ms although the sentence goes on; taken at its word, speech
 """
 
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autorecap.stages.records import Cue
-from autorecap.stages.transcript_files.cue_text import clean_text, is_blank, longest_ms, num_words
+from autorecap.stages.transcript_files.cue_text import clean_text, is_blank, likely_shown_ms, num_words
 
 PLACEHOLDER_MS = 3_000
 MAX_SPOKEN_WORDS_PER_S = 4  # sustained: fast speech. A row with more did not end when its duration says
 MAX_SENTENCE_WORDS = 80  # a row with more is no sentence, but a collapsed track
-SPOKEN_WORD_MS = 400  # at an ordinary pace
 _WORDS = re.compile(r" ?[!-~]+(?:\0 ?[!-~]+)*").fullmatch  # segments of one English word each, as most are
 MAX_WORD_WORDS = 4  # an unspaced segment of up to eight characters may be one word
 
@@ -44,12 +42,7 @@ def _to_cue(row: Row, is_rolling: bool, starts_ms: Sequence[int]) -> Cue:
     words_ms = _word_starts_ms(row)
     duration_ms = row.duration_ms
     if duration_ms and duration_ms > 0 and _is_cut_short(duration_ms, row, text, words_ms, is_rolling):
-        later = bisect_right(starts_ms, row.start_ms)
-        if later < len(starts_ms):
-            shown_ms = min(starts_ms[later] - row.start_ms, longest_ms(text))
-        else:  # nothing says when it ends
-            shown_ms = SPOKEN_WORD_MS * num_words(text)
-        duration_ms = max(duration_ms, shown_ms)
+        duration_ms = max(duration_ms, likely_shown_ms(row.start_ms, text, starts_ms))
     return Cue(start_ms=row.start_ms, duration_ms=duration_ms, text=text, word_starts_ms=words_ms)
 
 
