@@ -32,10 +32,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import SIZES, FitConfig
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.backbones.groups import Groups
 from autorecap.models.genau.backbones.layers import Attention
-from autorecap.models.genau.config import SIZES, FitConfig
 from autorecap.models.genau.flops import flops
 from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.sampling.guidance import Guided

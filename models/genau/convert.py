@@ -19,8 +19,8 @@ from autorecap.models.checkpoint import read_checkpoint
 from autorecap.models.clap import ClapText
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau import pretrained
-from autorecap.models.genau.config import SIZES as FIT_SIZES
-from autorecap.models.genau.config import FitConfig
+from autorecap.models.genau.backbones.config import SIZES as FIT_SIZES
+from autorecap.models.genau.backbones.config import FitConfig
 from autorecap.models.genau.official import fit as official_fit
 from autorecap.models.genau.official import vae as official_vae
 from autorecap.models.genau.official import vocoder as official_vocoder

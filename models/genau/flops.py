@@ -5,7 +5,7 @@ backward pass as needed, without what a memory-saving kernel or checkpointed act
 """
 
 from autorecap.models.genau.backbones.backbone import TIME_FREQUENCIES
-from autorecap.models.genau.config import FitConfig
+from autorecap.models.genau.backbones.config import FitConfig
 
 
 def flops(

@@ -23,9 +23,9 @@ from autorecap.models.files import WEIGHTS
 from autorecap.models.genau import pretrained
 from autorecap.models.genau.audio import MEL, OUTPUT_PEAK, SAMPLES_PER_LATENT, latent_frames, log_mel, prepare_clip
 from autorecap.models.genau.backbones.backbone import Backbone
+from autorecap.models.genau.backbones.config import FitConfig
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.backbones.unet import UNet
-from autorecap.models.genau.config import FitConfig
 from autorecap.models.genau.recipe import SIZES, GenAuConfig
 from autorecap.models.genau.sampling import generation
 from autorecap.models.genau.sampling.diffusion import Diffusion

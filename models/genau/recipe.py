@@ -6,8 +6,8 @@ from typing import Any
 
 from autorecap.models.config import from_dict
 from autorecap.models.genau.audio import MEL, SAMPLES_PER_LATENT
-from autorecap.models.genau.config import SIZES as FIT_SIZES
-from autorecap.models.genau.config import DiffusionConfig, FitConfig, UNetConfig
+from autorecap.models.genau.backbones.config import SIZES as FIT_SIZES
+from autorecap.models.genau.backbones.config import DiffusionConfig, FitConfig, UNetConfig
 from autorecap.models.genau.text.conditioning import DATASETS, TextConfig
 from autorecap.models.genau.vae.model import SIZES as VAE_SIZES
 from autorecap.models.genau.vae.model import VAEConfig

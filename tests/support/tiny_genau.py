@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autorecap.models.genau.backbones.config import ContextConfig, FitConfig, UNetConfig
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import ContextConfig, FitConfig, UNetConfig
 from autorecap.models.genau.model import GenAu, small_encoders
 from autorecap.models.genau.recipe import GenAuConfig
 from autorecap.models.genau.vae.model import VAEConfig

@@ -13,9 +13,9 @@ from autorecap.models.autocap import AutoCap, AutoCapConfig, CaptionTokenizer
 from autorecap.models.autocap.model import AudioFeatures, caption_loss
 from autorecap.models.genau.audio import MEL, SAMPLES_PER_LATENT, latent_frames, log_mel
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import FitConfig
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.backbones.unet import UNet
-from autorecap.models.genau.config import FitConfig
 from autorecap.models.genau.flops import flops
 from autorecap.models.genau.model import small_encoders
 from autorecap.models.genau.recipe import GenAuConfig

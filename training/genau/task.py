@@ -20,8 +20,8 @@ from autorecap.dataset.reading.examples import Examples
 from autorecap.dataset.reading.random_draws import TrainingDraw, torch_generator
 from autorecap.models.genau.audio import SAMPLES_PER_LATENT, latent_mask
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import FitConfig
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import FitConfig
 from autorecap.models.genau.flops import flops
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.sampling.diffusion import pad_latents

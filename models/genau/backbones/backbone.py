@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from autorecap.models.genau.config import ContextConfig
+from autorecap.models.genau.backbones.config import ContextConfig
 
 TIME_FREQUENCIES = 8  # of the learned sines and cosines of the timestep
 

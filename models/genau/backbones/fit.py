@@ -21,9 +21,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from autorecap.models.genau.backbones.backbone import Backbone, ContextTokens, Prediction, Text
+from autorecap.models.genau.backbones.config import FitConfig
 from autorecap.models.genau.backbones.groups import Groups, group
 from autorecap.models.genau.backbones.layers import FeedForward, Layer, norm
-from autorecap.models.genau.config import FitConfig
 
 
 class LocalLayers(nn.ModuleList):

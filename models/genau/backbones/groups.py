@@ -12,7 +12,7 @@ from typing import NamedTuple
 from einops import rearrange
 from torch import Tensor
 
-from autorecap.models.genau.config import FitConfig
+from autorecap.models.genau.backbones.config import FitConfig
 
 
 class Groups(NamedTuple):

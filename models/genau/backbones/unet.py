@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autorecap.models.genau.backbones.backbone import Backbone, ContextTokens, Prediction, Text
+from autorecap.models.genau.backbones.config import UNetConfig
 from autorecap.models.genau.backbones.layers import Layer
-from autorecap.models.genau.config import UNetConfig
 from autorecap.models.genau.norms import GroupNorm
 
 NORM_EPS = 1e-5

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from autorecap.models.genau.backbones.config import ContextConfig, FitConfig
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import ContextConfig, FitConfig
 from autorecap.models.take import count, shape_of, take
 
 _TOP = {

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autorecap.models.genau.audio import latent_mask
-from autorecap.models.genau.config import DiffusionConfig
+from autorecap.models.genau.backbones.config import DiffusionConfig
 
 
 class Diffusion:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from autorecap.models import files
 from autorecap.models.clap import ClapText
 from autorecap.models.genau.backbones.backbone import Text
-from autorecap.models.genau.config import ContextConfig
+from autorecap.models.genau.backbones.config import ContextConfig
 from autorecap.models.genau.text.t5 import T5Text, pool
 
 DATASETS = (

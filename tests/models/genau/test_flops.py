@@ -10,8 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import SIZES, ContextConfig, FitConfig
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import SIZES, ContextConfig, FitConfig
 from autorecap.models.genau.flops import flops
 
 

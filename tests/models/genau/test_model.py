@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from autorecap.models.genau.backbones.backbone import Backbone
-from autorecap.models.genau.config import DiffusionConfig
+from autorecap.models.genau.backbones.config import DiffusionConfig
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.recipe import SIZES, GenAuConfig
 from autorecap.models.genau.sampling.diffusion import pad_latents

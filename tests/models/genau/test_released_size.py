@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import SIZES, FitConfig
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import SIZES, FitConfig
 from autorecap.models.genau.official.fit import from_official
 from autorecap.models.genau.vae.model import VAE
 from autorecap.models.genau.vocoder.model import Vocoder

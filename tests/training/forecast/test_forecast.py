@@ -11,9 +11,9 @@ from torch import Tensor
 from autorecap.models.autocap import AutoCap
 from autorecap.models.genau.audio import log_mel
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import SIZES, UNetConfig
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.backbones.unet import UNet
-from autorecap.models.genau.config import SIZES, UNetConfig
 from autorecap.models.genau.flops import flops
 from autorecap.models.genau.recipe import SIZES as GENAU_SIZES
 from autorecap.models.genau.vae.model import VAE, VAEConfig

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from autorecap.demo.sounds import synthesise
-from autorecap.models.genau.config import SIZES as FIT_SIZES
+from autorecap.models.genau.backbones.config import SIZES as FIT_SIZES
 from autorecap.models.genau.model import GenAu, small_encoders
 from autorecap.models.genau.recipe import SIZES
 from autorecap.training.checkpoint import checkpoint

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import SIZES
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import SIZES
 from autorecap.models.genau.official.fit import config_from_official, from_official, to_official
 from tests.models.genau.backbones.test_fit import TINY, TINY_PATCH2, close
 from tests.support.genau_vectors import Vectors

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import ContextConfig, UNetConfig
 from autorecap.models.genau.backbones.unet import UNet
-from autorecap.models.genau.config import ContextConfig, UNetConfig
 
 TINY = UNetConfig(
     size="tiny",

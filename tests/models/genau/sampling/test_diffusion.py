@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from autorecap.models.genau.backbones.backbone import Prediction, Text
+from autorecap.models.genau.backbones.config import PREDICTIONS, ContextConfig, DiffusionConfig, FitConfig
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.genau.config import PREDICTIONS, ContextConfig, DiffusionConfig, FitConfig
 from autorecap.models.genau.official.fit import from_official
 from autorecap.models.genau.sampling import samplers
 from autorecap.models.genau.sampling.diffusion import Diffusion, pad_latents
