@@ -32,7 +32,7 @@ from autorecap.base.text import printable
 from autorecap.cluster.mirror import mirrored
 from autorecap.cluster.start import connected
 from autorecap.cluster.workers import LaunchError, Workers
-from autorecap.models.genau.recipe import SIZES
+from autorecap.models.genau.config import SIZES
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import PATIENCE
 from autorecap.training.loop.stop_requests import REQUESTS

@@ -14,9 +14,9 @@ from autorecap.dataset.reading.clips import Latent, UnreadableClipError
 from autorecap.dataset.reading.examples import Example, Examples
 from autorecap.models.audio import to_mono
 from autorecap.models.genau.audio import MEL, SAMPLES_PER_LATENT, latent_frames, log_mel, prepare_clip
+from autorecap.models.genau.config import SIZES
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.pretrained import CLAP_FOLDER, T5_FOLDER
-from autorecap.models.genau.recipe import SIZES
 from autorecap.models.genau.text.conditioning import TextEncoders
 from autorecap.training.recipe import RunError
 

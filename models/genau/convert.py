@@ -21,10 +21,10 @@ from autorecap.models.files import ModelFilesError
 from autorecap.models.genau import pretrained
 from autorecap.models.genau.backbones.config import SIZES as FIT_SIZES
 from autorecap.models.genau.backbones.config import FitConfig
+from autorecap.models.genau.config import GenAuConfig
 from autorecap.models.genau.official import fit as official_fit
 from autorecap.models.genau.official import vae as official_vae
 from autorecap.models.genau.official import vocoder as official_vocoder
-from autorecap.models.genau.recipe import GenAuConfig
 from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.text.conditioning import TextConfig
 from autorecap.models.genau.text.t5 import T5Text

@@ -26,7 +26,7 @@ from autorecap.models.genau.backbones.backbone import Backbone
 from autorecap.models.genau.backbones.config import FitConfig
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.backbones.unet import UNet
-from autorecap.models.genau.recipe import SIZES, GenAuConfig
+from autorecap.models.genau.config import SIZES, GenAuConfig
 from autorecap.models.genau.sampling import generation
 from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.sampling.generation import GenerateConfig, Plan, Progress, Scorer, Sound, plan

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autorecap.models import clap, files
 from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
-from autorecap.models.genau.recipe import GenAuConfig
+from autorecap.models.genau.config import GenAuConfig
 from autorecap.models.genau.text import t5
 from autorecap.models.genau.text.conditioning import TextEncoders
 from autorecap.models.genau.vae.model import GENERATOR_FORMAT

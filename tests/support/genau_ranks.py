@@ -17,8 +17,8 @@ import torch
 from autorecap.dataset.reading.clips import Clip, Latent
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
 from autorecap.models.genau.backbones.config import ContextConfig, FitConfig
+from autorecap.models.genau.config import GenAuConfig
 from autorecap.models.genau.model import GenAu, small_encoders
-from autorecap.models.genau.recipe import GenAuConfig
 from autorecap.models.genau.vae.model import VAEConfig
 from autorecap.models.genau.vocoder.model import VocoderConfig
 from autorecap.training.checkpoint import checkpoint

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from autorecap.models.genau.backbones.config import ContextConfig, FitConfig, UNetConfig
 from autorecap.models.genau.backbones.fit import Fit
+from autorecap.models.genau.config import GenAuConfig
 from autorecap.models.genau.model import GenAu, small_encoders
-from autorecap.models.genau.recipe import GenAuConfig
 from autorecap.models.genau.vae.model import VAEConfig
 from autorecap.models.genau.vocoder.model import VocoderConfig
 

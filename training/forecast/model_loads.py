@@ -16,9 +16,9 @@ from autorecap.models.genau.backbones.backbone import Text
 from autorecap.models.genau.backbones.config import FitConfig
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.backbones.unet import UNet
+from autorecap.models.genau.config import GenAuConfig
 from autorecap.models.genau.flops import flops
 from autorecap.models.genau.model import small_encoders
-from autorecap.models.genau.recipe import GenAuConfig
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vae.perceptual import Lpips
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig

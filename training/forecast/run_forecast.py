@@ -10,7 +10,7 @@ from autorecap.dataset.reading.manifest import Manifest, open_manifest
 from autorecap.models.autocap import AutoCap
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau import pretrained
-from autorecap.models.genau.recipe import SIZES, GenAuConfig
+from autorecap.models.genau.config import SIZES, GenAuConfig
 from autorecap.training.autocap.recipe import DEMO, AutoCapTraining
 from autorecap.training.data_checks import latent_sets
 from autorecap.training.forecast.forecast import Cluster, EpochData, Forecast, ForecastError, make_forecast

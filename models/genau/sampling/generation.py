@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from autorecap.models.genau.audio import MEL, OUTPUT_PEAK, latent_frames, latent_mask, scale_to_peak
 from autorecap.models.genau.backbones.backbone import Backbone
-from autorecap.models.genau.recipe import GenAuConfig
+from autorecap.models.genau.config import GenAuConfig
 from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.sampling.guidance import Guided, Noise, Take, check_scale
 from autorecap.models.genau.sampling.samplers import DDIM, check_sampler, sample

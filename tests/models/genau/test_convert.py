@@ -13,9 +13,9 @@ from autorecap.models.bpe import BpeTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.config import SIZES
 from autorecap.models.genau.convert import FIT, MISSING, _parts, convert
 from autorecap.models.genau.model import GenAu, small_encoders
-from autorecap.models.genau.recipe import SIZES
 from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig

@@ -9,8 +9,8 @@ from torch import nn
 
 from autorecap.models.genau.backbones.backbone import Backbone
 from autorecap.models.genau.backbones.config import DiffusionConfig
+from autorecap.models.genau.config import SIZES, GenAuConfig
 from autorecap.models.genau.model import GenAu
-from autorecap.models.genau.recipe import SIZES, GenAuConfig
 from autorecap.models.genau.sampling.diffusion import pad_latents
 from autorecap.models.genau.text.conditioning import TextConfig, drop
 from tests.support.tiny_genau import CONTEXT, FIT, TINY, UNET, built, close

@@ -14,8 +14,8 @@ from autorecap.models.genau.backbones.backbone import Text
 from autorecap.models.genau.backbones.config import SIZES, UNetConfig
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.backbones.unet import UNet
+from autorecap.models.genau.config import SIZES as GENAU_SIZES
 from autorecap.models.genau.flops import flops
-from autorecap.models.genau.recipe import SIZES as GENAU_SIZES
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig
 from autorecap.training.forecast.forecast import Cluster, EpochData, ForecastError, cluster_of, make_forecast

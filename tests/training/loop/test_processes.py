@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 from autorecap.demo.sounds import synthesise
 from autorecap.models.genau.backbones.config import SIZES as FIT_SIZES
+from autorecap.models.genau.config import SIZES
 from autorecap.models.genau.model import GenAu, small_encoders
-from autorecap.models.genau.recipe import SIZES
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import ALONE
 from tests.support.genau_ranks import BATCH, IDENTITY, NUM_CLIPS, STEPS, train, trainer_of

@@ -14,8 +14,8 @@ from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau.backbones.backbone import Text
 from autorecap.models.genau.backbones.config import ContextConfig
+from autorecap.models.genau.config import SIZES
 from autorecap.models.genau.model import small_encoders
-from autorecap.models.genau.recipe import SIZES
 from autorecap.models.genau.text.conditioning import DATASETS, Condition, TextConfig, TextEncoders, concat, drop
 from autorecap.models.genau.text.t5 import MAX_TOKENS, T5Text, pool
 
