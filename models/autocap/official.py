@@ -14,8 +14,8 @@ from torch import Tensor
 from autorecap.models.audio import MelConfig
 from autorecap.models.autocap.config import SIZES, AutoCapConfig, BartSize, QFormerConfig
 from autorecap.models.files import ModelFilesError
+from autorecap.models.official_tensors import count
 from autorecap.models.swin import SwinConfig
-from autorecap.models.take import count
 
 _HTSAT, _CLAP = "encoder.audio_enc", "clap_model.model.audio_branch"
 _BART_ALIAS, _BART = "special_tokens_embed.model.", "decoder.model."

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autorecap.models.genau.backbones.config import ContextConfig, FitConfig
 from autorecap.models.genau.backbones.fit import Fit
-from autorecap.models.take import count, shape_of, take
+from autorecap.models.official_tensors import count, shape_of, take
 
 _TOP = {
     "latents": "latents",

@@ -12,7 +12,7 @@ from torch import Tensor
 from autorecap.models.genau.vae.discriminator import PatchDiscriminator
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vae.perceptual import Lpips
-from autorecap.models.take import count, shape_of, take
+from autorecap.models.official_tensors import count, shape_of, take
 
 _LPIPS, _DISCRIMINATOR = "loss.perceptual_loss.", "loss.discriminator."
 

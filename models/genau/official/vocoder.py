@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig
-from autorecap.models.take import count, shape_of, take
+from autorecap.models.official_tensors import count, shape_of, take
 
 _COMPILED = "_orig_mod."
 # Length and direction of a weight: as weight norm named them in turn.
