@@ -1,4 +1,4 @@
-"""From official tensors those are taken that a module of ours has under the same name."""
+"""Official tensors are taken over where a module of ours has one of the same name and shape."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses hold the sizes of AutoCap. `SIZES` names the recipes."""
+"""Frozen dataclasses hold the sizes of AutoCap. `SIZES` holds those that have a name."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -53,7 +53,7 @@ class BartSize:
 class AutoCapConfig:
     """An AutoCapConfig fixes the modules of AutoCap and what they are fed."""
 
-    size: str = "base"  # the recipe's name, for people
+    size: str = "base"  # its name in `SIZES`, for people
     htsat: SwinConfig = field(default_factory=lambda: SwinConfig(mel=MelConfig()))
     clap: SwinConfig = field(
         default_factory=lambda: SwinConfig(

@@ -1,4 +1,4 @@
-"""A frozen dataclass holds the sizes of GenAu as a whole. `SIZES` names the recipes."""
+"""A frozen dataclass holds the sizes of GenAu as a whole. `SIZES` holds those that have a name."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +21,7 @@ _BACKBONES: dict[str, type[FitConfig] | type[UNetConfig]] = {"fit": FitConfig, "
 class GenAuConfig:
     """A GenAuConfig fixes the modules of GenAu and how they are used together."""
 
-    size: str = "s"  # the recipe's name, for people
+    size: str = "s"  # its name in `SIZES`, for people
     backbone: FitConfig | UNetConfig = FitConfig()
     vae: VAEConfig = VAEConfig()
     vocoder: VocoderConfig = VocoderConfig()

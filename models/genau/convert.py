@@ -154,7 +154,7 @@ def _parts(
 
 
 def _named(config: Size, sizes: Mapping[str, Size]) -> Size:
-    """Returns the config with the name of its recipe, where it is that of one."""
+    """Returns the config with the name of its size, where it is one that has a name."""
     known = (name for name, size in sizes.items() if replace(config, size=name) == size)
     return replace(config, size=next(known, config.size))
 

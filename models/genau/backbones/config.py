@@ -1,4 +1,4 @@
-"""Frozen dataclasses hold the sizes of GenAu's two backbones and its noise schedule. `SIZES` names the recipes of FIT.
+"""Frozen dataclasses hold the sizes of GenAu's two backbones and its noise schedule. `SIZES` holds FIT's.
 
 Table 10 of the paper varies `patch_size`, `num_latents` and the text encoders (`context.summary_width`: 1,536 for
 CLAP and T5, 1,024 for T5 alone, 512 for CLAP alone); Table 11 varies `channels`; Table 3 compares `s` and `l`.
@@ -33,7 +33,7 @@ class ContextConfig:
 class FitConfig:
     """A FitConfig fixes FIT, the transformer of the paper (sections 3.3 and 4.2). The defaults are GenAu-S."""
 
-    size: str = "s"  # the recipe's name, for people
+    size: str = "s"  # its name in `SIZES`, for people
     channels: int = 64  # of the VAE's latent
     max_frames: int = 256  # latent frames of the longest clip: 10.24 s at 25 a second
     patch_size: int = 1  # frames per patch token

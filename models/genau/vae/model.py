@@ -37,7 +37,7 @@ MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0  # exp() of what lies beyond is of no use
 class VAEConfig:
     """A VAEConfig fixes widths and depths. The defaults are the released model's."""
 
-    size: str = "base"  # the recipe's name, for people
+    size: str = "base"  # its name in `SIZES`, for people
     num_mels: int = MEL.num_mels
     channels: int = 64  # of the latent. Table 11 compares 64, 128 and 256 and settles on 64
     width: int = 512  # of the first level

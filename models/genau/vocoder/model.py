@@ -29,7 +29,7 @@ class VocoderConfig:
     The defaults are the released vocoder's (AudioLDM's HiFi-GAN for 16 kHz and 64 bands).
     """
 
-    size: str = "base"  # the recipe's name, for people
+    size: str = "base"  # its name in `SIZES`, for people
     num_mels: int = MEL.num_mels
     width: int = 1_024  # after the first convolution; each upsampling halves it
     rates: tuple[int, ...] = (5, 4, 2, 2, 2)  # of upsampling; their product is the hop, 160 samples
