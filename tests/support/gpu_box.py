@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 from tests.support.places import PROJECT
 
 THERE = {"torch", "transformers", "einops"}
-COMES_WITH_TRANSFORMERS = {"numpy", "safetensors", "tokenizers", "pyyaml"}
+COMES_WITH_TRANSFORMERS = {"numpy", "safetensors", "tokenizers", "pyyaml", "huggingface-hub"}
 
 
 def modules_of(room: str) -> list[str]:
