@@ -18,6 +18,7 @@ from autorecap.base.settings import SettingError, allowed_values
 from autorecap.base.text import redacted
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+"""The bundled files of settings lie here."""
 Settings = TypeVar("Settings")
 _BOOLEAN = "a boolean: YAML reads yes, no, on, off, true and false so, unless they are quoted"
 _EXPECTED = {  # in place of pydantic's words, by its name for the error
@@ -41,11 +42,11 @@ class SettingsError(ForeseenError):
 def load(kind: type[Settings], path: str | Path | None, overrides: Sequence[str] = ()) -> Settings:
     """Return the settings of a YAML file (none: the defaults) with `section.field=value` overrides on top.
 
-    Raises SettingsError.
+    path: of the file, or the name of a bundled one, such as "genau-demo". Raises SettingsError.
     """
     content: Any = {}
     if path is not None:
-        content = _read_yaml(Path(path)) or {}
+        content = _read_yaml(_file(path)) or {}
         if not isinstance(content, dict):
             raise SettingsError(f"{path}: a mapping of sections expected, found {type(content).__name__}")
     _check_names(kind, content, str(path))
@@ -58,12 +59,23 @@ def load(kind: type[Settings], path: str | Path | None, overrides: Sequence[str]
         raise SettingsError("\n".join(_explain(problem, path, names) for problem in error.errors())) from None
 
 
+def _file(path: str | Path) -> Path:
+    """Return the path, or the bundled file of that name where there is no file at the path."""
+    path = Path(path)
+    bundled = _bundled().get(path.name.removesuffix(".yaml"))
+    is_name = path == Path(path.name)  # a checkout holds a folder demo/, and `demo` is the file there as well
+    return bundled if bundled and is_name and (path.is_dir() or not path.exists()) else path
+
+
+def _bundled() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(CONFIGS.glob("*.yaml")) if path.stem != "keywords"}  # no settings
+
+
 def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        bundled = ", ".join(sorted(str(p) for p in CONFIGS.glob("*.yaml")))
-        raise SettingsError(f"{path} does not exist. Bundled: {bundled}") from None
+        raise SettingsError(f"{path} does not exist. Name a file, or a bundled one: {', '.join(_bundled())}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SettingsError(f"{path} is not readable YAML: {error}") from None
 

@@ -65,7 +65,7 @@ def build(
 
       autorecap build --videos videos/ --out ambient/
 
-      autorecap build --videos videos/ --out s3://bucket/dataset --config configs/autorecap-xl.yaml
+      autorecap build --videos videos/ --out s3://bucket/dataset --config autorecap-xl
 
       autorecap build --lists eval_segments.csv --lists vggsound.csv --out ambient/
 

@@ -112,7 +112,7 @@ def autocap_parts(
             raise ForeseenError(error) from error
         print(f"{out}: AutoCap of size {size}, untrained between its encoders and BART")
         print("CLAP's text branch is in clap_text" if has_clap_text else "the CLAP checkpoint has no text branch")
-        print(f"train it: autorecap train autocap --config configs/autocap-stage1.yaml --init {out} ...")
+        print(f"train it: autorecap train autocap --config autocap-stage1 --init {out} ...")
 
 
 @convert.command("genau")

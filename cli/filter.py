@@ -26,7 +26,7 @@ def filter_captions(
         typer.Option("--json", help='Print {"caption", "keep", "keyword"} for each line; the keyword is null if kept.'),
     ] = False,
     keywords: Annotated[
-        str, typer.Option(metavar="FILE", help="A keyword file of your own, written like configs/keywords.yaml.")
+        str, typer.Option(metavar="FILE", help="A keyword file of your own, written as the bundled keywords.yaml.")
     ] = "",
 ) -> None:
     """Show which captions the filter drops, and for which keyword: one line of output for each line of input."""

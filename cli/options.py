@@ -6,7 +6,10 @@ import typer
 
 from autorecap.base.errors import ForeseenError
 
-ConfigFile = Annotated[str | None, typer.Option("--config", help="A YAML file of settings; see `autorecap config`.")]
+ConfigFile = Annotated[
+    str | None,
+    typer.Option("--config", help="A YAML file of settings (see `autorecap config`), or a bundled one by its name."),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="section.field=value on top of the file. May be given again.")
 ]

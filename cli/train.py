@@ -72,13 +72,13 @@ MODELS = (
 {EXIT_CODES}
     Examples:
 
-      autorecap train autocap --config configs/autocap-stage1.yaml --init autocap/ --out runs/stage1
+      autorecap train autocap --config autocap-stage1 --init autocap/ --out runs/stage1
       --data ambient/ --data json_files/SoundBible/sb_final.json@SoundBible_flac --data train.csv@audiocaps/wav
 
-      autorecap train autocap --config configs/autocap-stage2.yaml --init runs/stage1/model --out runs/stage2
+      autorecap train autocap --config autocap-stage2 --init runs/stage1/model --out runs/stage2
       --data train.csv@audiocaps/wav --validate val.csv@audiocaps/wav
 
-      autorecap train autocap --config configs/autocap-stage1.yaml --init demo --data mine.csv@sounds --out runs/mine
+      autorecap train autocap --config autocap-stage1 --init demo --data mine.csv@sounds --out runs/mine
       --set loop.epochs=5 --set loop.batch_size=16
 
       autorecap train autocap ... --resume
@@ -92,9 +92,9 @@ MODELS = (
 {EXIT_CODES}
     Examples:
 
-      autorecap train vae --config configs/vae.yaml --init s --data ambient/ --out runs/vae
+      autorecap train vae --config vae --init s --data ambient/ --out runs/vae
 
-      autorecap train vae --config configs/vae-demo.yaml --init demo --data mine.csv@sounds --out runs/vae
+      autorecap train vae --config vae-demo --init demo --data mine.csv@sounds --out runs/vae
     """,
         "go on with: autorecap train vocoder --init {model} --config ... --data ... --out ...",
     ),
@@ -105,7 +105,7 @@ MODELS = (
 {EXIT_CODES}
     Examples:
 
-      autorecap train vocoder --config configs/vocoder.yaml --init runs/vae/model --data ambient/ --out runs/vocoder
+      autorecap train vocoder --config vocoder --init runs/vae/model --data ambient/ --out runs/vocoder
     """,
         "go on with: autorecap train genau --init {model} --config ... --data ... --out ...",
     ),
@@ -116,12 +116,12 @@ MODELS = (
 {EXIT_CODES}
     Examples:
 
-      autorecap train genau --config configs/genau-s.yaml --init runs/vocoder/model --data latents/ --out runs/genau
+      autorecap train genau --config genau-s --init runs/vocoder/model --data latents/ --out runs/genau
 
-      torchrun --nproc-per-node 8 -m autorecap train genau --config configs/genau-l.yaml --init runs/vocoder/model
+      torchrun --nproc-per-node 8 -m autorecap train genau --config genau-l --init runs/vocoder/model
       --data autocap:3=ambient/ --data audiocaps:1=train.csv@audiocaps/wav --out runs/genau-l
 
-      autorecap train genau --config configs/genau-demo.yaml --init runs/vae/model --data mine.csv@sounds
+      autorecap train genau --config genau-demo --init runs/vae/model --data mine.csv@sounds
       --out runs/mine
     """,
         "autorecap generate --model {model} 'a dog barks'",
@@ -143,7 +143,7 @@ def _add(model: ModelCommand) -> None:
         more_data: Annotated[list[str] | None, typer.Argument(metavar="DATA", help="More of --data.")] = None,
         config: Annotated[
             str | None,
-            typer.Option("--config", help="A YAML file of settings, such as those in configs/."),
+            typer.Option("--config", help="A YAML file of settings, or a bundled one by its name."),
         ] = None,
         init: Annotated[
             str,

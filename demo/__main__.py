@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from autorecap.base.settings_files import CONFIGS
 from autorecap.cli import app
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import CORPUS, synthesise_corpus
@@ -27,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Synthesising {len(CORPUS)} short videos in {videos}: what yt-dlp would leave, with its usual accidents")
     synthesise_corpus(videos)
     # --address local: the demo must not use a Ray cluster that happens to run here
-    code = _run("build", "--videos", videos, "--out", dataset, "--config", CONFIGS / "demo.yaml", "--address", "local")
+    code = _run("build", "--videos", videos, "--out", dataset, "--config", "demo", "--address", "local")
     code = code or _run("inspect", dataset, "--clips", 8)
     code = code or _train(folder, dataset)
     if not code:
@@ -40,11 +39,11 @@ def _train(folder: Path, dataset: Path) -> int:
     """Train VAE, vocoder and generator of the smallest size for a minute each, and generate a sound for each prompt."""
     vae, vocoder, latents, genau = (folder / name for name in ("vae", "vocoder", "latents", "genau"))
     for command in (
-        ("train", "vae", "--config", CONFIGS / "vae-demo.yaml", "--init", "demo", "--data", dataset, "--out", vae),
-        ("train", "vocoder", "--config", CONFIGS / "vocoder-demo.yaml", "--init", vae / "model", "--data", dataset,
+        ("train", "vae", "--config", "vae-demo", "--init", "demo", "--data", dataset, "--out", vae),
+        ("train", "vocoder", "--config", "vocoder-demo", "--init", vae / "model", "--data", dataset,
          "--out", vocoder),
         ("encode", "--data", dataset, "--model", vocoder / "model", "--out", latents),
-        ("train", "genau", "--config", CONFIGS / "genau-demo.yaml", "--init", vocoder / "model", "--data", latents,
+        ("train", "genau", "--config", "genau-demo", "--init", vocoder / "model", "--data", latents,
          "--out", genau),
         ("generate", *PROMPTS, "--model", genau / "model", "--out", folder / "wavs", "--seconds", 5, "--steps", 25,
          "--guidance", 2),

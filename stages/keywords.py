@@ -29,7 +29,7 @@ class KeywordsConfig(Section, name="keywords"):
     )
     file: str = setting(
         "",
-        "A keyword file in the notation of configs/keywords.yaml, which is used where this is empty.",
+        "A keyword file of your own; empty: the bundled keywords.yaml, which explains the notation.",
         path=FILE,
     )
 

@@ -101,7 +101,7 @@ class BuildConfig(Section, name=""):
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> BuildConfig:
-    """Read settings from a YAML file (none: the defaults), with `section.field=value` overrides. Raises ConfigError."""
+    """Read settings as `settings_files.load` does, and make the paths in them absolute. Raises ConfigError."""
     return absolute_paths(settings.load(BuildConfig, path, overrides), (DEMO, AUTO, OWN))
 
 

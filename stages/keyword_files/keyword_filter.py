@@ -43,7 +43,10 @@ class KeywordFilter:
         try:
             self._compiled = Compiler(self._lists).compile(self._keywords, self._exceptions, self._stops)
         except NotationError as error:
-            raise ValueError(f"{self.file}: {self._fields.get(error.entry, 'entry')}: {error}") from error
+            raise ValueError(
+                f"{self.file}: {self._fields.get(error.entry, 'entry')}: {error}; the notation stands on top of "
+                f"{BUNDLED_KEYWORDS}"
+            ) from error
 
     def match(self, caption: str) -> str | None:
         """Return the keyword that drops the caption, in lower case; None where the caption may stay."""

@@ -130,9 +130,7 @@ class Compiler:
         for choice in _SLASH.split(token):
             match = _TOKEN.fullmatch(choice)
             if match is None:
-                raise NotationError(
-                    entry, f"`{choice}` is not understood; the notation stands on top of configs/keywords.yaml"
-                )
+                raise NotationError(entry, f"`{choice}` is not understood")
             if match["list"]:
                 words.extend(self._list(match["list"], entry))
                 continue

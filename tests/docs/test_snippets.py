@@ -148,7 +148,7 @@ def test_settings_of_the_pages_load(block, tmp_path):
         "autorecap bild",
         "autorecap build --vidoes x --out y",
         "autorecap build --videos x --out y --set writer.videos=1",
-        "autorecap train genau --config configs/genau-xxl.yaml --out x",
+        "autorecap train genau --config genau-xxl --out x",
         "python -m benchmarks.lists --rwos 1",
         "ray submit cluster.yaml build.py -- --out x",
         "make tset",

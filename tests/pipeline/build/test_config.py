@@ -1,6 +1,7 @@
 """Settings: what is wrong is said in the words of the file."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -117,8 +118,20 @@ def test_so_do_those_of_a_training_but_neither_ids_of_a_hub_nor_addresses(tmp_pa
     )
 
 
+def test_a_bundled_file_is_named_by_a_word_unless_a_file_has_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()  # as in a checkout
+    bundled = load_config(CONFIGS / "demo.yaml")
+    assert load_config("demo") == load_config("demo.yaml") == bundled != load_config(None)
+    (tmp_path / "demo.yaml").write_text("max_failed_share: 0.25")
+    assert load_config("demo.yaml").max_failed_share == 0.25 and load_config("demo") == bundled
+    for path in ("./nowhere/demo", "keywords"):
+        with pytest.raises(ConfigError, match=f"{Path(path)} does not exist"):
+            load_config(path)
+
+
 def test_a_missing_file_names_the_bundled_ones(tmp_path):
-    with pytest.raises(ConfigError, match=r"nothing\.yaml does not exist.*demo\.yaml"):
+    with pytest.raises(ConfigError, match=r"nothing\.yaml does not exist.*: .*autorecap-xl, demo,"):
         load_config(tmp_path / "nothing.yaml")
 
 
