@@ -279,7 +279,7 @@ def work_left(store: Store, state: State, config: BuildConfig) -> Work:
 def _work_in(table: pa.Table, to_do: np.ndarray, max_clip_s: float) -> np.ndarray:
     """Return the fields of `Work` for the rows of one file that are to be done."""
     online = pc.starts_with(table["media"], WATCH_URL).to_numpy()
-    if "given" not in table.schema.names:  # written before sources could bring clips
+    if "given" not in table.schema.names:  # a file without the column holds no clips
         return np.array([(to_do & online).sum(), 0, (to_do & ~online).sum(), *[0] * (len(fields(Work)) - 3)])
     given = table["given"].to_numpy()
     known = pc.greater(pc.list_value_length(table["clips"]), 0).to_numpy()

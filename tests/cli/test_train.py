@@ -136,7 +136,7 @@ def test_the_script_for_clusters_trains_genau_or_the_model_that_is_named_first(
         assert ended.value.code == 0 and re.search(said, printed), printed
 
 
-def test_the_former_name_of_a_forecast_still_works_and_is_not_advertised() -> None:
+def test_plan_is_another_name_for_forecast_and_is_not_advertised() -> None:
     options = ("--init", "demo", "--set", "loop.steps=1", "--set", "loop.batch_size=8")
     forecast, plan = (run(name, *options).output for name in ("--forecast", "--plan"))
     assert forecast == plan and forecast.startswith("AutoCap demo: ")
