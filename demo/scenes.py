@@ -40,9 +40,8 @@ def choose_kinds(
     composition = str(rng.choice(["single", "mix", "sequence"], p=shares))
     if composition == "single":
         return (kind,), composition
-    other = str(
-        rng.choice([k for k in KINDS if k != kind and k[:6] != kind[:6]])
-    )  # not two voices, which would be a dialogue
+    # Not two voices, which would be a dialogue: their names begin alike.
+    other = str(rng.choice([k for k in KINDS if k != kind and k[:6] != kind[:6]]))
     return (kind, other), composition
 
 

@@ -48,9 +48,8 @@ class YoutubeAudio:
     num_requests: int
     bytes_read: int
     file: Any = field(repr=False)  # temporary
-    meta: VideoMeta = field(
-        default_factory=VideoMeta
-    )  # of the video; where its clips come with it, nothing else says it
+    meta: VideoMeta = field(default_factory=VideoMeta)
+    """Of the video. Where its clips come with the source, nothing else says it."""
 
     @property
     def bytes_saved(self) -> int:

@@ -21,9 +21,8 @@ class AudioFormat:
     kbps: float
     sample_rate_hz: int
     size: int | None  # bytes
-    headers: Mapping[str, str] = field(
-        default_factory=dict
-    )  # for requests to it, as the client sends them that was given it
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """For requests to the address, as the client sends them that was given it."""
 
 
 def choose(info: Mapping[str, Any], min_kbps: float, sample_rate_hz: int, base_url: str) -> AudioFormat:
@@ -41,9 +40,8 @@ def choose(info: Mapping[str, Any], min_kbps: float, sample_rate_hz: int, base_u
         return min(map(_format, original), key=lambda each: (each.size or float("inf"), each.kbps, each.itag))
     if not formats:
         has_audio = any(entry.get("acodec") not in (None, "none") for entry in listed)
-        reason = (
-            Reason.BAD_ANSWER if has_audio else Reason.NO_AUDIO
-        )  # bad answer: there are only streams, or strange addresses
+        # Where there is audio, it comes only as streams or at strange addresses.
+        reason = Reason.BAD_ANSWER if has_audio else Reason.NO_AUDIO
         raise Problem(reason, f"none of its {len(listed)} formats is a file with audio")
     enough = [each for each in formats if each.kbps >= min_kbps and each.sample_rate_hz >= sample_rate_hz]
     if enough:

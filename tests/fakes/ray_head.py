@@ -26,9 +26,8 @@ def ray_head(*options: str, num_cpus: int = 2, environment: dict[str, str] | Non
     `environment`: of the head and so of its workers; None: this process's own.
     """
     address = f"127.0.0.1:{free_port()}"
-    folder = tempfile.mkdtemp(
-        prefix="ray", dir=tempfile.gettempdir()
-    )  # short: sockets lie in it, and names have limits
+    # A short path: sockets lie in it, and their names have limits.
+    folder = tempfile.mkdtemp(prefix="ray", dir=tempfile.gettempdir())
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--num-cpus={num_cpus}"]
     command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", f"--temp-dir={folder}"]
     command += ["--disable-usage-stats", *(options or ("--include-dashboard=false",))]

@@ -29,9 +29,8 @@ class Scored(NamedTuple):
     """
 
     loss: Tensor
-    weight: (
-        float | Tensor
-    )  # number of tokens, clips or frames that the loss is a mean of: micro-batches are weighted by it
+    weight: float | Tensor
+    """Number of tokens, clips or frames that the loss is a mean of: micro-batches are weighted by it."""
     numbers: Mapping[str, float | Tensor]
     flops: float = 0.0  # operations of this batch, forward and backward; 0: unknown
 

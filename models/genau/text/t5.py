@@ -53,9 +53,8 @@ class T5Text(nn.Module):
         """Returns the ids of a text without </s>, however many."""
         text = text[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode("utf-8")  # lone surrogates
         ids = self.bpe.encode(text, add_special_tokens=False).ids
-        return [
-            i for i in ids if i not in (self.config.eos_token_id, self.config.pad_token_id)
-        ]  # pieces like any other
+        # To the tokenizer </s> and <pad> are pieces like any other, so a text that holds them would bring their ids.
+        return [i for i in ids if i not in (self.config.eos_token_id, self.config.pad_token_id)]
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns ids and mask of `text </s>`, both of shape (B, N), on the CPU. A text too long loses its end."""

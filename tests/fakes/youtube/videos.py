@@ -60,9 +60,8 @@ class FakeVideo:
     mishap: str = ""  # one of MISHAPS
     times: int | None = None  # how often it happens; None: always
     media: dict[str, Path] = field(default_factory=dict)  # itag to file: 140 m4a; 249, 250, 251 webm
-    bodies: dict[tuple[str, str, bool], tuple[bytes, str]] = field(
-        default_factory=dict, repr=False
-    )  # captions, made once
+    bodies: dict[tuple[str, str, bool], tuple[bytes, str]] = field(default_factory=dict, repr=False)
+    """Captions, made once."""
 
     def __post_init__(self) -> None:
         if self.mishap and self.mishap not in MISHAPS:
