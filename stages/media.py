@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from autorecap.stages.youtube.client import Youtube
 
 _LONGEST_JOINED_READ_MS = 600_000
+"""Ten minutes, 38 MB at 32 kHz: a read lies in memory as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +187,7 @@ def _with_frames(clips: Sequence[Clip], path: str, timeout_s: float) -> list[Cli
 
 
 def _reads(clips: Sequence[Clip], join_ms: int) -> list[list[Clip]]:
-    """Group clips into reads: neighbours closer than `join_ms` share one, up to ten minutes, which is 38 MB.
+    """Group clips into reads: neighbours closer than `join_ms` share one, up to `_LONGEST_JOINED_READ_MS`.
 
     Clips of one gap touch and share a read however long the gap is. Clips that a source brings may overlap.
     """

@@ -27,7 +27,11 @@ _WAITED_FOR = {Reason.MEDIA_MISSING.code, Reason.TRANSCRIPT_MISSING.code, Reason
 _PARKING = {reason.code for reason in Reason if reason.parks}
 _MAX_REFUSALS = 3
 """A video whose requests were refused so often in a run is left to a later run: with some, it is the video's fault."""
+_SHORTEST_WAIT_S = 60
+"""Seconds before what is missing is looked for again, however short `retry_after_s`: or one run would ask for ever."""
 _LONGEST_WAIT_S = 86_400
+"""A day: doubled waits grow no longer, and a video that parks an egress waits as long at once."""
+_TAR_BYTES = 2_048  # of a sample in a shard, about: headers of 512 bytes for its two files, and their padding to 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +138,7 @@ class BundleWriter:
             return Retry(video.row, video.attempt, int(time.time()) + _LONGEST_WAIT_S)
         wait_s = min(self.config.retry_after_s * 2**video.attempt, _LONGEST_WAIT_S)
         if video.reason in _WAITED_FOR:
-            wait_s = max(wait_s, 60)  # or one run would ask for ever
+            wait_s = max(wait_s, _SHORTEST_WAIT_S)
         return Retry(video.row, video.attempt + 1, int(time.time()) + wait_s)
 
 
@@ -150,7 +154,7 @@ def _shards(videos: Sequence[Video], max_bytes: int) -> Iterator[Iterator[Sample
         for clip in video.clips:
             if clip.verdict is Verdict.KEPT and video.is_ok:
                 sample = sample_of(video, clip)
-                weight = len(sample.payload) + len(sample.meta) + 2048  # two headers, padding
+                weight = len(sample.payload) + len(sample.meta) + _TAR_BYTES
                 if samples and size + weight > max_bytes:
                     yield iter(samples)
                     samples, size = [], 0

@@ -30,7 +30,8 @@ from autorecap.stages.youtube.config import YoutubeConfig
 
 CODE_VERSION = 3
 """Raised by hand when the same settings would give another dataset than before."""
-
+_BEYOND_ANY_MACHINE = 1_000_000
+"""CPUs or GPUs of one worker stay below it, so that neither `.inf` in a YAML file nor a slip reaches Ray."""
 
 ConfigError = SettingsError
 """Settings that cannot be used. The message names the file and the field, and says what to write instead."""
@@ -40,8 +41,8 @@ ConfigError = SettingsError
 class PoolConfig(Section, name="pools.*"):
     """One pool of workers."""
 
-    cpus: float = setting(0.25, "CPUs that one worker occupies.", ge=0, lt=1_000_000)
-    gpus: float = setting(0.0, "GPUs that one worker occupies.", ge=0, lt=1_000_000)
+    cpus: float = setting(0.25, "CPUs that one worker occupies.", ge=0, lt=_BEYOND_ANY_MACHINE)
+    gpus: float = setting(0.0, "GPUs that one worker occupies.", ge=0, lt=_BEYOND_ANY_MACHINE)
     min_workers: int = setting(1, "Workers kept at all times.", ge=1)
     max_workers: int = setting(1, "Workers at most; they are added while there is work and room.", ge=1)
 

@@ -26,6 +26,8 @@ from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
 from autorecap.stages.reasons import Status
 
 _LEAST_FREE_BYTES = 16_000_000
+"""On a disk with less even a small build would soon stop for lack of space."""
+_CLIP_BYTES = 250_000  # of a kept clip as FLAC, about
 _REFUSED_ALONE_S = 30.0
 """Seconds before a video is tried again that was refused while another egress was open."""
 
@@ -122,7 +124,10 @@ def _check_machine(store: Store) -> None:
         raise ConfigError(f"no ffmpeg: {error}; put one on PATH") from error
     free = store.free_bytes()
     if free is not None and free < _LEAST_FREE_BYTES:
-        raise ConfigError(f"{store.url}: {free / 1e6:.1f} MB free; a build needs at least 16 MB and 0.25 MB per clip")
+        raise ConfigError(
+            f"{store.url}: {free / 1e6:.1f} MB free; a build needs at least {_LEAST_FREE_BYTES / 1e6:g} MB and "
+            f"{_CLIP_BYTES / 1e6:g} MB per clip"
+        )
     try:
         with store.scratch() as path:
             path.write_bytes(b"")

@@ -1,7 +1,6 @@
 """What a plan will take: requests, hours, traffic, clips, GPU-hours, storage and, where prices are given, cost.
 
-Until the dataset has videos enough of its own in the ledger, the paper's funnel is assumed (appendix A): of 73 M videos
-55.1 M had gaps, 327.3 M clips were cut from them, 57.0 M of those were kept, 7.8 s each. Every figure is a range.
+Until the dataset has videos enough of its own in the ledger, the paper's funnel is assumed. Every figure is a range.
 """
 
 import time
@@ -22,7 +21,12 @@ from autorecap.pipeline.plan.plan import files_of
 from autorecap.stages.origin import WATCH_URL
 from autorecap.stages.records import TO_THE_END
 
-WITH_GAPS, CLIPS_PER_VIDEO, KEPT_SHARE, KEPT_S = 55.1 / 73, 327.3 / 55.1, 57.0 / 327.3, 7.8
+# The paper's funnel (appendix A), in millions.
+_VIDEOS, _VIDEOS_WITH_GAPS, _CLIPS_CUT, _CLIPS_KEPT = 73, 55.1, 327.3, 57.0
+WITH_GAPS = _VIDEOS_WITH_GAPS / _VIDEOS
+CLIPS_PER_VIDEO = _CLIPS_CUT / _VIDEOS_WITH_GAPS
+KEPT_SHARE = _CLIPS_KEPT / _CLIPS_CUT
+KEPT_S = 7.8  # of a kept clip, on average
 STILL_THERE = (0.6, 1.0)
 """Of a list's videos. The lists are from 2017 to 2023, and of the oldest about a third has gone."""
 TRANSCRIPT_REQUESTS = (2.0, 2.0)  # player, timed text
@@ -31,6 +35,10 @@ PAGE_BYTES = (20_000.0, 100_000.0)  # of the two answers, compressed
 CAPTION_S = 0.28
 """Per clip, on a GPU: what the paper states for ten seconds of audio, one clip at a time. Batches take less."""
 FLAC_SHARE = (0.4, 0.7)  # of 16-bit PCM
+BITRATE = (1.0, 2.0)
+"""Of fetched audio, against `youtube.min_audio_kbps`: the cheapest format that is good enough may have more."""
+_BYTES_PER_KBIT = 125.0
+_BYTES_PER_SAMPLE = 2.0  # 16-bit PCM
 ENOUGH_VIDEOS = 200
 """So many videos of its own, and a dataset's shares count instead of the paper's."""
 
@@ -175,13 +183,13 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
     audio_s = online * shares.clips * shares.kept_s
     if work.online_given:
         audio_s = audio_s + Range.of(work.clip_s) * there
-    audio_bytes = audio_s * (config.youtube.min_audio_kbps * 125.0) * Range(1.0, 2.0)  # the cheapest may be dearer
+    audio_bytes = audio_s * (config.youtube.min_audio_kbps * _BYTES_PER_KBIT) * Range.of(BITRATE)
     traffic = online * Range.of(PAGE_BYTES) + audio_bytes
     if shares.bytes_read and not work.online_given:
         traffic = online * shares.bytes_read
     traffic_gb = traffic * 1e-9
     gpu_hours = heard * shares.caption_s * (1 / 3600)
-    stored_gb = kept_s * Range.of(FLAC_SHARE) * (2.0 * config.media.sample_rate_hz * 1e-9)
+    stored_gb = kept_s * Range.of(FLAC_SHARE) * (_BYTES_PER_SAMPLE * config.media.sample_rate_hz * 1e-9)
     cost = [
         amount * price
         for amount, price in (
@@ -214,8 +222,8 @@ def of_paper() -> Shares:
     there = Range.of(STILL_THERE)
     basis_there = f"{STILL_THERE[0]:.0%} to {STILL_THERE[1]:.0%} of the listed videos are still there"
     return Shares(
-        "the paper's funnel (75.5 % of videos with gaps, 5.9 clips each, 17.4 % of them kept, 7.8 s long); "
-        + basis_there,
+        f"the paper's funnel ({100 * WITH_GAPS:.1f} % of videos with gaps, {CLIPS_PER_VIDEO:.1f} clips each, "
+        f"{100 * KEPT_SHARE:.1f} % of them kept, {KEPT_S:.1f} s long); {basis_there}",
         basis_there,
         there,
         there * WITH_GAPS,

@@ -31,10 +31,13 @@ from autorecap.stages.sources.lists import Mentions, Thresholds, VideoList
 MAX_MEMORY_MB = 1_000
 """For sorting; reading and writing take some hundred MB beside it."""
 MAX_LISTS = 120
-_BATCH_ROWS = 65_536
+"""The lists that name a video are bits of one number, which DuckDB gives Arrow as a decimal of 38 digits."""
+assert 2**MAX_LISTS < 10**38
+_BATCH_ROWS = 65_536  # of the plan that are made at once
 _SMALL_LIST_ROWS = 2_000_000
-_PLACE_BITS = 40  # rows of one list: more than there are videos in the world
-_DAMAGED_PER_FILE = 100_000
+"""Up to so many rows, ids of the plan are looked up among those of the lists; beyond, copying the plan is cheaper."""
+_PLACE_BITS = 40  # number the rows of one list: more than there are videos in the world
+_DAMAGED_PER_FILE = 100_000  # lines: a file that an editor still opens
 
 
 @contextmanager

@@ -44,8 +44,9 @@ PLAN_SCHEMA = pa.schema(
         *(VIDEO_SCHEMA.field(name) for name in SEGMENTED),
     ]
 )
+# A file of the plan ends at whichever comes first. Files are read whole, by the driver and by estimates.
 _ROWS_PER_FILE = 1_000_000
-_BYTES_PER_FILE = 256_000_000
+_BYTES_PER_FILE = 256_000_000  # in memory, before compression
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from autorecap.dataset.snapshot import Snapshot
 from autorecap.dataset.store import Store, is_store, open_store
 from autorecap.pipeline.plan.plan import PLAN_SCHEMA, Found, planned_ids
 
-_ROWS_AT_ONCE = 200_000
+_ROWS_AT_ONCE = 200_000  # are compared with the plan together, since each comparison hashes the whole plan
 
 
 @dataclass(frozen=True)
