@@ -14,6 +14,7 @@ from autorecap.base.text import duration
 from autorecap.cli.errors import answered
 from autorecap.cli.options import ClipTimes, ConfigFile, Exclude, MinClap, MinSeconds, Overrides, Released, built_kind
 from autorecap.cli.place import check_lasts
+from autorecap.models import DEMO
 
 if TYPE_CHECKING:
     from autorecap.pipeline.build.config import BuildConfig
@@ -130,7 +131,7 @@ def _announce(job: "Job") -> None:
             "clap_score stays empty: the captioner's folder has no clap_text, the text branch of its CLAP; name one as "
             "scores.text_model, or set it to '' for no scores"
         )
-    if job.config.captions.model == "demo":
+    if job.config.captions.model == DEMO:
         say("captions come from the demo model, which knows 14 synthesised sounds: set captions.model for real ones")
 
 

@@ -11,6 +11,7 @@ from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, INTERRUPTED
 from autorecap.base.progress import Progress, say
 from autorecap.cli.errors import answered, settings_from_options
 from autorecap.cli.show import silence_stdout
+from autorecap.models import DEMO
 
 if TYPE_CHECKING:
     from autorecap.pipeline.caption_files import Unread, Window
@@ -24,7 +25,7 @@ def caption(
         typer.Option(
             help="A folder or hub id of AutoCap, or demo: the bundled model, which knows 14 synthesised sounds."
         ),
-    ] = "demo",
+    ] = DEMO,
     title: Annotated[
         str, typer.Option(help="Text about the files that helps the model, such as a video's title.")
     ] = "",
@@ -50,7 +51,7 @@ def caption(
         from autorecap.pipeline.caption_files import Unread, caption_files
 
         captions = _load(model, num_beams, device)
-        if model == "demo" and not as_json:
+        if model == DEMO and not as_json:
             say("the demo model knows 14 synthesised sounds: give --model for real ones")
         num_unread = 0
         try:

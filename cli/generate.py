@@ -46,7 +46,7 @@ def generate(
     candidates: Annotated[int, typer.Option(help="Make this many for each sound and keep the best; needs --clap.")] = 1,
     clap: Annotated[
         str | None,
-        typer.Option(help="A captioner's folder or hub id with clap_text in it: its CLAP scores the sounds."),
+        typer.Option(help="A captioner's folder or hub id with clap_text in it, or demo: its CLAP scores the sounds."),
     ] = None,
     sampler: Annotated[
         str, typer.Option(help="ddim; dpm++ or unipc, in 25 steps, where diffusers is installed.")
@@ -83,7 +83,7 @@ def generate(
 
       autorecap generate --file prompts.txt --model genau-l --out wavs/ --steps 200 --guidance 3.5 --json
 
-      autorecap generate "a train passes" --model genau-l --candidates 3 --clap models/autocap/demo_weights
+      autorecap generate "a train passes" --model genau-l --candidates 3 --clap demo
     """
     with answered():
         if candidates > 1 and clap is None:

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from autorecap.base.settings import MODEL, Section, setting
+from autorecap.models import DEMO
 from autorecap.stages.listeners import hub
 from autorecap.stages.listeners.batches import At, groups, with_clips
 from autorecap.stages.media_files.levels import levels
 from autorecap.stages.records import Clip, Verdict, Video
 
-DEMO = "demo"
-"""The value of `model` that stands for the bundled model, which knows the sounds of the demo and nothing else."""
 _SHORTEST_MS = 100
 """AutoCap cannot caption anything shorter: such a clip stays without a caption."""
 
@@ -69,12 +68,6 @@ class CaptionsConfig(Section, name="captions"):
     )
 
     @property
-    def model_path(self) -> str:
-        from autorecap.models.autocap import AutoCap
-
-        return str(AutoCap.DEMO) if self.model == DEMO else self.model
-
-    @property
     def torch_device(self) -> str:
         import torch
 
@@ -107,7 +100,7 @@ class Captions:
         if config.precision == "auto" and device.type != "cpu":
             dtype = dtype_for(device)
         with hub.blamed_on("captions.model"):
-            self.model = AutoCap.from_pretrained(config.model_path, dtype=dtype, compiled=config.compiled).to(device)
+            self.model = AutoCap.from_pretrained(config.model, dtype=dtype, compiled=config.compiled).to(device)
 
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
         videos = [video.map_clips(self._without_silence) for video in videos]
@@ -165,8 +158,8 @@ def model_files(config: CaptionsConfig) -> list[Path]:
     from autorecap.models.autocap import AutoCap, pretrained
 
     with hub.blamed_on("captions.model"):
-        AutoCap.check_pretrained(config.model_path)
-        folder = pretrained.find(config.model_path)
+        AutoCap.check_pretrained(config.model)
+        folder = pretrained.find(config.model)
         return [folder / name for name in pretrained.FILES]
 
 
@@ -176,5 +169,5 @@ def window_ms(config: CaptionsConfig) -> int:
     from autorecap.models.autocap import pretrained
 
     with hub.blamed_on("captions.model"):
-        folder = pretrained.find(config.model_path)
+        folder = pretrained.find(config.model)
         return int(pretrained.read_config(folder / files.CONFIG).window_s * 1000)

@@ -114,9 +114,9 @@ def text_model(config: ScoresConfig, captions: CaptionsConfig) -> Path | None:
     if not config.text_model:
         return None
     with hub.blamed_on("scores.text_model"):
-        captioner = pretrained.find(captions.model_path)
+        captioner = pretrained.find(captions.model)
         if config.text_model in (AUTO, OWN):
-            folder = _own_text_model(captions.model_path)
+            folder = _own_text_model(captions.model)
         else:
             folder = files.find(config.text_model, clap.FILES)
         if folder is None:
@@ -162,7 +162,7 @@ def _own_text_model(captioner: str) -> Path | None:
     from autorecap.models.autocap import pretrained
 
     try:
-        return files.find(captioner, [f"{clap.TEXT_FOLDER}/{name}" for name in clap.FILES]) / clap.TEXT_FOLDER
+        return pretrained.find_clap_text(captioner)
     except files.ModelFilesError:
         if (pretrained.find(captioner) / clap.TEXT_FOLDER).is_dir():  # it exists, but is damaged
             raise

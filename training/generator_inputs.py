@@ -35,7 +35,7 @@ def open_generator(init: str, t5: str = "", clap: str = "", with_text: bool = Tr
     if init not in SIZES:
         with_text = with_text or any(Path(init, name).is_dir() for name in (T5_FOLDER, CLAP_FOLDER))
         return GenAu.from_pretrained(init, t5=t5 or None, clap=clap or None, with_text=with_text)
-    if with_text and init != "demo" and not (t5 and clap):
+    if with_text and not SIZES[init].has_small_text and not (t5 and clap):
         raise RunError(
             f"a new GenAu of size {init} needs text encoders: --set task.t5=google/flan-t5-large and --set "
             "task.clap=FOLDER, or folders of both"

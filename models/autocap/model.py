@@ -51,7 +51,7 @@ class Heard(NamedTuple):
 class AutoCap(nn.Module):
     """AutoCap is the captioner: `caption` takes waveforms and texts; the other methods take prepared tensors."""
 
-    DEMO = Path(__file__).parent / "demo_weights"
+    DEMO = pretrained.DEMO_FOLDER
     """The bundled model lies here; it knows 14 synthesised sounds, and those alone."""
 
     def __init__(self, config: AutoCapConfig, tokenizer: CaptionTokenizer) -> None:
@@ -300,6 +300,8 @@ class AutoCap(nn.Module):
         cls, path: str | Path, *, dtype: torch.dtype = torch.float32, compiled: bool = False
     ) -> "AutoCap":
         """Loads the model in a folder, or in a repository of the Hugging Face hub ("owner/name"), in eval mode.
+
+        "demo" is the bundled model.
 
         Raises ModelFilesError that names what is missing, damaged or of another model.
 

@@ -52,6 +52,11 @@ class GenAuConfig:
         self.dataset_id(self.default_dataset)
 
     @property
+    def has_small_text(self) -> bool:
+        """Its text encoders are small new ones, which `GenAu.new` makes; models of other sizes take published ones."""
+        return self.size == "demo"
+
+    @property
     def frames_multiple(self) -> int:
         """The backbone takes latents whose frames are a multiple of this."""
         backbone = self.backbone

@@ -67,9 +67,10 @@ class GenAu(nn.Module):
         """
         if size not in SIZES:
             raise ValueError(f"size is {size!r}: choose one of {', '.join(SIZES)}")
+        config = SIZES[size]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(SIZES[size], small_encoders(SIZES[size]) if size == "demo" else None).eval()
+            return cls(config, small_encoders(config) if config.has_small_text else None).eval()
 
     @property
     def device(self) -> torch.device:

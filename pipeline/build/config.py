@@ -13,9 +13,10 @@ from typing import Any
 from autorecap.base import settings_files as settings
 from autorecap.base.settings import Section, absolute_paths, check, result_settings, setting
 from autorecap.base.settings_files import SettingsError
+from autorecap.models import DEMO
 from autorecap.pipeline.build.bundle_writer import WriterConfig
 from autorecap.stages import scores, speech, video_captions
-from autorecap.stages.captions import DEMO, CaptionsConfig, model_files, window_ms
+from autorecap.stages.captions import CaptionsConfig, model_files, window_ms
 from autorecap.stages.keyword_files.keyword_filter import KeywordFilter
 from autorecap.stages.keywords import KeywordsConfig
 from autorecap.stages.listeners import hub

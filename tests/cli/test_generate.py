@@ -235,6 +235,12 @@ def test_clap_chooses_among_candidates_and_its_score_is_kept(run, tmp_path):
     assert line["clap_score"] == pytest.approx(best, abs=1e-3)
 
 
+def test_the_bundled_captioner_scores_sounds_as_well(run):
+    result = run("rain", "--clap", "demo", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert -1 <= json.loads(result.stdout)["clap_score"] <= 1
+
+
 def test_importing_the_command_loads_no_model():
     code = "import sys, autorecap.cli.generate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -76,6 +76,7 @@ def world(tmp_path_factory: Any) -> Iterator[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         placeholders = make_world(folder)
         patch.chdir(folder)
+        patch.setattr("autorecap.base.settings_files.CONFIGS", folder / "configs")
         yield placeholders
     torch.set_num_threads(threads)
 

@@ -24,8 +24,6 @@ from autorecap.training.loop.validation import Measured, validation_means
 from autorecap.training.recipe import Recipe, RunConfig, RunError, Say
 from autorecap.training.run import Outcome
 
-DEMO = "demo"
-"""The bundled small model, as `--init` names it."""
 VALIDATION_BATCH = 32  # clips, if loop.micro_batch_size does not say
 
 
@@ -59,7 +57,7 @@ class AutoCapRecipe(Recipe):
                 "--init is missing: name a folder or a hub id of an AutoCap whose encoders and BART are trained "
                 "(stage 2: the model folder of stage 1), or --init demo for the small bundled one"
             )
-        return AutoCap.from_pretrained(AutoCap.DEMO if init == DEMO else init)
+        return AutoCap.from_pretrained(init)
 
     def check(self, clips: Manifest) -> None:
         check_audio(clips)

@@ -119,7 +119,7 @@ def autocap_load(
 
 def _text_size(config: GenAuConfig) -> int:
     """Return the number of parameters of the text encoders of a model."""
-    if config.size == "demo":
+    if config.has_small_text:
         return sum(p.numel() for p in small_encoders(config).parameters())
     t5, clap = TEXT_ENCODERS[1_024], TEXT_ENCODERS[512]
     return config.text.has_t5 * t5 + config.text.clap * clap

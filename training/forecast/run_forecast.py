@@ -11,7 +11,7 @@ from autorecap.models.autocap import AutoCap
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau import pretrained
 from autorecap.models.genau.config import SIZES, GenAuConfig
-from autorecap.training.autocap.recipe import DEMO, AutoCapTraining
+from autorecap.training.autocap.recipe import AutoCapTraining
 from autorecap.training.data_checks import latent_sets
 from autorecap.training.forecast.forecast import Cluster, EpochData, Forecast, ForecastError, make_forecast
 from autorecap.training.forecast.model_loads import autocap_load, genau_load, vae_load, vocoder_load
@@ -46,7 +46,7 @@ def _load(config: Any, clips: Manifest, init: str, num_clips: int, bf16: bool) -
     if isinstance(config, AutoCapTraining):
         if not init:
             raise ForecastError("--init is missing: name the model to train by a folder, a hub id, or demo")
-        model = AutoCap.from_pretrained(AutoCap.DEMO if init == DEMO else init)
+        model = AutoCap.from_pretrained(init)
         return autocap_load(model.config, model.tokenizer, config.task.frozen, num_clips, bf16=bf16)
     generator = _generator(init)
     if isinstance(config, VAETraining):

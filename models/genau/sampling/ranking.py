@@ -6,9 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from autorecap.models import files
-from autorecap.models.autocap import AutoCap
-from autorecap.models.clap import FILES, TEXT_FOLDER, ClapText
+from autorecap.models.autocap import AutoCap, pretrained
+from autorecap.models.clap import ClapText
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau.audio import MEL
 
@@ -35,10 +34,11 @@ class ClapScorer:
     ) -> "ClapScorer":
         """Loads both branches of CLAP, the audio branch as part of a captioner. Raises ModelFilesError.
 
-        `captioner`: a captioner's folder or hub id. `text`: that of the text branch, if not in the captioner's folder.
+        `captioner`: a captioner's folder or hub id, or "demo". `text`: that of the text branch, if not in the
+        captioner's folder.
         """
         if text is None:
-            text = files.find(captioner, [f"{TEXT_FOLDER}/{name}" for name in FILES]) / TEXT_FOLDER
+            text = pretrained.find_clap_text(captioner)
         try:
             return cls(AutoCap.from_pretrained(captioner).to(device), ClapText.from_pretrained(text).to(device))
         except ValueError as error:

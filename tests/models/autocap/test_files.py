@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from autorecap.demo import sentences
-from autorecap.models.autocap import SIZES, AutoCap, AutoCapConfig, CaptionTokenizer, ModelFilesError
+from autorecap.models.autocap import SIZES, AutoCap, AutoCapConfig, CaptionTokenizer, ModelFilesError, pretrained
 from autorecap.models.autocap.pretrained import FILES, TOKENIZER
 from autorecap.models.files import CONFIG, WEIGHTS
 from autorecap.models.swin import SwinConfig
@@ -178,6 +178,16 @@ def test_weights_with_nan_are_refused_with_the_tensor_s_name(untrained: AutoCap,
     broken.save_pretrained(tmp_path)
     with pytest.raises(ModelFilesError, match=r"the tensor clap_in\.weight holds NaN or infinity"):
         AutoCap.from_pretrained(tmp_path)
+
+
+def test_the_bundled_model_has_a_name_also_where_a_folder_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()
+    assert pretrained.find("demo") == AutoCap.DEMO and pretrained.find_clap_text("demo") == AutoCap.DEMO / "clap_text"
+    with pytest.raises(ModelFilesError, match=r"demo/config\.json is missing"):
+        AutoCap.from_pretrained("./demo")
 
 
 def test_a_folder_that_is_not_there_is_no_hub_id() -> None:
