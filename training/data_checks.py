@@ -8,6 +8,7 @@ from autorecap.dataset.log import CLIPS, LATENTS
 from autorecap.dataset.reading.clips import DataError
 from autorecap.dataset.reading.dataset_clips import StoredClips
 from autorecap.dataset.reading.manifest import Manifest
+from autorecap.models.genau.audio import LATENTS_PER_S
 
 
 def check_rates(manifest: Manifest, rate_hz: int) -> None:
@@ -55,7 +56,7 @@ def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: i
         if max_frames and made["piece_frames"] > max_frames:
             raise DataError(
                 f"{clips.url} holds pieces of {made['piece_frames']} latent frames, more than the {max_frames} that "
-                f"the model can make: {again} --max-seconds {max_frames / 25:g}"
+                f"the model can make: {again} --max-seconds {max_frames / LATENTS_PER_S:g}"
             )
     return sets
 

@@ -8,6 +8,7 @@ from autorecap.dataset.reading.order import Order
 from autorecap.dataset.reading.shard_reader import Ahead
 
 _LOOK_AHEAD_EVERY = 32  # positions
+_SEEN_KEPT = 64  # windows known as fetched; some are fetched again after all, which costs a look into the cache
 
 
 class Positions:
@@ -34,5 +35,5 @@ class Positions:
                     self._seen.add(what)
                     for shard in shards:
                         self._ahead.add(partial(self.sets[number].prepare, shard, self.window))
-        if len(self._seen) > 64:
+        if len(self._seen) > _SEEN_KEPT:
             self._seen.clear()

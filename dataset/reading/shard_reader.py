@@ -28,7 +28,9 @@ from autorecap.dataset.store import Store, patiently
 GAP_BYTES = 64_000
 """A read goes on over what was not asked for, where that is no more than this: a new request costs as much."""
 AHEAD_THREADS = 4
+"""Reads ahead in flight, per process: enough to hide the round trips of an object store."""
 _LOCKS = 256
+"""Lock files, among which entries are spread: two that share one wait for each other, and there are few of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,9 @@ MIN_SAMPLES = (PAD // MEL.hop + 1) * MEL.hop  # the shortest whole number of hop
 FLOOR = 1e-5  # magnitudes below it count as it
 SILENCE = math.log(FLOOR)  # a frame of silence: -11.51 in every band
 
-FRAMES_PER_LATENT = 4  # the VAE's: 25 latent frames a second
+FRAMES_PER_LATENT = 4  # the VAE's
 SAMPLES_PER_LATENT = FRAMES_PER_LATENT * MEL.hop
+LATENTS_PER_S = MEL.sample_rate_hz / SAMPLES_PER_LATENT  # 25
 
 CROP_TRIES = 10  # to find a part that is not silent
 AUDIBLE = 1e-4  # of full scale; a part that never reaches it is silent

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from autorecap.models.config import from_dict
-from autorecap.models.genau.audio import MEL, SAMPLES_PER_LATENT
+from autorecap.models.genau.audio import LATENTS_PER_S
 from autorecap.models.genau.backbones.config import SIZES as FIT_SIZES
 from autorecap.models.genau.backbones.config import DiffusionConfig, FitConfig, UNetConfig
 from autorecap.models.genau.text.conditioning import DATASETS, TextConfig
@@ -65,7 +65,7 @@ class GenAuConfig:
     @property
     def max_seconds(self) -> float:
         """The model makes sounds of up to this length: it learns no positions behind it."""
-        return self.backbone.max_frames * SAMPLES_PER_LATENT / MEL.sample_rate_hz
+        return self.backbone.max_frames / LATENTS_PER_S
 
     def dataset_id(self, name: str) -> int:
         """Returns the id of a dataset. Raises ValueError for a name that the model does not know."""

@@ -27,7 +27,7 @@ from autorecap.models.files import CONFIG, ModelFilesError
 from autorecap.models.genau import pretrained
 from autorecap.models.genau.audio import (
     FRAMES_PER_LATENT,
-    MEL,
+    LATENTS_PER_S,
     SAMPLES_PER_LATENT,
     SILENCE,
     latent_frames,
@@ -68,7 +68,7 @@ class Encoder:
     def __init__(self, vae: VAE, text: TextEncoders | None, config: EncodeConfig, device: str) -> None:
         self.vae, self.text = vae.to(device).eval(), text.to(device).eval() if text else None
         self.config, self.device = config, device
-        self.piece_s = config.piece_frames * SAMPLES_PER_LATENT / MEL.sample_rate_hz
+        self.piece_s = config.piece_frames / LATENTS_PER_S
 
     @classmethod
     def load(

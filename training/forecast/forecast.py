@@ -23,6 +23,7 @@ BACKWARD_SHARE = 0.15
 RUNTIME_GB = {"cuda": 1.0, "cpu": 0.5}  # estimated: libraries and their buffers, without the model
 MOMENTS = 2  # numbers per weight that adam, adamw and lamb keep
 _STEP_SHARE = {"adam": 1.0, "adamw": 1.0, "lamb": 0.0}  # working memory of the optimiser, as a share of the weights
+_USABLE_SHARE = 0.95  # estimated: of a GPU's memory; fragments of it, too small for a tensor, take the rest
 _LAMB_STEP = 2 * 2**28 * 4  # bytes: its chunks are bounded (`lamb`)
 
 
@@ -127,7 +128,7 @@ def _room(peak: float, hardware: Hardware) -> str:
     """Return how the peak compares with the memory of the hardware, if that is known."""
     if not hardware.memory_gb:
         return ""
-    if peak > 0.95 * hardware.memory_gb * 1e9:
+    if peak > _USABLE_SHARE * hardware.memory_gb * 1e9:
         return (
             f"; MORE THAN the {hardware.memory_gb:g} GB there are: a smaller loop.micro_batch_size gives the same "
             "result"

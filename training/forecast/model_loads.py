@@ -22,15 +22,14 @@ from autorecap.models.genau.model import small_encoders
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vae.perceptual import Lpips
 from autorecap.models.genau.vocoder.model import Vocoder, VocoderConfig
-from autorecap.training.autocap.task import freeze
+from autorecap.training.autocap.task import AutoCapTaskConfig, freeze
 from autorecap.training.forecast.step_load import StepLoad, count_load, fake
 from autorecap.training.loop.task import Scored
 from autorecap.training.vae.task import DISCRIMINATOR, VAE_PLAYER, SoundBatch, VAELosses, VAETaskConfig
 from autorecap.training.vocoder.task import DISCRIMINATORS, VOCODER, PieceBatch, VocoderLosses, VocoderTaskConfig
 
 CAPTION_TOKENS = 20  # of a usual caption
-TEXT_ENCODERS = {1_024: 341_231_104, 512: 125_302_016}
-"""Parameters of FLAN-T5-large's encoder and of CLAP's text branch, by their widths."""
+T5_SIZE, CLAP_TEXT_SIZE = 341_231_104, 125_302_016  # parameters of FLAN-T5-large's encoder, of CLAP's text branch
 _NAMES = ("clip",)
 _LATE = 10**9  # a step at which every discriminator plays
 
@@ -112,7 +111,7 @@ def autocap_load(
         def loss() -> Tensor:
             heard = model.hear(mels)
             logits_BLV = model(heard, metadata_BT, torch.ones_like(metadata_BT), labels_BL)
-            return caption_loss(logits_BLV.float(), labels_BL, 0.1)
+            return caption_loss(logits_BLV.float(), labels_BL, AutoCapTaskConfig().label_smoothing)
 
         return count_load(f"AutoCap {config.size}", model, [loss], num_clips, bf16=bf16)
 
@@ -121,8 +120,7 @@ def _text_size(config: GenAuConfig) -> int:
     """Return the number of parameters of the text encoders of a model."""
     if config.has_small_text:
         return sum(p.numel() for p in small_encoders(config).parameters())
-    t5, clap = TEXT_ENCODERS[1_024], TEXT_ENCODERS[512]
-    return config.text.has_t5 * t5 + config.text.clap * clap
+    return config.text.has_t5 * T5_SIZE + config.text.clap * CLAP_TEXT_SIZE
 
 
 @contextmanager

@@ -33,6 +33,10 @@ from autorecap.training.loop.task import Player, Scored, Task
 
 LAG = 2
 """Steps that a GPU may be behind when the statistics of a step are read."""
+_MOST_STEPS, _MOST_RANKS = 1_000_003, 1_009
+"""Primes. Dropout is seeded by (seed, step, rank) as one number, and no two are the same in runs below these sizes."""
+_FIRST_CLIPS = 100
+"""Clips that the share of unreadable ones is of, at least: a few files may be broken at the very start."""
 
 
 class TrainingStoppedError(ForeseenError):
@@ -159,7 +163,7 @@ class Trainer:
 
     def _train_step(self, batches: list[Any], means: LogMeans) -> None:
         """Update every player once. The statistics of the step stay on the device."""
-        torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1_009 + self.ranks.rank)  # dropout
+        torch.manual_seed((self.config.seed * _MOST_STEPS + self.step) * _MOST_RANKS + self.ranks.rank)  # dropout
         statistics = StepStatistics(self.step, batches)
         for batch in batches:
             for reason in batch.unreadable:
@@ -273,8 +277,7 @@ class Trainer:
 
     def _check_readable(self, step: int) -> None:
         read = (step + 1) * self.config.batch_size
-        # a few files may be broken at the very start
-        if self.num_unreadable > self.config.max_unreadable_share * max(read, 100):
+        if self.num_unreadable > self.config.max_unreadable_share * max(read, _FIRST_CLIPS):
             self.step = step
             raise TrainingStoppedError(
                 f"step {step}: {self.num_unreadable} of {read} times a clip could not be read, more than "
