@@ -1,7 +1,7 @@
 """GenAu a second time, as plainly as can be: functions over tensors with official names, without a module of ours.
 
-It stands for the official code at sizes of which no numbers are at hand: `test_genau_released_size.py` first checks it
-against the official numbers of the small sizes. Shape suffixes as in `models/genau`.
+It stands for the official code at sizes of which no numbers are at hand: tests/models/genau/test_released_size.py
+first checks it against the official numbers of the small sizes. Shape suffixes as in `models/genau`.
 """
 
 import math

@@ -11,7 +11,7 @@ from autorecap.cli.convert import convert
 from autorecap.models.autocap import SIZES, AutoCap
 from autorecap.models.autocap.official import PRETRAINED, from_official
 from autorecap.models.bpe import BOS, EOS
-from tests.models.autocap.test_parity import byte_tokenizer
+from tests.models.autocap.test_official import byte_tokenizer
 from tests.support.autocap_official import SHARED, draw, weights
 
 CONFIG = SIZES["parity"]

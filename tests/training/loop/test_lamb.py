@@ -14,7 +14,7 @@ from autorecap.models.genau.official.fit import to_official
 from autorecap.training.loop.lamb import MAX_NORM, Lamb
 from autorecap.training.loop.optim import learning_rate
 from tests.models.genau.backbones.test_fit import TINY, close, inputs, sound
-from tests.models.genau.backbones.test_fit_official import GRADIENTS, official_tiny, training_loss
+from tests.models.genau.official.test_fit import GRADIENTS, official_tiny, training_loss
 from tests.support.genau_vectors import Vectors
 from tests.support.places import PROJECT
 

@@ -1,4 +1,4 @@
-"""FIT: what each of its parts promises. That it is the official model is tested in test_fit_official.py."""
+"""FIT: what each of its parts promises. official/test_fit.py tests that it is the official model."""
 
 import dataclasses
 
