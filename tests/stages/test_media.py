@@ -12,8 +12,7 @@ from autorecap.base.files import portable
 from autorecap.demo.corpus import encode
 from autorecap.demo.sounds import synthesise
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
-from autorecap.stages.flac import Flac
-from autorecap.stages.media import Media, MediaConfig
+from autorecap.stages.media import Media, MediaConfig, levels
 from autorecap.stages.media_files.ffmpeg import _run, decode, ffmpeg_exe, read_header
 from autorecap.stages.probe import Probe, ProbeConfig
 from autorecap.stages.reasons import Status
@@ -215,15 +214,8 @@ def test_a_name_that_is_not_utf8_is_read_like_any_other(tmp_path, noise):
     assert done.status is Status.OK and done.clips[0].num_samples == 64_000
 
 
-def test_encoding_keeps_every_sample_of_kept_clips_and_drops_other_audio():
-    import io
-
-    import soundfile
-
-    pcm = np.random.default_rng(0).integers(-3000, 3000, 3200).astype("<i2").tobytes()
-    clip = Clip(start_ms=0, end_ms=100, audio=pcm, sample_rate_hz=RATE, num_samples=3200)
-    kept = Clip(**{**{f: getattr(clip, f) for f in clip.__slots__}, "verdict": Verdict.KEPT})
-    (video,) = Flac()([Video(row=0, video_id="v", clips=(kept, clip))])
-    samples, rate = soundfile.read(io.BytesIO(video.clips[0].audio or b""), dtype="int16")
-    assert samples.tobytes() == pcm and rate == RATE
-    assert video.clips[1].audio is None
+def test_levels_of_full_scale_half_scale_and_silence():
+    square = np.where(np.arange(1000) % 2, 32767, -32768).astype("<i2")
+    assert levels(square.tobytes()) == (0.0, 0.0)
+    assert levels((square // 2).astype("<i2").tobytes()) == pytest.approx((-6.02, -6.02), abs=0.01)
+    assert levels(bytes(200)) == (-120.0, -120.0)

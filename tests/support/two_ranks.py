@@ -1,4 +1,4 @@
-"""Started by torchrun: trains the numbers of test_trainer on two processes, and saves what came out."""
+"""Started by torchrun: trains the numbers of small_training on two processes, and saves what came out."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 from autorecap.training.loop.processes import join_processes
 from autorecap.training.loop.trainer import Trainer
-from tests.training.loop.test_trainer import Numbers, config, weights
+from tests.support.small_training import Numbers, config, weights
 
 if __name__ == "__main__":
     with join_processes("cpu") as ranks:

@@ -5,7 +5,6 @@ import multiprocessing
 import threading
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorecap.dataset.log import DatasetError
-from autorecap.dataset.reading.clips import DataError, UnreadableClipError
+from autorecap.dataset.reading.clips import UnreadableClipError
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
-from autorecap.dataset.reading.manifest import DataConfig, DataSource, open_clips, open_manifest
+from autorecap.dataset.reading.manifest import DataConfig, open_clips, open_manifest
 from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.reading.shard_reader import Cache, ReadConfig, runs
-from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import S3Store, open_store
 from autorecap.training.data_checks import check_rates
 from autorecap.training.loop.processes import Ranks
-from tests.support.datasets import Growing
+from tests.support.datasets import NUM_CLIPS, Growing, five_shards
 
-NUM_CLIPS = 23  # in 5 shards of unequal sizes
 BATCH, STEPS = 7, 12  # 84 positions: three epochs, and a part of a fourth
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Growing:
-    growing = Growing(str(tmp_path_factory.mktemp("read") / "dataset"))
-    for rows in (range(0, 6), range(6, 7), range(7, 13), range(13, 20), range(20, NUM_CLIPS)):
-        growing.add(rows, seconds=0.2)
-    return growing
+    return five_shards(str(tmp_path_factory.mktemp("read") / "dataset"))
 
 
 def names(data: Any, positions: range, window: int = 2, seed: int = 3) -> list[str]:
@@ -116,86 +109,6 @@ def test_a_mix_gives_each_set_its_share_and_each_of_its_clips_once_an_epoch(shar
     assert len(set(together)) == 28
     clip = Positions(open_manifest([f"audiocaps:3={small.url}"]), 0, 1)(0)
     assert clip.dataset == "audiocaps" and clip.seconds == 0.2
-
-
-# --- what data is asked for
-
-
-def test_descriptions_are_taken_apart(tmp_path, monkeypatch):
-    for text, expected in (
-        ("dataset/", DataSource("dataset/")),
-        ("s3://bucket/a=b", DataSource("s3://bucket/a=b")),
-        ("clotho=list.csv@folder", DataSource("list.csv@folder", "clotho")),
-        ("clotho:0.25=dataset/", DataSource("dataset/", "clotho", Fraction(1, 4))),
-        ("x:3=s3://bucket/prefix", DataSource("s3://bucket/prefix", "x", Fraction(3))),
-        ("./run=3/dataset", DataSource("./run=3/dataset")),
-    ):
-        assert DataSource.parse(text) == expected
-    monkeypatch.setenv("HOME", str(tmp_path))
-    Growing(str(tmp_path / "dataset")).add(range(2))
-    assert len(DataSource.parse("clotho=~/dataset").open()) == 2, "a shell leaves this one as it is"
-    for text in ("x:0=dataset/", "x:-1=dataset/", "x:much=dataset/", "x:=dataset/", "x:1e999=dataset/"):
-        with pytest.raises(DataError, match="is no number above 0"):
-            DataSource.parse(text)
-
-
-def test_data_that_cannot_be_meant_is_refused_with_a_sentence(shards, tmp_path):
-    with pytest.raises(DataError, match="no data"):
-        open_manifest([])
-    with pytest.raises(DataError, match="has no share and others have"):
-        open_manifest([f"a:2={shards.url}", shards.url])
-    with pytest.raises(DataError, match="has no clips where caption = 'nothing'"):
-        open_manifest([shards.url], where="caption = 'nothing'")
-    with pytest.raises(BadQuery, match=r"(?s)no_column.*\nThe columns are key, shard"):
-        open_manifest([shards.url], where="no_column = 1")
-    (tmp_path / "a.wav").write_bytes(b"")
-    (tmp_path / "mine.csv").write_text("file_name,caption\na.wav,Rain\n")
-    with pytest.raises(DataError, match=r"--where chooses by the index of a dataset, and .*mine\.csv@.* has none"):
-        open_manifest([f"{tmp_path / 'mine.csv'}@{tmp_path}"], where="clap_score > 0.4")
-    with pytest.raises(BadQuery, match="one clip by itself"):
-        open_manifest([shards.url], where="duration_ms > (select avg(duration_ms) from clips)")
-    with pytest.raises(BadQuery):
-        open_manifest([shards.url], where="row = 1)")
-    with pytest.raises(DataError, match="began with 2 sets of data, now there are 1"):
-        open_manifest([shards.url], seqs=[3, 4])
-    with pytest.raises(DatasetError, match="had 99 commits when the run began, and has fewer now"):
-        open_manifest([shards.url], seqs=[99])
-
-
-def test_a_condition_chooses_clips_and_another_one_makes_another_manifest(shards):
-    some = open_manifest([shards.url], where="row % 2 = 0 and title <> 'select over'")
-    assert sorted(some[i].name for i in range(len(some))) == sorted(f"v{row}_0_200" for row in range(0, NUM_CLIPS, 2))
-    assert some.num_bytes < open_manifest([shards.url]).num_bytes
-    hashes = {open_manifest([shards.url], where=w).sha256 for w in ("", "row > 1", "row > 2", "true")}
-    assert len(hashes) == 4
-    assert open_manifest([shards.url]).sha256 == open_manifest([shards.url]).sha256
-
-
-def test_a_dataset_that_has_grown_is_read_as_it_was_when_its_commits_are_known(tmp_path):
-    growing = Growing(str(tmp_path / "dataset"))
-    growing.add(range(4), seconds=0.2)
-    before = open_manifest([growing.url])
-    order = names(growing.url, range(8))
-    growing.add(range(4, 8), seconds=0.2)
-    assert len(open_manifest([growing.url])) == 8
-    again = open_manifest([growing.url], seqs=before.seqs)
-    assert (again.sha256, again.identity) == (before.sha256, before.identity)
-    assert [Positions(again, 3, 2)(position).name for position in range(8)] == order
-    # Files that were taken back are not read, but belong to what was there before.
-    index = next(name for name in growing.log.state.names("index"))
-    growing.log.commit(remove=[index])
-    assert len(open_manifest([growing.url])) == 4
-    assert open_manifest([growing.url], seqs=before.seqs).sha256 == before.sha256
-
-
-def test_clips_below_the_rate_that_a_model_hears_are_refused(tmp_path, shards):
-    low = Growing(str(tmp_path / "low"), rate_hz=8_000)
-    low.add(range(3), seconds=0.2)
-    check_rates(open_manifest([shards.url]), 32_000)
-    manifest = open_manifest([shards.url, low.url])
-    check_rates(manifest, 8_000)
-    with pytest.raises(DataError, match=r"has clips at 8,000 Hz, and the model hears 16,000 Hz: .*--where"):
-        check_rates(manifest, 16_000)
 
 
 # --- bad clips

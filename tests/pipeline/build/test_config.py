@@ -9,7 +9,7 @@ import yaml
 from autorecap.base.settings import absolute_paths
 from autorecap.base.settings_files import CONFIGS, load, to_yaml
 from autorecap.cluster.train import absolute_arguments
-from autorecap.dataset.fingerprint import explain_difference, fingerprint
+from autorecap.dataset.fingerprint import fingerprint
 from autorecap.models.autocap import AutoCap
 from autorecap.pipeline.build.config import (
     BuildConfig,
@@ -167,11 +167,6 @@ def test_the_fingerprint_follows_the_files_of_the_model(tmp_path):
     changed.write_text(changed.read_text().replace('"feature_dropout": 0.05', '"feature_dropout": 0.06'))
     a, b, c = (fingerprint(identity(load_config(None, [f"captions.model={tmp_path}/{name}"]))) for name in "abc")
     assert a == b != c
-
-
-def test_a_difference_is_explained_setting_by_setting():
-    text = explain_difference({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4})
-    assert text == "  b: 2 -> 3\n  c: not set -> 4"
 
 
 @pytest.mark.parametrize("model", ["/nowhere/at/all", "nowhere", "{tmp_path}"])

@@ -1,7 +1,6 @@
 """Every transcript format: what is read, what is refused, and that nothing but TranscriptError comes out."""
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,10 +8,7 @@ from hypothesis import strategies as st
 
 from autorecap.stages.segments import find_gaps
 from autorecap.stages.transcript_files import TranscriptError, read_transcript
-from autorecap.stages.transcript_files.cue_text import clean_text, is_blank, num_words
-from autorecap.stages.transcript_files.json3 import parse_json3, parse_regular_json3
 from autorecap.stages.transcript_files.read import MAX_BYTES
-from autorecap.stages.transcript_files.times import clock_to_ms, to_ms
 from tests.support.examples import examples
 
 JSON3 = json.dumps(
@@ -79,33 +75,8 @@ def test_words_are_not_timed_where_one_segment_holds_a_sentence():
     assert cues_of(data)[0].word_starts_ms == ()
 
 
-def test_entities_are_resolved_once_or_twice_escaped():
+def test_entities_of_a_file_are_resolved():
     assert spans_of(SRV1)[0][2] == "it's"
-    assert clean_text("&amp;gt;&amp;gt; Tom &amp; Jerry") == ">> Tom & Jerry"
-    assert is_blank(clean_text("&amp;nbsp;"))
-    assert clean_text("&#" + "1" * 5000) == "&#" + "1" * 5000
-
-
-def test_markup_is_removed_and_an_authors_angle_brackets_stay():
-    assert clean_text(
-        "<c.colorE5E5E5>so</c><00:00:01.199><c> it</c> <v Ann>is</v> {\\an8}<font color='x'>a</font>"
-    ) == ("so it is a")
-    assert clean_text("<whispering> 1 < 2") == "<whispering> 1 < 2"
-
-
-@pytest.mark.parametrize("text", ["", " ", "\n", "\u00a0", "\u200b", "\ufeff", "\u200b \n\u2060", "\u3164", "\u00ad"])
-def test_invisible_text_is_blank(text):
-    assert is_blank(text)
-
-
-@pytest.mark.parametrize("text", ["a", "[Music]", "\u266a", "...", "\u200ba", ">>", "[ __ ]", "\u3042"])
-def test_visible_text_is_not_blank(text):
-    assert not is_blank(text)
-
-
-def test_words_are_counted_in_scripts_without_spaces():
-    assert num_words("one two  three") == 3
-    assert num_words("\u3042" * 20) == 10
 
 
 def test_vtt_rolls_two_lines_and_a_blank_first_line_does_not_end_a_cue():
@@ -221,17 +192,8 @@ def test_half_a_character_cannot_reach_the_dataset():
     cues_of(r'[{"text": "a\ud83d", "start": 1, "duration": 1}]')[0].text.encode()
 
 
-def test_seconds_are_read_without_floats():
-    assert [to_ms(text, unit_ms=1000) for text in ("1.1", "1.0")] == [1100, 1000]
-    assert [to_ms(text, unit_ms=1000) for text in ("1.54", ".5", "1.", "-2", "1.0005", "1e3", "", "--1")] == [
-        1540, 500, 1000, -2000, 1001, None, None, None,
-    ]  # fmt: skip
+def test_seconds_of_a_file_are_read_without_floats():
     assert spans_of(b'[{"text": "a", "start": 2.1, "duration": 1.2}]') == [(2100, 1200, "a")]
-
-
-def test_clock_times_have_optional_hours_and_any_decimal_sign():
-    times = ("01:02.5", "1:02:03,004", "00:00:01.1999", "100:00:00", "1:2", "12", "1:02:03:04")
-    assert [clock_to_ms(text) for text in times] == [62_500, 3_723_004, 1199, 360_000_000, 62_000, None, None]
 
 
 def test_a_placeholder_duration_in_a_rolling_track_ends_at_the_next_window_event():
@@ -316,46 +278,6 @@ def test_damaged_transcripts_raise_nothing_but_transcript_error(name, draw):
             st.one_of(st.binary(max_size=8), st.sampled_from([b"<p>", b"</p>", b"-->", b"\n\n"]))
         )
     read_or_refuse(bytes(data))
-
-
-def or_odd(values):
-    """Values of the right type, and now and then another."""
-    odd: Any = st.sampled_from([None, True, -1, 1.0, 1.5, 10**30, "1", "", [], {}])
-    return st.one_of(values, values, values, odd)
-
-
-segs = st.fixed_dictionaries(
-    {"utf8": or_odd(st.sampled_from(["word", " word", "two words", "\n", "\ud83d"]))},
-    optional={"tOffsetMs": or_odd(st.integers(-5, 5_000)), "acAsrConf": or_odd(st.integers(0, 255))},
-)
-events = st.fixed_dictionaries(
-    {},
-    optional={
-        "tStartMs": or_odd(st.integers(0, 10_000)),
-        "dDurationMs": or_odd(st.integers(0, 10_000)),
-        "aAppend": st.sampled_from([1, 0, True]),
-        "segs": or_odd(st.lists(or_odd(segs), max_size=4)),
-        "id": st.integers(),
-    },
-)
-
-
-@examples(500)
-@given(st.lists(or_odd(events), max_size=4))
-def test_json3_that_is_read_by_its_types_is_read_as_field_by_field(events):
-    text = json.dumps({"events": events})
-    regular = parse_regular_json3(text)
-    assert regular is None or regular == parse_json3(json.loads(text))
-
-
-@pytest.mark.parametrize("name", ["tStartMs", "dDurationMs", "tOffsetMs"])
-@pytest.mark.parametrize("value", [10**30, -(10**30), 10**15 + 1, 10**15, -1, 0])
-def test_json3_numbers_beyond_any_time_are_read_in_one_way(name, value):
-    seg, event = {"utf8": "word"}, {"tStartMs": 5}
-    (seg if name == "tOffsetMs" else event)[name] = value
-    text = json.dumps({"events": [event | {"segs": [seg, {"utf8": " more", "tOffsetMs": 9}]}]})
-    regular = parse_regular_json3(text)
-    assert regular == parse_json3(json.loads(text)) if abs(value) <= 10**15 else regular is None
 
 
 json_values = st.recursive(

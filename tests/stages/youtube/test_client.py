@@ -15,7 +15,6 @@ from autorecap.stages.youtube.budget import BudgetConfig, LocalBudget
 from autorecap.stages.youtube.client import Youtube
 from autorecap.stages.youtube.config import API, YTDLP, YoutubeConfig
 from autorecap.stages.youtube.ids import watch_url
-from autorecap.stages.youtube.player import parse_player
 from tests.fakes.clock import FakeClock
 from tests.fakes.youtube import MISHAPS, FakeVideo, FakeYouTube, running
 
@@ -70,25 +69,6 @@ def test_a_page_is_asked_for_again_when_the_player_refuses_its_key():
         fake.key = "another"
         assert stage([video_of(ID[::-1])])[0].status is Status.OK
         assert [seen.kind for seen in fake.requests][3:] == ["player", "watch", "player", "timedtext"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ({"videoDetails": {"lengthSeconds": "20"}}, 20_000),
-        ({"streamingData": {"adaptiveFormats": [{"approxDurationMs": "20250"}]}}, 20_250),
-        ({"videoDetails": {"lengthSeconds": "-1"}}, None),
-        ({"videoDetails": {"lengthSeconds": "9" * 15}}, None),
-        ({"videoDetails": {"lengthSeconds": "9" * 5000}}, None),
-        ({"videoDetails": [], "streamingData": {"adaptiveFormats": [None, 7, {"approxDurationMs": {}}]}}, None),
-        ({"captions": {"playerCaptionsTracklistRenderer": {"captionTracks": [None, {"baseUrl": 7}]}}}, None),
-        (None, None),
-        ([], None),
-    ],
-)
-def test_a_strange_answer_of_the_player_says_nothing_rather_than_break(answer, expected):
-    meta = parse_player(answer)
-    assert (meta.duration_ms, meta.tracks) == (expected, ())
 
 
 def test_the_other_route_takes_two_requests_and_finds_the_same_cues():

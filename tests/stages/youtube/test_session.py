@@ -2,8 +2,6 @@
 
 import time
 from email.utils import formatdate
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import requests
@@ -11,7 +9,6 @@ import requests
 from autorecap.stages.reasons import Reason
 from autorecap.stages.youtube.budget import BudgetConfig, Egress, LocalBudget, Parked
 from autorecap.stages.youtube.config import YoutubeConfig
-from autorecap.stages.youtube.egresses import Egresses
 from autorecap.stages.youtube.problem import Problem
 from autorecap.stages.youtube.session import YOUTUBE, Sessions, Turns, new_session, retry_after_s
 from autorecap.stages.youtube.ytdlp import YtDlp
@@ -115,114 +112,3 @@ def test_retry_after_is_a_number_or_a_date():
     assert retry_after_s(formatdate(time.time() + 90, usegmt=True)) == pytest.approx(90, abs=5)
     assert retry_after_s(formatdate(time.time() - 90, usegmt=True)) == 0
     assert retry_after_s("soon") is None and retry_after_s(None) is None and retry_after_s("-5") is None
-
-
-# --- one egress after the other
-
-
-def egresses_of(clock: FakeClock, limit_s: float = 60.0, names=("a", "b")) -> Egresses:
-    budget = LocalBudget(BudgetConfig(requests_per_s=1_000, burst=100), list(names), clock)
-    return Egresses(budget, limit_s, clock=clock, sleep=clock.sleep)
-
-
-def test_other_egresses_are_tried_for_so_long_and_no_longer():
-    clock = FakeClock()
-    egresses = egresses_of(clock, limit_s=60.0, names=[f"e{number}" for number in range(100)])
-    asked = []
-
-    def refused(egress: str) -> None:
-        asked.append(egress)
-        clock.sleep(7.0)
-        raise Problem(Reason.BOT_CHECK, "no")
-
-    with pytest.raises(Problem) as raised:
-        egresses.attempt(refused)
-    assert raised.value.reason is Reason.BOT_CHECK and raised.value.not_before is None, "others are still open"
-    assert len(asked) == len(set(asked)) == 9
-
-
-def test_what_fails_for_a_moment_is_tried_three_times_with_pauses_that_grow():
-    clock = FakeClock()
-    times = []
-
-    def broken(egress: str) -> None:
-        times.append(clock.now)
-        raise requests.exceptions.ConnectionError("reset")
-
-    with pytest.raises(Problem):
-        egresses_of(clock).attempt(broken)
-    pauses = [after - before for before, after in pairwise(times)]
-    assert len(pauses) == 2 and 0.5 <= pauses[0] <= 1.5 and 1.0 <= pauses[1] <= 3.0
-
-
-@pytest.mark.parametrize("reason", [Reason.PRIVATE, Reason.NO_TRANSCRIPT, Reason.PO_TOKEN_REQUIRED, Reason.UPCOMING])
-def test_what_is_said_of_the_video_is_said_once(reason):
-    asked = []
-
-    def says(egress: str) -> None:
-        asked.append(egress)
-        raise Problem(reason, "so it is")
-
-    with pytest.raises(Problem):
-        egresses_of(FakeClock()).attempt(says)
-    assert len(asked) == 1
-
-
-def test_the_reason_for_which_egresses_are_parked_is_that_of_the_videos_that_wait():
-    clock = FakeClock()
-    egresses = egresses_of(clock)
-
-    def refused(egress: str) -> None:
-        raise Problem(Reason.IP_BLOCKED, "a captcha")
-
-    for _ in range(2):
-        with pytest.raises(Problem) as raised:
-            egresses.attempt(refused)
-        assert raised.value.reason is Reason.IP_BLOCKED
-        assert raised.value.not_before is not None
-        assert raised.value.not_before == egresses.budget.parked_until()
-
-
-# --- settings
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"egresses": ()}, "expected a value, such as [direct], found []"),
-        ({"egresses": ("ftp://host",)}, "scheme://host:port"),
-        ({"egresses": ("http://me:secret@",)}, "scheme://host:port"),
-        ({"egresses": ("direct", "direct")}, "twice"),
-        ({"cookies": ("a", "b")}, "one file for each of 1 egresses"),
-        ({"cookies": ("/nowhere/cookies.txt",)}, "no such file"),
-        ({"routes": ("api", "web")}, "expected api or ytdlp for each, found 'web'"),
-        ({"extractor_args": ("po_token=x",)}, "KEY:NAME=VALUE"),
-        ({"base_url": "file:///etc"}, "scheme://host"),
-        ({"request_timeout_s": 0}, "expected more than 0, found 0"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_with_what_to_write(settings, words):
-    with pytest.raises(ValueError, match=r"youtube\.") as raised:
-        YoutubeConfig(**settings)
-    assert words in str(raised.value) and "secret" not in str(raised.value)
-
-
-def test_one_proxy_may_be_two_egresses_with_the_cookies_of_two_accounts(tmp_path: Path):
-    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
-    for file in files:
-        file.write_text("# Netscape HTTP Cookie File\n")
-    config = YoutubeConfig(egresses=("http://p:1", "http://p:1"), cookies=tuple(map(str, files)))
-    assert len(config.egresses_by_name()) == 2
-
-
-def test_extractor_args_are_yt_dlps_own_and_come_on_top_of_ours():
-    config = YoutubeConfig(
-        extractor_args=(
-            "youtube:po_token=android_vr.gvs+ABC;formats=missing_pot",
-            "youtubepot-x:base_url=http://127.0.0.1:4416",
-        )
-    )
-    turns = Turns(Egress(name="direct"), LocalBudget(config.budget, ["direct"]), config)
-    args = YtDlp(config, turns, requests.Session())._extractor_args()
-    assert args["youtube"]["po_token"] == ["android_vr.gvs+ABC"] and args["youtube"]["player_client"] == ["android_vr"]
-    assert args["youtubepot-x"] == {"base_url": ["http://127.0.0.1:4416"]}

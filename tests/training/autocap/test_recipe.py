@@ -24,7 +24,6 @@ from autorecap.demo import sentences
 from autorecap.demo.sounds import synthesise
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
 from autorecap.models.autocap.model import AudioFeatures
-from autorecap.training.autocap.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
 from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
 from autorecap.training.autocap.task import AutoCapTask, AutoCapTaskConfig
 from autorecap.training.checkpoint import checkpoint
@@ -161,24 +160,6 @@ def test_masked_stripes_reach_the_encoder_as_nothing(data: str) -> None:
     norm.eval()
     normed = norm(masked.htsat.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
     assert float(normed[hidden].abs().max()) < 1e-5 < 0.01 < float(hidden.float().mean()) < 0.5
-
-
-def test_stripes_are_as_many_and_as_wide_as_told() -> None:
-    rng = np.random.default_rng(0)
-    widest = [draw_stripes(SpecAugmentConfig(time_stripes=1, mel_stripes=1), 1_001, 64, rng) for _ in range(500)]
-    frames, bands = [int(s[:1_001].sum()) for s in widest], [int(s[1_001:].sum()) for s in widest]
-    assert (min(frames), max(frames), min(bands), max(bands)) == (0, 63, 0, 7)
-    none = draw_stripes(SpecAugmentConfig(time_stripes=0, mel_stripes=0), 1_001, 64, rng)
-    mel = torch.randn(1, 1_001, 64)
-    assert torch.equal(mask_stripes(mel, none[None], torch.zeros(64)), mel)
-
-
-def test_two_sounds_become_one_at_the_level_that_the_model_expects() -> None:
-    a, b = torch.zeros(100), torch.zeros(100)
-    a[:50], b[40:] = 0.5, -0.5
-    mixed = mix_prepared(a, b, 0.25)
-    assert float(mixed.abs().max()) == pytest.approx(0.5)
-    assert float(mixed[0] / mixed[90]) == pytest.approx(-3.0)
 
 
 def test_the_captioner_learns_new_words_for_a_few_clips(data: str) -> None:

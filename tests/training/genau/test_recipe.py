@@ -19,13 +19,6 @@ from autorecap.demo.sounds import synthesise
 from autorecap.models.files import WEIGHTS, read_weights
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.vae.perceptual import Lpips
-from autorecap.models.genau.vocoder.discriminators import (
-    DiscriminatorsConfig,
-    VocoderDiscriminators,
-    adversarial_loss,
-    discriminator_loss,
-    feature_loss,
-)
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
 from autorecap.training.genau.task import GenAuTask, GenAuTaskConfig
@@ -272,22 +265,3 @@ def test_a_bad_clip_stops_neither_player(data: str) -> None:
     assert len(said) == 1 and said[0].startswith("step 1: skipped, loss or gradient is not finite; clips: ")
     trainer.run(lambda line: None, until=3)
     assert not equal(before, dict(trainer.tensors()))
-
-
-# --- discriminators of the vocoder
-
-
-def test_discriminators_judge_waveforms_of_any_length_and_pass_gradients_on() -> None:
-    torch.manual_seed(0)
-    judges = VocoderDiscriminators(DiscriminatorsConfig(width=16))
-    real_BS, made_BS = torch.randn(2, 3_001), torch.randn(2, 3_001, requires_grad=True)
-    real, made = judges(real_BS), judges(made_BS)
-    assert len(real) == 8 and all(scores.shape[0] == 2 and scores.ndim == 2 for scores, _ in real)
-    assert [len(features) for _, features in real] == [6] * 5 + [8] * 3
-    (adversarial_loss(made) + feature_loss(real, made)).backward()
-    assert made_BS.grad is not None and bool((made_BS.grad != 0).any())
-    assert feature_loss(real, real) == 0
-    perfect = [(torch.ones(2, 3), features) for _, features in real]
-    fooled = [(torch.zeros(2, 3), features) for _, features in real]
-    assert discriminator_loss(perfect, fooled) == 0 and adversarial_loss(perfect) == 0
-    assert discriminator_loss(fooled, perfect) == 16

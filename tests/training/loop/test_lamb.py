@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.official.fit import to_official
 from autorecap.training.loop.lamb import MAX_NORM, Lamb
-from autorecap.training.loop.optim import learning_rate
 from tests.models.genau.backbones.test_fit import TINY, close, inputs, sound
 from tests.models.genau.official.test_fit import GRADIENTS, official_tiny, training_loss
 from tests.support.genau_vectors import Vectors
@@ -85,16 +84,6 @@ def test_steps_are_those_of_the_definition(decay: float) -> None:
         optimizer.step()
         for p, w in zip(parameters, weights, strict=True):
             torch.testing.assert_close(p.detach(), w, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("steps", [220_000, 80_000_000])
-def test_the_learning_rate_is_the_official_one(vectors: Vectors, steps: int) -> None:
-    """The released code looks at its schedule at every tenth step only."""
-    found = [
-        learning_rate(step // 10 * 10, peak=5e-3, steps=steps, warmup_steps=5_000, min_share=0.0015 / 0.005)
-        for step in vectors[f"lr.max{steps}.steps"].tolist()
-    ]
-    torch.testing.assert_close(torch.tensor(found).double(), vectors[f"lr.max{steps}.lr"].double(), rtol=0, atol=1e-9)
 
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

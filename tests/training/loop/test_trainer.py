@@ -2,91 +2,18 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import nn
 
-from autorecap.training.checkpoint import checkpoint
-from autorecap.training.checkpoint.tensor_files import INDEX
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.lamb import Lamb
-from autorecap.training.loop.optim import OPTIMIZERS, learning_rate, parameter_groups
 from autorecap.training.loop.processes import Ranks
-from autorecap.training.loop.task import Scored
 from autorecap.training.loop.trainer import Trainer, TrainingStoppedError
-from autorecap.training.report.logs import CsvLog, for_people
-from tests.fakes.s3 import s3_server
 from tests.support import gpu_box
 from tests.support.places import PROJECT
-
-
-class Rows(NamedTuple):
-    names: tuple[str, ...]
-    unreadable: tuple[str, ...]
-    x: torch.Tensor
-
-
-class Regression(nn.Module):
-    """Learns y = 2 x through batch norm and dropout; a NaN in x makes the loss NaN."""
-
-    def __init__(self, noisy: bool) -> None:
-        super().__init__()
-        first: list[nn.Module] = [nn.BatchNorm1d(4)] if noisy else []
-        self.layers = nn.Sequential(*first, nn.Linear(4, 16), nn.Dropout(0.2 * noisy), nn.ReLU(), nn.Linear(16, 4))
-
-    def forward(self, batch: Rows) -> Scored:
-        loss = (self.layers(batch.x) - 2 * batch.x).square().mean()
-        return Scored(loss, len(batch.x), {"twice": 2 * loss.item()})
-
-
-class Numbers:
-    """Samples drawn from their position; notes which were asked for. Batches take unequal times."""
-
-    def __init__(self, bad: range = range(0), gone: range = range(0), noisy: bool = True) -> None:
-        torch.manual_seed(0)
-        self.module: nn.Module = Regression(noisy)
-        self.asked: list[int] = []
-        self.used: list[float] = []
-        self.bad, self.gone = bad, gone
-
-    def batch(self, positions: range) -> Rows:
-        time.sleep(0.002 * (positions.start % 3))
-        self.asked += positions
-        there = [p for p in positions if p not in self.gone]
-        rows = [torch.randn(4, generator=torch.Generator().manual_seed(p)) for p in there]
-        rows = [row * float("nan") if p in self.bad else row for p, row in zip(there, rows, strict=True)]
-        return Rows(
-            tuple(f"clip-{p}" for p in there),
-            tuple(f"clip-{p}: no such file" for p in positions if p in self.gone),
-            torch.stack(rows) if rows else torch.zeros(0, 4),
-        )
-
-    def to(self, batch: Rows, device: torch.device) -> Rows:
-        self.used.append(float(batch.x[0, 0]))
-        return batch._replace(x=batch.x.to(device))
-
-
-def config(**changes: Any) -> LoopConfig:
-    return LoopConfig(**{"steps": 12, "batch_size": 4, "lr": 1e-2, "warmup_steps": 3, "log_every": 4} | changes)
-
-
-def silent(line: dict[str, float]) -> None:
-    pass
-
-
-def weights(trainer: Trainer) -> list[torch.Tensor]:
-    return [tensor.clone() for tensor in trainer.module.state_dict().values()]
-
-
-def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
+from tests.support.small_training import Numbers, config, same, silent, weights
 
 # --- order
 
@@ -221,22 +148,6 @@ def test_settings_that_cannot_be_meant_are_refused() -> None:
 # --- optimiser and schedule
 
 
-def test_the_learning_rate_warms_up_and_falls_to_its_end() -> None:
-    rates = [learning_rate(step, peak=1.0, steps=100, warmup_steps=10, min_share=0.1) for step in range(100)]
-    assert rates[0] == pytest.approx(1 / 500)
-    assert max(rates) == rates[10] == pytest.approx(1.0)
-    assert rates[:11] == sorted(rates[:11])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] == pytest.approx(0.1, abs=0.01)
-
-
-def test_adamw_lets_only_matrices_decay() -> None:
-    decayed, rest = parameter_groups(nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)).parameters(), 0.1)
-    assert [p.ndim for p in decayed["params"]] == [2]
-    assert [p.ndim for p in rest["params"]] == [1, 1, 1]
-    assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
-
-
 def test_lamb_learns_with_the_settings_of_the_loop_and_decays_everything() -> None:
     losses: list[float] = []
     trainer = Trainer(Numbers(), config(steps=60, optimizer="lamb", lr=0.05, weight_decay=0.01, log_every=20))
@@ -260,120 +171,7 @@ def test_long_gradients_are_shortened() -> None:
     assert norms and max(norms) == pytest.approx(0.001, rel=1e-3)
 
 
-# --- resume
-
-
-def saved(folder: Path, trainer: Trainer, told: dict[str, Any], keep: int = 1) -> checkpoint.Checkpoint:
-    saver = checkpoint.Saver(folder, trainer.ranks, keep)
-    found = saver.save(trainer, told)
-    saver.wait()
-    return found
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, optimizer: str) -> None:
-    settings = config(optimizer=optimizer, ema_decay=0.9)
-    whole = Trainer(Numbers(), settings)
-    whole.run(silent)
-    first = Trainer(Numbers(), settings)
-    first.run(silent, until=5)
-    saver = checkpoint.Saver(tmp_path, first.ranks, 1)
-    path = saver.save(first, {"seed": 0})
-    first.run(silent, until=8)  # what is being written is the state as it was
-    saver.wait()
-    torch.manual_seed(123)
-    second = Trainer(Numbers(), settings)
-    checkpoint.load(path, {"seed": 0}, second)
-    assert second.step == 5
-    second.run(silent)
-    assert second.step == 12
-    assert same(list(whole.tensors().values()), list(second.tensors().values()))
-
-
-def test_a_checkpoint_is_refused_to_another_run_with_the_difference(tmp_path: Path) -> None:
-    trainer = Trainer(Numbers(), config())
-    path = saved(tmp_path, trainer, {"settings": {"loop.lr": 0.1}, "data": 5})
-    with pytest.raises(checkpoint.OtherRunError, match=r"settings\.loop\.lr: 0\.1 -> 0\.2") as error:
-        checkpoint.load(path, {"settings": {"loop.lr": 0.2}, "data": 5}, trainer)
-    assert "data" not in str(error.value).splitlines()[1] and error.value.exit_code == 3
-
-
-def test_only_whole_checkpoints_count_and_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
-    trainer = Trainer(Numbers(), config())
-    (tmp_path / "step-00000007").mkdir()  # what a killed process leaves
-    (tmp_path / "step-00000007" / "rank-00000.safetensors").touch()
-    saver = checkpoint.Saver(tmp_path, trainer.ranks, keep=2)
-    for step, score in ((1, 0.3), (2, 0.1), (3, 0.2), (11, None), (12, 0.4)):
-        trainer.step = step
-        saver.save(trainer, {}, score)
-    saver.wait()
-    kept = ["step-00000002", "step-00000011", "step-00000012"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == kept
-    assert [found.name for found in checkpoint.all_in(tmp_path)] == kept
-
-
-@pytest.mark.parametrize("name", ["rank-00000.safetensors", INDEX, checkpoint.STATE])
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
-    trainer = Trainer(Numbers(), config())
-    trainer.run(silent, until=1)
-    path = Path(saved(tmp_path, trainer, {}).url)
-    for content in ((path / name).read_bytes()[:20], b""):
-        (path / name).write_bytes(content)
-        with pytest.raises(checkpoint.CheckpointError, match=name):
-            checkpoint.load(checkpoint.all_in(tmp_path)[0], {}, trainer)
-
-
-def test_a_flipped_byte_is_noticed_and_its_tensor_named(tmp_path: Path) -> None:
-    trainer = Trainer(Numbers(), config())
-    trainer.run(silent, until=1)
-    file = Path(saved(tmp_path, trainer, {}).url) / "rank-00000.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-3] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(checkpoint.CheckpointError, match=r"rank-00000\.safetensors: \S+ is not what was written"):
-        checkpoint.load(checkpoint.all_in(tmp_path)[0], {}, trainer)
-
-
-@pytest.mark.parametrize("content", ["[]", '{"format": "train/1"}', "null"])
-def test_a_state_of_another_kind_is_named(tmp_path: Path, content: str) -> None:
-    trainer = Trainer(Numbers(), config())
-    found = saved(tmp_path, trainer, {})
-    (Path(found.url) / checkpoint.STATE).write_text(content.replace("train/1", checkpoint.FORMAT))
-    with pytest.raises(checkpoint.CheckpointError, match=checkpoint.STATE):
-        checkpoint.read_identity(found)
-
-
-def test_a_place_that_can_hold_no_checkpoints_is_named() -> None:
-    with pytest.raises(checkpoint.CheckpointError, match="foo://x cannot be searched for checkpoints: nothing"):
-        checkpoint.all_in("foo://x")
-
-
-def test_a_checkpoint_is_safetensors_and_json_that_others_can_read(tmp_path: Path) -> None:
-    trainer = Trainer(Numbers(), config())
-    trainer.run(silent, until=2)
-    path = Path(saved(tmp_path, trainer, {}).url)
-    assert sorted(each.name for each in path.iterdir()) == ["rank-00000.safetensors", "state.json", "tensors.json"]
-    found = load_file(path / "rank-00000.safetensors")
-    assert found.keys() == trainer.tensors().keys()
-    assert all(torch.equal(tensor, found[name]) for name, tensor in trainer.tensors().items())
-
-
-def test_checkpoints_live_in_s3_as_well() -> None:
-    with s3_server():
-        import s3fs
-
-        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("runs")
-        trainer = Trainer(Numbers(), config())
-        trainer.run(silent, until=3)
-        saver = checkpoint.Saver("s3://runs/one", trainer.ranks, 1)
-        saver.save(trainer, {})
-        trainer.run(silent, until=4)
-        saver.save(trainer, {})
-        saver.wait()
-        (found,) = checkpoint.all_in("s3://runs/one")
-        other = Trainer(Numbers(), config())
-        checkpoint.load(found, {}, other)
-        assert other.step == 4 and same(weights(trainer), weights(other))
+# --- stop
 
 
 def test_a_run_that_is_asked_to_stop_ends_after_its_step() -> None:
@@ -385,31 +183,6 @@ def test_a_run_that_is_asked_to_stop_ends_after_its_step() -> None:
 
     assert trainer.run(silent, after_step=stop_soon) is False
     assert trainer.step == 5
-
-
-# --- logs
-
-
-def test_the_log_has_a_row_per_logged_step_and_drops_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
-    Trainer(Numbers(), config()).run(CsvLog(tmp_path / "log.csv"))
-    rows = (tmp_path / "log.csv").read_text().splitlines()
-    assert rows[0].startswith("step,loss,twice,grad_norm,lr,")
-    assert [row.split(",")[0] for row in rows[1:]] == ["4", "8", "12"]
-    log = CsvLog(tmp_path / "log.csv", resumed_at=9)
-    log({"step": 10, "extra": 1.5})
-    kept = (tmp_path / "log.csv").read_text().splitlines()
-    assert kept[0] == rows[0] + ",extra"
-    assert [row.split(",")[0] for row in kept[1:]] == ["4", "8", "10"]
-    assert kept[1] == rows[1] + ","
-
-
-def test_a_logged_number_is_the_mean_since_the_last_line() -> None:
-    every: list[dict[str, float]] = []
-    some: list[dict[str, float]] = []
-    Trainer(Numbers(), config(log_every=1)).run(every.append)
-    Trainer(Numbers(), config(log_every=4)).run(some.append)
-    assert some[1]["loss"] == pytest.approx(np.mean([line["loss"] for line in every[4:8]]))
-    assert for_people(some[0] | {"eta_s": 3_723.0}).endswith("ready in 1:02:03")
 
 
 # --- several processes
