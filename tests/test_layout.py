@@ -1,5 +1,7 @@
-"""One import root, rooms of a size that one can know, and walls between them that hold."""
+"""One import root, rooms of a size that one can know, walls between them that hold, and a test for every module."""
 
+import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -8,10 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support import gpu_box
 from tests.support.hostile import NAMES, make_hostile
 from tests.support.places import PROJECT
 
 ROOMS = [name for name in NAMES if name not in ("benchmarks", "tests")]
+IN_DOCSTRING = re.compile(rf"(?<![\w/.-])(?:{'|'.join(ROOMS)})/[\w/]+\.py\b")
 LINT = str(Path(sys.executable).with_name("lint-imports"))
 
 
@@ -44,6 +48,21 @@ def test_importing_autorecap_brings_neither_torch_nor_ray(tmp_path: Path) -> Non
     heavy = "torch", "ray", "transformers", "pyarrow", "numpy", "pydantic"
     code = f"import sys, autorecap, autorecap.base.errors; print([name for name in {heavy} if name in sys.modules])"
     assert python(code, PROJECT) == "[]\n"
+
+
+def test_models_need_torch_transformers_and_einops_alone() -> None:
+    """GPU machines often have nothing else of what the project depends on."""
+    missing = gpu_box.missing_modules()
+    assert {"ray", "pyarrow", "pydantic", "soundfile", "yt_dlp", "requests", "fsspec", "diffusers", "PIL"} <= missing
+    done = gpu_box.run(f"""
+import importlib
+for name in {gpu_box.modules_of("models")}:
+    importlib.import_module(name)
+
+from autorecap.models.genau.model import GenAu
+assert GenAu.new("demo").generate(["rain"], 0.2, num_steps=1)[0].shape == (3_200,)
+""")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folder_full_of_packages_with_our_names_does_not_get_in_between(tmp_path: Path) -> None:
@@ -97,6 +116,49 @@ def test_no_room_holds_a_third_of_the_code_and_no_folder_more_files_than_one_can
     assert most < 0.35 * total, f"{largest} holds {most} of {total} lines"
     modules = Counter(path.parent.relative_to(PROJECT) for path in files if path.name != "__init__.py")
     assert not [f"{folder} holds {count} files" for folder, count in modules.items() if count > 15]
+
+
+def modules() -> set[str]:
+    """Every module of every room, by its path in the project."""
+    files = [path for room in ROOMS for path in (PROJECT / room).rglob("*.py")]
+    return {str(path.relative_to(PROJECT)) for path in files if not path.name.startswith("__")}
+
+
+def named_by_tests() -> dict[str, set[str]]:
+    """The modules that the docstring of each test file names."""
+    found = {}
+    for path in (PROJECT / "tests").rglob("test_*.py"):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        found[str(path.relative_to(PROJECT))] = set(IN_DOCSTRING.findall(docstring))
+    return found
+
+
+def place_of_test(module: str) -> str:
+    """Where the test of a module lies, if it has one of its own."""
+    folder, _, name = module.rpartition("/")
+    return f"tests/{folder}/test_{name}"
+
+
+def test_every_module_has_a_test_in_its_place_or_is_named_by_the_one_that_proves_it() -> None:
+    named = named_by_tests()
+    elsewhere = set().union(*named.values())
+    lost = sorted(name for name in modules() - elsewhere if place_of_test(name) not in named)
+    assert not lost, (
+        "nobody finds the tests of these. Write one in the place named here, or name the module, by its path, in the "
+        "docstring of the test file that proves it:\n" + "\n".join(f"{name}: {place_of_test(name)}" for name in lost)
+    )
+
+
+def test_a_test_file_that_has_the_name_of_no_module_says_which_it_proves() -> None:
+    named = named_by_tests()
+    own = {place_of_test(module) for module in modules()}
+    silent = [name for name in named if name.split("/")[1] in ROOMS and name not in own and not named[name]]
+    assert not silent, "name a module that these prove, by its path, in their docstrings:\n" + "\n".join(silent)
+
+
+def test_docstrings_of_tests_name_no_module_that_is_not_there() -> None:
+    gone = {name: sorted(found - modules()) for name, found in named_by_tests().items() if found - modules()}
+    assert not gone, f"these are named and do not exist: {gone}"
 
 
 @pytest.mark.parametrize("file", ["cluster.yaml", "cluster/train-gpu.yaml"])

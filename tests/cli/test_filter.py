@@ -1,4 +1,7 @@
-"""`autorecap filter`: one answer for each line, whatever the bytes are."""
+"""`autorecap filter`: one answer for each line, whatever the bytes are.
+
+What it prints goes through cli/show.py.
+"""
 
 import json
 import subprocess

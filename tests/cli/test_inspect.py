@@ -1,4 +1,7 @@
-"""Looking at a dataset: totals, funnel, one clip, any query."""
+"""Looking at a dataset: totals, funnel, one clip, any query.
+
+The figures are those of dataset/summary.py, the rest is asked of dataset/view.py and dataset/sql.py.
+"""
 
 import io
 import json

@@ -1,4 +1,7 @@
-"""`autorecap train autocap`, as people type it."""
+"""`autorecap train autocap`, as people type it.
+
+Forecasts of command lines prove training/forecast/run_forecast.py.
+"""
 
 import json
 import re

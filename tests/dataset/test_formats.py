@@ -2,6 +2,8 @@
 
 Each folder in `tests/vectors/formats/` was made by the code of its version, and its `expected.json` says what is in it.
 Whoever changes a format adds a folder; none is ever edited. All work is done on copies.
+
+The readers are dataset/view.py, dataset/log.py, dataset/reading/manifest.py and training/checkpoint/checkpoint.py.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""The row sets and the transaction log: what counts, what is done, and who may write."""
+"""The transaction log: what counts, what is done, and who may write."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Shards and what goes with them: readable by others, the same bytes for the same clips, verified before they count."""
+"""Shards: readable by others, the same bytes for the same clips, verified before they count."""
 
 import io
 import json

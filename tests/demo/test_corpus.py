@@ -1,4 +1,7 @@
-"""The demo's corpus: what its transcripts say is what its videos hold."""
+"""The demo's corpus: what its transcripts say is what its videos hold.
+
+Also proves demo/transcripts.py, which writes every format.
+"""
 
 from dataclasses import replace
 

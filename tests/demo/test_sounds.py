@@ -1,4 +1,7 @@
-"""The synthesised sounds, what is written about them, and the scenes made of both."""
+"""The synthesised sounds, mixtures and sequences of them.
+
+Also proves demo/synthesis.py, their building blocks.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""The recipe of the demo captioner: scenes out of log-mels, its three tasks, and when it replaces the bundled model."""
+"""The recipe of the demo captioner: scenes out of log-mels, its three tasks, and when it replaces the bundled model.
+
+Also proves demo/sound_bank.py, the tasks in demo/tag_task.py and demo/caption_task.py, and demo/clap_text.py.
+"""
 
 from pathlib import Path
 

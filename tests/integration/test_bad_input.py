@@ -1,4 +1,7 @@
-"""A folder as the world leaves it: every bad file ends with a clear reason, and every good one is built."""
+"""A folder as the world leaves it: every bad file ends with a clear reason, and every good one is built.
+
+The command is cli/build.py.
+"""
 
 import json
 import subprocess

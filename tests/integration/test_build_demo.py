@@ -1,6 +1,8 @@
 """The whole way on real components: synthesised videos in, ffmpeg, the bundled captioner, Ray, shards out.
 
 The driver is killed on the way, so whatever holds here holds for a dataset whose build was killed and went on.
+
+It proves cluster/ray_flow.py.
 """
 
 import io

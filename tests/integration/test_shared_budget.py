@@ -1,4 +1,7 @@
-"""One budget for all workers of a cluster: the rate, the parks and the death of the actor that keeps it."""
+"""One budget for all workers of a cluster: the rate, the parks and the death of the actor that keeps it.
+
+The module is cluster/budget.py.
+"""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Checkpoints of torch.save are read, and nothing in them is run."""
+"""Checkpoints of torch.save are read, and nothing in them is run.
+
+Also proves models/unpickle.py.
+"""
 
 import argparse
 import collections

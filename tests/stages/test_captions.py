@@ -1,4 +1,7 @@
-"""The captions stage: what is known of a model before it is loaded, and which clip gets which caption."""
+"""The captions stage: what is known of a model before it is loaded, and which clip gets which caption.
+
+Also proves stages/listeners/batches.py.
+"""
 
 import json
 import shutil

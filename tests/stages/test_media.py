@@ -1,4 +1,7 @@
-"""Reading audio out of real containers with the real ffmpeg."""
+"""Reading audio out of real containers with the real ffmpeg.
+
+It proves stages/media_files/ffmpeg.py by the stages that use it, stages/probe.py among them.
+"""
 
 import os
 import subprocess

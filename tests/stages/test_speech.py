@@ -1,4 +1,7 @@
-"""The probability of speech, by any audio classifier of transformers."""
+"""The probability of speech, by any audio classifier of transformers.
+
+Also proves stages/listeners/hub.py, which finds the models that users name.
+"""
 
 from pathlib import Path
 from typing import Any

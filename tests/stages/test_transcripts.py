@@ -1,4 +1,7 @@
-"""The transcripts stage: which file is read, what info.json adds, and how a video ends without a transcript."""
+"""The transcripts stage: which file is read, what info.json adds, and how a video ends without a transcript.
+
+Also proves stages/transcript_files/info.py and stages/transcript_files/config.py.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Clips to train on: from lists and from datasets, whole or in pieces; and the examples drawn from them."""
+"""Clips to train on, from lists: whole or in pieces, and named where they cannot be read."""
 
 from pathlib import Path
 from typing import Any

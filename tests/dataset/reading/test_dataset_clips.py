@@ -1,4 +1,7 @@
-"""Clips of a dataset directory: committed ones, found by the index, as they were at a commit."""
+"""Clips of a dataset directory: committed ones, found by the index, as they were at a commit.
+
+Also proves dataset/snapshot.py, the dataset as some of its commits left it.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""The data of a run: descriptions are taken apart, conditions choose, and what cannot be meant is refused."""
+"""The data of a run: descriptions are taken apart, conditions choose, and what cannot be meant is refused.
+
+Also proves dataset/reading/chosen.py, which finds the clips of a condition.
+"""
 
 from fractions import Fraction
 

@@ -1,5 +1,8 @@
 """The reader: any number of processes reads the same clips, each once an epoch; from S3 in few reads; what is wrong is
-named and shifts nothing."""
+named and shifts nothing.
+
+Also proves dataset/reading/positions.py, through which a run reads.
+"""
 
 import multiprocessing
 import threading

@@ -1,4 +1,7 @@
-"""`AutoCap.caption`: batches, memory, precision; and the audio encoders' own way through transformers' layers."""
+"""`AutoCap.caption`: batches, memory, precision; and the audio encoders' own way through transformers' layers.
+
+Also proves models/swin.py.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,7 @@
-"""AutoCap's config: the sizes of the paper, and settings that are refused by name."""
+"""AutoCap's config: the sizes of the paper, and settings that are refused by name.
+
+Also proves models/config.py, which builds and checks every model's config.
+"""
 
 import dataclasses
 import json

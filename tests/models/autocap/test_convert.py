@@ -1,4 +1,7 @@
-"""Checkpoints with the names of the released AutoCap become folders that give the official model's numbers."""
+"""Checkpoints with the names of the released AutoCap become folders that give the official model's numbers.
+
+The command is cli/convert.py.
+"""
 
 import json
 import sys

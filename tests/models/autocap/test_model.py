@@ -1,4 +1,4 @@
-"""AutoCap: its modules, its input, and what the bundled model hears."""
+"""AutoCap as a whole: its input, its loss, and what the bundled model hears."""
 
 import math
 from typing import Any

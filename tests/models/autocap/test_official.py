@@ -1,6 +1,8 @@
 """AutoCap against the released code, activation by activation.
 
 The vectors come from the official code with made weights (tests/support/autocap_official.py), which are converted here.
+
+Also proves models/autocap/htsat.py.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""AutoCap's config and files: what is refused, and in which words."""
+"""AutoCap's files: they keep every bit, and what is refused is named.
+
+Also proves models/files.py, which reads and writes the files of every model.
+"""
 
 import copy
 import json

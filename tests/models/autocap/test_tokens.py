@@ -1,4 +1,7 @@
-"""AutoCap's tokenizer: any text survives it, metadata keep their tags, labels are framed."""
+"""AutoCap's tokenizer: any text survives it, metadata keep their tags, labels are framed.
+
+Also proves models/bpe.py, its byte pairs.
+"""
 
 import pytest
 

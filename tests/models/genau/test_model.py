@@ -1,4 +1,7 @@
-"""GenAu as a whole: every kind of model, one step of its training, its sizes."""
+"""GenAu as a whole: every kind of model, one step of its training, its sizes.
+
+Also proves models/genau/recipe.py.
+"""
 
 import dataclasses
 import json

@@ -1,6 +1,8 @@
 """GenAu at sizes of which no official numbers are at hand, against a second, plain way of computing it.
 
 That way is checked against the official numbers of the small sizes first.
+
+The models are those of models/genau/backbones/fit.py, models/genau/vae/model.py and models/genau/vocoder/model.py.
 """
 
 import pytest

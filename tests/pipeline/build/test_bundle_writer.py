@@ -1,4 +1,7 @@
-"""The writer of a build: a bundle of videos becomes shards, index and ledger, and one proposal."""
+"""The writer of a build: a bundle of videos becomes shards, index and ledger, and one proposal.
+
+Also proves dataset/publish.py, by which it and other writers publish.
+"""
 
 import time
 from dataclasses import replace

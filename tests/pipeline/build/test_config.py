@@ -1,4 +1,7 @@
-"""Settings: what is wrong is said in the words of the file."""
+"""Settings: what is wrong is said in the words of the file.
+
+Also proves base/settings_files.py, which reads files and overrides for every command.
+"""
 
 import shutil
 from pathlib import Path

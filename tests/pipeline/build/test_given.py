@@ -1,4 +1,7 @@
-"""Clips that a source brings: captioned anew or only fetched, and never dropped by a default."""
+"""Clips that a source brings: captioned anew or only fetched, and never dropped by a default.
+
+It goes the whole way from pipeline/plan/sources.py through pipeline/build/local_flow.py and stages/media.py.
+"""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Builds from lists of online videos, without Ray: the driver, real clients and a fake YouTube on loopback."""
+"""Builds from lists of online videos, without Ray: the driver, real clients and a fake YouTube on loopback.
+
+Also proves pipeline/build/segments_writer.py, and pipeline/plan/segments_source.py, which reads what that has written.
+"""
 
 import time
 from collections import Counter

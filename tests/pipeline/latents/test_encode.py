@@ -1,4 +1,7 @@
-"""`autorecap encode`, and training data that was encoded: the same keys, the same numbers, nothing of another model."""
+"""`autorecap encode`, and training data that was encoded: the same keys, the same numbers, nothing of another model.
+
+Also proves pipeline/latents/encoder.py, dataset/latent_samples.py, the format, and the command, cli/encode.py.
+"""
 
 import json
 import shutil

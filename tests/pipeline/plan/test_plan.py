@@ -1,4 +1,8 @@
-"""The plan from lists: each video once, rows that never change, and figures that add up."""
+"""The plan from lists: each video once, rows that never change, and figures that add up.
+
+Lists are gathered by pipeline/plan/lists.py and pipeline/plan/list_clips.py, behind the sources of
+pipeline/plan/sources.py; the command is cli/plan.py.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The keyword filter: which captions it drops, which it keeps, and what it says about a file it cannot use."""
+"""The keyword filter: which captions it drops, which it keeps, and what it says about a file it cannot use.
+
+Also proves stages/keyword_files/pattern.py, the notation of such files.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The transcripts stage: which file beside a video is read, what info.json adds, and how a video ends without one."""
+"""The choice among the transcripts beside a video: the kind, the language and the format that come first."""
 
 import json
 

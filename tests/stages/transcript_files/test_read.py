@@ -1,4 +1,9 @@
-"""Every transcript format: what is read, what is refused, and that nothing but TranscriptError comes out."""
+"""Every transcript format: what is read, what is refused, and that nothing but TranscriptError comes out.
+
+The formats are those of stages/transcript_files/api_json.py, stages/transcript_files/timedtext.py,
+stages/transcript_files/ttml.py and stages/transcript_files/vtt_srt.py. They read by stages/transcript_files/rows.py and
+stages/transcript_files/xml_stream.py, and return a stages/transcript_files/transcript.py.
+"""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Transcripts of YouTube, by both client libraries as they are, from a fake YouTube on loopback."""
+"""Transcripts of YouTube, by both client libraries as they are, from a fake YouTube on loopback.
+
+Also proves stages/youtube/subtitles.py, its two routes, and stages/youtube/watch_page.py.
+"""
 
 from collections import Counter
 from pathlib import Path

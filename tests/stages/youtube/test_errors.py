@@ -1,4 +1,7 @@
-"""Every failure of the two client libraries becomes one reason."""
+"""Every failure of the two client libraries becomes one reason.
+
+Such a failure is a stages/youtube/problem.py.
+"""
 
 import inspect
 import io

@@ -1,4 +1,7 @@
-"""AutoCap as a task: what learns and what does not, augmentation, whole runs, resume after a kill, bad clips."""
+"""AutoCap as a task: what learns and what does not, batches, whole runs, resume after a kill, bad clips.
+
+Also proves training/autocap/task.py, and training/run.py and training/recipe.py, which all trainings share.
+"""
 
 import csv
 import dataclasses

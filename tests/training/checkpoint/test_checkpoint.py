@@ -1,4 +1,7 @@
-"""Checkpoints: a resumed run ends with the same bits, only whole ones count, and damage is named."""
+"""Checkpoints: a resumed run ends with the same bits, only whole ones count, and damage is named.
+
+Also proves training/checkpoint/tensor_files.py, the format of their tensors.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""Forecasts of trainings: what is exact, and what is estimated against what a run really takes."""
+"""Forecasts of trainings: what is exact, and what is estimated against what a run really takes.
+
+Also proves training/forecast/step_load.py, training/forecast/model_loads.py and training/loop/hardware.py.
+"""
 
 import subprocess
 import sys

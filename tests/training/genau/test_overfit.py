@@ -1,4 +1,7 @@
-"""What the smallest generator can learn of real recordings: sixteen of them by heart, told apart by their captions."""
+"""What the smallest generator can learn of real recordings: sixteen of them by heart, told apart by their captions.
+
+The runs are those of training/genau/recipe.py and training/vae/recipe.py.
+"""
 
 import csv
 from collections.abc import Callable, Iterator

@@ -1,4 +1,8 @@
-"""Training of VAE, vocoder and GenAu: batches, runs, what they leave behind."""
+"""Training of VAE, vocoder and GenAu: batches, runs, what they leave behind.
+
+Also proves training/genau/task.py, training/vae/recipe.py, training/vae/task.py, training/vocoder/recipe.py,
+training/vocoder/task.py, and what these share: training/sound_recipe.py and training/generator_inputs.py.
+"""
 
 import csv
 import json

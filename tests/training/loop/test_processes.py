@@ -1,4 +1,7 @@
-"""Training over several processes: the same losses as alone, another number of them after every stop, kills."""
+"""Training over several processes: the same losses as alone, another number of them after every stop, kills.
+
+Also proves training/loop/sharding.py, whose pieces must give the same.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""The loop: order, schedule, guards, resume, several processes."""
+"""The loop: order, guards, optimisers, stops, several processes.
+
+Also proves training/loop/config.py, training/loop/task.py and training/loop/step_statistics.py.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""FIT against the official model: its numbers, the names and shapes of its weights."""
+"""FIT against the official model: its numbers, the names and shapes of its weights.
+
+Also proves models/take.py, by which all official weights are taken.
+"""
 
 import pytest
 import torch

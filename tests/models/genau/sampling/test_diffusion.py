@@ -1,4 +1,4 @@
-"""The diffusion: schedule, predictions, loss, guidance, samplers; and the official model's numbers for them."""
+"""The diffusion: schedule, predictions, loss; and the official model's numbers, for sampling with guidance too."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,7 @@
-"""The 1D-VAE, its discriminator and its loss: against the official numbers, and what they promise."""
+"""The 1D-VAE: against the official numbers, those of its loss among them, and what it promises.
+
+Also proves models/genau/official/vae.py, and models/genau/norms.py, by which a clip does not see its padding.
+"""
 
 import copy
 import dataclasses

@@ -1,4 +1,7 @@
-"""The vocoder: against the official numbers, official files of every kind, and what it promises."""
+"""The vocoder: against the official numbers, official files of every kind, and what it promises.
+
+Also proves models/genau/official/vocoder.py.
+"""
 
 import dataclasses
 import math

@@ -1,4 +1,8 @@
-"""Lists of online videos: every format, the damage they come with, and nothing unaccounted for."""
+"""Lists of online videos: every format, the damage they come with, and nothing unaccounted for.
+
+Also proves what it reads by: stages/sources/lists/formats.py, stages/sources/lists/lines.py,
+stages/sources/lists/json_rows.py and stages/sources/lists/mentions.py; and the refusals of stages/sources/errors.py.
+"""
 
 import gzip
 import json
