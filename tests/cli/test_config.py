@@ -1,4 +1,7 @@
-"""`autorecap config`: what it prints is a file of settings that a build takes."""
+"""`autorecap config`: what it prints is a file of settings that a build takes.
+
+Also proves cli/options.py.
+"""
 
 from pathlib import Path
 

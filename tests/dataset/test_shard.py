@@ -11,7 +11,7 @@ import webdataset
 
 from autorecap.dataset.shard import ShardError, verify_shard, write_shard
 from autorecap.pipeline.build.bundle_writer import sample_of
-from autorecap.stages.flac import Encode
+from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
 
 RATE = 32_000

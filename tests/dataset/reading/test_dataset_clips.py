@@ -14,8 +14,8 @@ from autorecap.dataset.reading.clips import DataError, UnreadableClipError
 from autorecap.dataset.reading.manifest import open_clips
 from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import open_store
-from autorecap.pipeline.build.bundle_writer import Writer, WriterConfig
-from autorecap.stages.flac import Encode
+from autorecap.pipeline.build.bundle_writer import BundleWriter, WriterConfig
+from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
 from tests.support.datasets import audio_of
 
@@ -26,7 +26,7 @@ class Growing:
     def __init__(self, url: str) -> None:
         store = open_store(url)
         self.log = Log.begin(store, kind="clips", fingerprint="f", settings={})
-        self.writer = Writer(WriterConfig(), store)
+        self.writer = BundleWriter(WriterConfig(), store)
 
     def add(self, row: int) -> None:
         pcm = np.full(32_000, 100 * row, "<i2").tobytes()
@@ -36,7 +36,7 @@ class Growing:
             "verdict": Verdict.KEPT,
         }
         clip = Clip(start_ms=0, end_ms=1_000, audio=pcm, sample_rate_hz=32_000, num_samples=32_000, **about)
-        proposal = self.writer(Encode()([Video(row=row, video_id=f"v{row}", title=f"Title {row}", clips=(clip,))]))
+        proposal = self.writer(Flac()([Video(row=row, video_id=f"v{row}", title=f"Title {row}", clips=(clip,))]))
         self.log.commit(add=proposal.add, done=proposal.done, retry=proposal.retry)
 
 

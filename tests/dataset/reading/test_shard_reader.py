@@ -22,7 +22,6 @@ from autorecap.dataset.reading.manifest import DataConfig, open_clips, open_mani
 from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.reading.shard_reader import Cache, ReadConfig, runs
 from autorecap.dataset.store import S3Store, open_store
-from autorecap.training.data_checks import check_rates
 from autorecap.training.loop.processes import Ranks
 from tests.support.datasets import NUM_CLIPS, Growing, five_shards
 

@@ -1,6 +1,6 @@
 """GenAu as a whole: every kind of model, one step of its training, its sizes.
 
-Also proves models/genau/recipe.py.
+Also proves models/genau/config.py.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """FIT: what each of its parts promises. official/test_fit.py tests that it is the official model.
 
 Also proves models/genau/backbones/backbone.py, models/genau/backbones/layers.py, models/genau/backbones/groups.py and
-models/genau/config.py.
+models/genau/backbones/config.py.
 """
 
 import dataclasses

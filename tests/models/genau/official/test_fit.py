@@ -1,6 +1,6 @@
 """FIT against the official model: its numbers, the names and shapes of its weights.
 
-Also proves models/take.py, by which all official weights are taken.
+Also proves models/official_tensors.py, by which all official weights are taken.
 """
 
 import pytest

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from autorecap.models.genau.backbones.backbone import Text
+from autorecap.models.genau.backbones.config import PREDICTIONS, ContextConfig, DiffusionConfig, FitConfig
 from autorecap.models.genau.backbones.fit import Fit
 from autorecap.models.genau.official.fit import from_official
 from autorecap.models.genau.sampling.diffusion import Diffusion, pad_latents

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autorecap.models.genau.config import PREDICTIONS, DiffusionConfig
+from autorecap.models.genau.backbones.config import PREDICTIONS, DiffusionConfig
 from autorecap.models.genau.sampling import samplers
 from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.sampling.samplers import (

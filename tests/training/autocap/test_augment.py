@@ -1,10 +1,10 @@
-"""Augmentation of sounds: stripes, mixtures and disturbances are what the settings say."""
+"""Augmentation of sounds: stripes and mixtures are what the settings say."""
 
 import numpy as np
 import pytest
 import torch
 
-from autorecap.training.augment import SpecAugmentConfig, disturb, draw_stripes, mask_stripes, mix_prepared
+from autorecap.training.autocap.augment import SpecAugmentConfig, draw_stripes, mask_stripes, mix_prepared
 
 
 def test_stripes_are_as_many_and_as_wide_as_told() -> None:
@@ -23,13 +23,3 @@ def test_two_sounds_become_one_at_the_level_that_the_model_expects() -> None:
     mixed = mix_prepared(a, b, 0.25)
     assert float(mixed.abs().max()) == pytest.approx(0.5)
     assert float(mixed[0] / mixed[90]) == pytest.approx(-3.0)
-
-
-def test_disturbances_keep_shape_and_floor_and_are_the_same_for_both_encoders() -> None:
-    mel = torch.randn(1, 1_001, 64) * 20
-    for seed in range(20):
-        a, b = disturb([mel, mel.clone()], -40.0, np.random.default_rng(seed))
-        assert torch.equal(a, b)
-        assert a.shape == mel.shape
-        assert bool(torch.isfinite(a).all())
-        assert a.min() >= -40.0

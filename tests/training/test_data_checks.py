@@ -2,9 +2,9 @@
 
 import pytest
 
-from autorecap.dataset.reading.checks import check_rates
 from autorecap.dataset.reading.clips import DataError
 from autorecap.dataset.reading.manifest import open_manifest
+from autorecap.training.data_checks import check_rates
 from tests.support.datasets import Growing, five_shards
 
 
