@@ -12,7 +12,7 @@ run's own checkpoints, and the order of the data does not depend on the number o
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,6 @@ from autorecap.base.text import printable
 from autorecap.cluster.mirror import mirrored
 from autorecap.cluster.start import connected
 from autorecap.cluster.workers import LaunchError, Workers
-from autorecap.models.genau.config import SIZES
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import PATIENCE
 from autorecap.training.loop.stop_requests import REQUESTS
@@ -104,6 +103,7 @@ def train_on_ray(
     """Run `train(config, data, out, ...)` in Ray Train's workers, and return its outcome.
 
     train: a function of `autorecap.training`, such as `train_autocap`; it also gets resume, device, say and options
+    config: its settings, such as `AutoCapTraining`
     out, and local paths in data and options: every worker must see them under the same name
     device: cuda, a GPU for each worker; cpu; or auto, cuda if the cluster has a GPU now
 
@@ -112,7 +112,7 @@ def train_on_ray(
     check_unnumbered(device)
     out = absolute(str(out), made=True)
     config = absolute_paths(config)
-    arguments = absolute_arguments(data, options)
+    arguments = absolute_arguments(data, options, config.init_names)
     checkpoints = config.run.checkpoints_of(out)
     if _remote(out):  # workers write to a mirror of it, but checkpoints go there directly
         config = replace(config, run=replace(config.run, checkpoints=checkpoints))
@@ -248,13 +248,15 @@ def absolute(text: str, *, made: bool = False) -> str:
     return name + named + "@".join(str(Path(p).absolute()) if Path(p).exists() else p for p in place.split("@"))
 
 
-def absolute_arguments(data: Sequence[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def absolute_arguments(
+    data: Sequence[str], options: dict[str, Any], init_names: Collection[str]
+) -> tuple[list[str], dict[str, Any]]:
     """Return data and options of a training with absolute paths. `where` is a condition and holds none.
 
-    A size names a model even if a folder of that name exists, as `--init` takes it on one machine.
+    init_names: words that name a model even if a folder of that name exists, as `--init` takes them on one machine
     """
     options = dict(options)
-    if options.get("init") and options["init"] not in SIZES:
+    if options.get("init") and options["init"] not in init_names:
         options["init"] = absolute(options["init"])
     if "validation_data" in options:
         options["validation_data"] = [absolute(each) for each in options["validation_data"]]

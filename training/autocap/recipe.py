@@ -4,13 +4,14 @@ validates."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
+from autorecap.models import DEMO
 from autorecap.models.autocap import AutoCap
 from autorecap.models.autocap.model import AudioFeatures
 from autorecap.models.autocap.tokens import IGNORE
@@ -30,6 +31,9 @@ VALIDATION_BATCH = 32  # clips, if loop.micro_batch_size does not say
 @dataclass(frozen=True, kw_only=True)
 class AutoCapTraining(Section, name=""):
     """All settings of a training of AutoCap."""
+
+    init_names: ClassVar[tuple[str, ...]] = (DEMO,)
+    """What `init` takes beside folders and hub ids."""
 
     task: AutoCapTaskConfig = setting(AutoCapTaskConfig, "what learns, and from which loss")
     examples: ExamplesConfig = setting(ExamplesConfig, "how examples are drawn from clips")

@@ -4,7 +4,7 @@ samples."""
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.genau.audio import MEL
+from autorecap.models.genau.config import SIZES
 from autorecap.models.genau.model import GenAu
 from autorecap.training import run
 from autorecap.training.data_checks import check_latents, check_rates, latent_sets, scale_factor
@@ -35,6 +36,9 @@ VALIDATION_BATCH = 32  # clips, if loop.micro_batch_size does not say
 @dataclass(frozen=True, kw_only=True)
 class GenAuTraining(Section, name=""):
     """All settings of a training of GenAu."""
+
+    init_names: ClassVar[tuple[str, ...]] = tuple(SIZES)
+    """What `init` takes beside folders and hub ids."""
 
     task: GenAuTaskConfig = setting(GenAuTaskConfig, "what is learned, from what")
     examples: ExamplesConfig = setting(_PLAIN, "how examples are drawn from clips")

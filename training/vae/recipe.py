@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.checkpoint import read_checkpoint
 from autorecap.models.files import ModelFilesError
 from autorecap.models.genau.audio import griffin_lim, log_mel
+from autorecap.models.genau.config import SIZES
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.official.vae import lpips_from_official
 from autorecap.models.genau.vae.perceptual import Lpips
@@ -33,6 +34,9 @@ VALIDATION_BATCH = 16  # clips, if loop.micro_batch_size does not say
 @dataclass(frozen=True, kw_only=True)
 class VAETraining(Section, name=""):
     """All settings of a training of the VAE."""
+
+    init_names: ClassVar[tuple[str, ...]] = tuple(SIZES)
+    """What `init` takes beside folders and hub ids."""
 
     task: VAETaskConfig = setting(VAETaskConfig, "what is minimised")
     data: DataConfig = setting(DataConfig, "how the data is read")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.genau.audio import log_mel
+from autorecap.models.genau.config import SIZES
 from autorecap.training import run
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.processes import Ranks
@@ -25,6 +26,9 @@ from autorecap.training.vocoder.task import PieceBatch, VocoderTask, VocoderTask
 @dataclass(frozen=True, kw_only=True)
 class VocoderTraining(Section, name=""):
     """All settings of a training of the vocoder."""
+
+    init_names: ClassVar[tuple[str, ...]] = tuple(SIZES)
+    """What `init` takes beside folders and hub ids."""
 
     task: VocoderTaskConfig = setting(VocoderTaskConfig, "what is minimised")
     data: DataConfig = setting(DataConfig, "how the data is read")

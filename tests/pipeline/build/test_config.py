@@ -115,7 +115,7 @@ def test_so_do_those_of_a_training_but_neither_ids_of_a_hub_nor_addresses(tmp_pa
     assert vae.task.lpips == (f"{tmp_path}/VAE.ckpt",)
     condition = "source = t5 or " + " or ".join(f"key = '{number}'" for number in range(100))
     told = {"init": "t5", "where": condition, "validation_data": ["t5"], "resume": True}
-    assert absolute_arguments(["a=t5", "laion/t5"], told) == (
+    assert absolute_arguments(["a=t5", "laion/t5"], told, ()) == (
         [f"a={tmp_path}/t5", "laion/t5"],
         {"init": f"{tmp_path}/t5", "where": condition, "validation_data": [f"{tmp_path}/t5"], "resume": True},
     )
