@@ -11,8 +11,8 @@ import numpy as np
 
 from autorecap.base.settings import MODEL, Section, setting
 from autorecap.models import DEMO
-from autorecap.stages.listeners import hub
-from autorecap.stages.listeners.batches import At, groups, with_clips
+from autorecap.stages.inference import hub
+from autorecap.stages.inference.batches import At, groups, with_clips
 from autorecap.stages.media_files.levels import levels
 from autorecap.stages.records import Clip, Verdict, Video
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from autorecap.base.settings import MODEL, Section, check, setting
 from autorecap.stages.captions import CaptionsConfig
+from autorecap.stages.inference import hub
+from autorecap.stages.inference.batches import At, groups, with_clips
 from autorecap.stages.keywords import tally
-from autorecap.stages.listeners import hub
-from autorecap.stages.listeners.batches import At, groups, with_clips
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
 

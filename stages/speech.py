@@ -12,7 +12,7 @@ import numpy as np
 
 from autorecap.base.settings import MODEL, Section, SettingError, check, setting
 from autorecap.base.wav import from_pcm
-from autorecap.stages.listeners import hub
+from autorecap.stages.inference import hub
 from autorecap.stages.records import Clip, Verdict, Video
 
 WINDOW_MS = 10_000

@@ -13,8 +13,8 @@ from typing import Any
 
 from autorecap.base.settings import MODEL, Section, SettingError, check, setting
 from autorecap.base.text import printable
-from autorecap.stages.listeners import hub
-from autorecap.stages.listeners.batches import At, groups, with_clips
+from autorecap.stages.inference import hub
+from autorecap.stages.inference.batches import At, groups, with_clips
 from autorecap.stages.records import Clip, Verdict, Video
 
 MAX_CHARS = 500  # a captioner that never ends its sentence must not fill a dataset

@@ -17,9 +17,9 @@ from autorecap.models import DEMO
 from autorecap.pipeline.build.bundle_writer import WriterConfig
 from autorecap.stages import scores, speech, video_captions
 from autorecap.stages.captions import CaptionsConfig, model_files, window_ms
+from autorecap.stages.inference import hub
 from autorecap.stages.keyword_files.keyword_filter import KeywordFilter
 from autorecap.stages.keywords import KeywordsConfig
-from autorecap.stages.listeners import hub
 from autorecap.stages.media import MediaConfig
 from autorecap.stages.probe import ProbeConfig
 from autorecap.stages.scores import AUTO, OWN, ScoresConfig

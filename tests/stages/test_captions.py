@@ -1,6 +1,6 @@
 """The captions stage: what is known of a model before it is loaded, and which clip gets which caption.
 
-Also proves stages/listeners/batches.py.
+Also proves stages/inference/batches.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The probability of speech, by any audio classifier of transformers.
 
-Also proves stages/listeners/hub.py, which finds the models that users name.
+Also proves stages/inference/hub.py, which finds the models that users name.
 """
 
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""Inference with models of the hub: they are loaded by name, and clips of several videos are batched for them."""

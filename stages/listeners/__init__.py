@@ -1,1 +1,0 @@
-"""What stages share that use models: models of the hub, and batches across videos."""
