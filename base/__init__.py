@@ -1,1 +1,1 @@
-"""What every room may take: errors, settings, printable text, files, progress, signals."""
+"""The base that every room may import: errors, settings, printable text, files, progress, signals."""

@@ -1,4 +1,4 @@
-"""Arrow types of the fields of a record, read off its annotations, so that a field is declared once."""
+"""Reads the Arrow types of a record's fields off its annotations, so that a field is declared once."""
 
 import types
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The device that a command computes on."""
+"""Chooses the device that a command computes on: the CPU or a GPU."""
 
 from autorecap.base.errors import ForeseenError
 

@@ -1,4 +1,4 @@
-"""Files on this machine or behind URLs: opened, as local paths, written whole, and why one cannot be used.
+"""Opens, copies and writes files on this machine or behind URLs, and explains why one cannot be used.
 
 fsspec is imported for the first URL: a machine that trains on tensors needs none.
 """

@@ -1,4 +1,4 @@
-"""What commands tell people while they work: lines and progress, on standard error. Results go to standard output."""
+"""Tells people what a command is doing: lines and progress, on standard error. Results go to standard output."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Text made fit to be shown in a log, a ledger or a terminal."""
+"""Makes text fit to be shown in a log, a ledger or a terminal."""
 
 import re
 import unicodedata

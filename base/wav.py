@@ -1,4 +1,4 @@
-"""Sounds as 16-bit PCM, and as wav files of it."""
+"""Reads and writes sounds as 16-bit PCM, and as wav files of it."""
 
 import io
 import wave

@@ -1,4 +1,4 @@
-"""Places where results would be lost."""
+"""Refuses an --out where results would be lost."""
 
 from pathlib import Path
 

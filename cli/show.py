@@ -1,4 +1,4 @@
-"""Standard output of commands whose results are read by other programs."""
+"""Silences standard output when the program that reads it, such as `head`, has seen enough."""
 
 import os
 import sys

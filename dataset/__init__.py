@@ -1,1 +1,1 @@
-"""The dataset directory, known by builders, trainers and readers alike: store, transaction log, shards, views."""
+"""The dataset directory, as builders, trainers and readers know it: store, transaction log, shards, views."""

@@ -1,4 +1,4 @@
-"""The settings that a dataset was made with: one hash to compare them by, and what differs, in words."""
+"""Compares the settings that a dataset was made with: by one hash, and in words that say what differs."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Parquet in and out of a store."""
+"""Reads Parquet files of a store, and makes the bytes of new ones."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A dataset as some of its commits left it: what queries (`view.py`) and training (`reading/`) read it through.
+"""A snapshot is a dataset as some of its commits left it; queries (`view.py`) and training (`reading/`) read it.
 
 pyarrow is imported when the first table is wanted: a machine that trains on tensors needs none.
 """

@@ -1,4 +1,4 @@
-"""The one way to the files of a dataset, on a local disk or in S3.
+"""A store reads and publishes the files of a dataset, on a local disk or in S3; nothing else does.
 
 Everything that gets a final name is put there at once and whole, and only if nobody has that name yet (`put_new`): on a
 local disk by `os.link` of a synced temporary file, in S3 by a conditional request (If-None-Match). Files that only tell
@@ -36,13 +36,13 @@ class NameTaken(StoreError):
 
 
 def is_store(url: str) -> bool:
-    """Whether a dataset can lie there: `open_store` takes no other scheme."""
+    """Return whether a dataset can lie there: `open_store` takes no other scheme."""
     scheme, separator, _ = url.partition("://")
     return not separator or scheme in ("file", "s3", "s3a")
 
 
 def open_store(url: str) -> "LocalStore | S3Store":
-    """The store at a local path, file:// or s3:// URL."""
+    """Return the store at a local path, file:// or s3:// URL. Raises StoreError where there can be none."""
     scheme, separator, rest = url.partition("://")
     if not url.strip() or (separator and not rest.strip("/")):
         raise StoreError(f"{url!r} names no place for a dataset: give a directory or s3://bucket/prefix")
@@ -65,11 +65,11 @@ class LocalStore:
         return Path(self.root, name)
 
     def read(self, name: str) -> bytes:
-        """The whole file. Raises FileNotFoundError."""
+        """Return the content of a file. Raises FileNotFoundError."""
         return self._path(name).read_bytes()
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        """Bytes [start, end) of the file; fewer where it ends before."""
+        """Return bytes [start, end) of a file; fewer where it ends before."""
         descriptor = os.open(f"{self.root}/{name}", os.O_RDONLY)  # no Path, no buffer: it is called for every clip
         try:
             return os.pread(descriptor, end - start, start)
@@ -80,7 +80,7 @@ class LocalStore:
         return self._path(name).exists()
 
     def list(self, folder: str) -> list[str]:
-        """Names of the files directly in `folder` ("" for the root), sorted; [] where there is no such folder."""
+        """Return the names of the files directly in `folder` ("" for the root), sorted; [] where there is no folder."""
         try:
             entries = sorted(entry.name for entry in os.scandir(self._path(folder)) if entry.is_file())
         except FileNotFoundError:
@@ -97,7 +97,7 @@ class LocalStore:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A new file path for one temporary file, on the file system where `put_new` will want it."""
+        """Give the path of one temporary file, on the file system where `put_new` will want it."""
         staging = self._path(STAGING)
         staging.mkdir(parents=True, exist_ok=True)
         path = staging / f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -147,7 +147,7 @@ class LocalStore:
                     name.unlink()
 
     def free_bytes(self) -> int | None:
-        """Space left, or None where there is no such limit."""
+        """Return the bytes that are free, or None where there is no such limit."""
         place = Path(self.root)
         while not place.exists():
             place = place.parent
@@ -185,13 +185,13 @@ class S3Store:
         return f"{self.root}/{name}" if name else self.root
 
     def read(self, name: str) -> bytes:
-        """The whole object. Raises FileNotFoundError."""
+        """Return the content of an object. Raises FileNotFoundError."""
         with self._explained():
             data: bytes = self._fs.cat_file(self._key(name))
             return data
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        """Bytes [start, end) of the object; fewer where it ends before."""
+        """Return bytes [start, end) of an object; fewer where it ends before."""
         with self._explained():
             data: bytes = self._fs.cat_file(self._key(name), start=start, end=end)
             return data
@@ -201,7 +201,7 @@ class S3Store:
             return bool(self._fs.exists(self._key(name)))
 
     def list(self, folder: str) -> list[str]:
-        """Names of the objects directly in `folder` ("" for the root), sorted; [] where there is no such folder."""
+        """Return the names of the objects directly in `folder` ("" for the root), sorted; [] where there are none."""
         try:
             with self._explained():
                 entries = self._fs.ls(self._key(folder), detail=True)
@@ -232,7 +232,7 @@ class S3Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A new path for one temporary file on this machine's disk."""
+        """Give the path of one temporary file on this machine's disk."""
         with tempfile.TemporaryDirectory(prefix="autorecap-") as folder:
             yield Path(folder, "file")
 
@@ -253,7 +253,7 @@ class S3Store:
             self._fs.pipe_file(self._key(name), data)
 
     def sweep(self, older_than_s: float = 86_400) -> None:
-        """Nothing to do: an S3 upload that did not finish has no name."""
+        """Do nothing: an S3 upload that did not finish has no name."""
 
     def free_bytes(self) -> int | None:
         return None

@@ -1,1 +1,1 @@
-"""How a dataset is built: what to build (plan), how (build), and the latents of its clips (latents)."""
+"""The pipeline builds a dataset: `plan` says of which videos, `build` runs the stages, `latents` encodes the clips."""

@@ -1,4 +1,4 @@
-"""Files of any length, captioned from end to end in windows of what the model hears at once."""
+"""Captions files of any length from end to end, in windows of what the model hears at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a video comes from, as the three questions that stages ask: whose transcript, whose audio, whose clips?
+"""Says where a video comes from, by three answers that stages ask for: whose transcript, whose audio, whose clips?
 
 It follows from two columns of the plan, `media` and `given`, and is stored nowhere else. A new kind of source is a new
 answer here, and what gives it.
@@ -43,7 +43,7 @@ class Origin:
 
     @classmethod
     def of(cls, media: str, *, given: bool) -> "Origin":
-        """The origin that two columns of a plan stand for. `given`: whether the source has brought the clips."""
+        """Return the origin that two columns of a plan stand for. `given`: whether the source has brought the clips."""
         return _OF_COLUMNS[media.startswith(WATCH_URL), given]
 
 

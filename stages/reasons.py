@@ -1,4 +1,4 @@
-"""The one list of reasons why a video ends where it does, for the ledger and for people."""
+"""Lists the reasons why a video ends where it does, for the ledger and for people."""
 
 from enum import Enum, StrEnum
 

@@ -267,7 +267,7 @@ _BRACKETED = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
 
 
 def is_sound_description(text: str) -> bool:
-    """Whether a cue holds nothing but bracketed sounds, none of them speech or music. English only."""
+    """Return whether a cue holds nothing but bracketed sounds, none of them speech or music. English only."""
     outside, num_brackets = _BRACKETED.subn("", text)
     return num_brackets > 0 and is_blank(outside.strip(" >-")) and text.isascii() and not _VOICE_OR_MUSIC.search(text)
 

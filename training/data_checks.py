@@ -1,4 +1,4 @@
-"""What is refused before the first step is made: clips that hold less than a model hears, latents of another model."""
+"""Refuses data before the first step: clips that hold less than a model hears, latents of another model."""
 
 from collections.abc import Sequence
 

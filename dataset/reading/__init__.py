@@ -1,1 +1,1 @@
-"""Clips to learn from, out of datasets and lists: what they are, in which order they come, how they are read."""
+"""Reads clips to learn from, out of datasets and lists, in an order that follows from the seed."""

@@ -1,4 +1,4 @@
-"""Which clips of a dataset a condition chooses, found in the index and held as numbers of its rows."""
+"""Finds the clips of a dataset that a condition chooses, and holds them as row numbers of the index."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Captioned clips to train on: what a clip is, and those of published audio sets and of folders with a CSV.
+"""Captioned clips to train on: what a clip is, and how those of published audio sets and of a CSV are read.
 
 What reads audio, Parquet and S3 is imported when the first clip is wanted: a machine that trains on tensors needs none.
 """

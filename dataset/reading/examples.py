@@ -1,4 +1,4 @@
-"""From captioned clips to the endless list of examples that a captioner learns from.
+"""Draws training examples from captioned clips: position in, one clip with its caption, metadata and sound out.
 
 Everything about the example at a position (which clip, which of its captions, which piece of a long one, what is
 kept of its metadata, what it is mixed with) is drawn from (seed, position).

@@ -1,4 +1,4 @@
-"""Which clip stands at which position: a pure function of data and seed, so that a position is all there is to resume.
+"""Says which clip stands at a position: a pure function of data and seed, so a position is all there is to resume.
 
 A set of clips lies in shards. Every epoch its shards come in another order; a window of some of them is open at a time,
 and the clips within it are permuted as one. So whole shards are read while they are wanted, and no order of all clips

@@ -1,4 +1,4 @@
-"""The endless list of clips that a run reads, position by position."""
+"""Returns the clip that a run reads at each position of its endless order, and fetches what comes soon."""
 
 from functools import partial
 

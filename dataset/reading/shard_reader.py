@@ -1,4 +1,4 @@
-"""The bytes of clips: from a local disk as they are wanted, from S3 by few large reads and a cache on this machine.
+"""Reads the bytes of clips: from a disk as they are wanted, from S3 by few large reads and a cache on this machine.
 
 Clips that lie side by side in a shard are read together ("a run"), for a shuffle that opens a window of shards wants
 all of them within a while. Which clips make a run follows from the index alone. What was read lies in a folder that

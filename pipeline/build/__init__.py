@@ -1,1 +1,1 @@
-"""How it is built: a driver runs passes of stages over the plan and commits what the writers propose."""
+"""Builds a dataset: a driver sends the videos of its plan through the stages, and commits the files that come out."""

@@ -1,4 +1,4 @@
-"""Which stages run in which pool of workers.
+"""Says which stages run in which pool of workers.
 
 Few pools, because each one copies what passes it, and from `media` on that is audio. The split follows what a stage
 waits for: disks and networks, CPUs, GPUs.

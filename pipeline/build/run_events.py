@@ -1,4 +1,4 @@
-"""What happened in a run, kept beside the dataset for status and reports, and the lease: who is at work."""
+"""Records the events of a build beside its dataset, for status and reports, and the lease that says who is at work."""
 
 import json
 import os

@@ -1,1 +1,1 @@
-"""Clips encoded once, so that training does not decode them at every step: `autorecap encode`."""
+"""Encodes the clips of a dataset once, so that training need not at every step: `autorecap encode`."""

@@ -1,4 +1,4 @@
-"""`autorecap encode`: the clips of a dataset as latents, in a companion dataset with the same keys.
+"""Encodes the clips of a dataset as latents (`autorecap encode`), in a companion dataset with the same keys.
 
 What VAE and text encoders make of a clip never changes while a generator is trained, so it is made once. One shard of
 clips becomes one shard of latents and one commit: a run that was stopped goes on behind the last, and a dataset that

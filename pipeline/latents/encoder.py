@@ -1,4 +1,4 @@
-"""Clips in, latents and text vectors out: what `autorecap encode` stores.
+"""Encodes clips as latents, and their captions as text vectors: what `autorecap encode` stores.
 
 Shape suffixes: B batch, C channels, M mel bands, T frames, N latent frames, S samples, W width.
 """

@@ -1,1 +1,1 @@
-"""What to build: sources of videos are compared with the plan of a dataset, and what is new is appended to it."""
+"""Plans a dataset: videos of folders and lists are compared with its plan, and those that are new are appended."""

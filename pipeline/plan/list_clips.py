@@ -1,4 +1,4 @@
-"""Clips that lists state, put to their videos: a sorted stream in, a list of clips for each video out."""
+"""Groups the clips that lists state by video: a sorted stream of clips in, a list of clips for each video out."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Lists of videos, gathered into rows of a plan: each video once, with the lists that name it and the clips they state.
+"""Gathers lists of videos into rows of a plan: each video once, with the lists that name it and the clips they state.
 
 Tens of millions of ids are sorted out by DuckDB within a memory limit: what does not fit goes to disk.
 """

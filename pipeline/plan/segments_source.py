@@ -1,4 +1,4 @@
-"""Datasets of segments as something to plan from: videos whose clips were found, and whose audio is not fetched yet.
+"""Plans from a dataset of segments: videos whose clips were found, and whose audio is not fetched yet.
 
 Such a dataset is written by `autorecap build --until segments`.
 """

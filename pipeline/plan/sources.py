@@ -1,4 +1,4 @@
-"""What a build can be planned from. Each `Source` compares what it holds with the plan in its own way."""
+"""Plans from folders, lists and audio sets. Each `Source` compares what it holds with the plan in its own way."""
 
 import json
 import re

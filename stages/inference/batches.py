@@ -1,4 +1,4 @@
-"""Clips of several videos in batches for a model, and back in their videos."""
+"""Groups clips of several videos into batches for a model, and puts them back into their videos."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Models of transformers that a user names: a folder, or a repository of the Hugging Face hub.
+"""Finds the models of transformers that a user names: in a folder, or in a repository of the Hugging Face hub.
 
 Weights are read from safetensors alone and no code out of a repository is run, so a name can do no harm.
 """

@@ -1,4 +1,4 @@
-"""ffmpeg as a process: reads headers of media files, audio as samples, and single pictures.
+"""Runs ffmpeg, to read headers of media files, audio as samples, and single pictures.
 
 The files come from outside. So ffmpeg may open nothing but the one file it is given (no playlist that names other files
 or addresses), it never sees a name that it could take for an option or a protocol, and it never runs without a limit.

@@ -1,4 +1,4 @@
-"""Levels of a sound: how loud it is on average, and at its loudest sample."""
+"""Measures the levels of a sound: how loud it is on average, and at its loudest sample."""
 
 import numpy as np
 

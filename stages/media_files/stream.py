@@ -1,4 +1,4 @@
-"""The whole audio of a file, decoded piece after piece: hours of it take the memory of one piece."""
+"""Decodes the whole audio of a file piece after piece: hours of it take the memory of one piece."""
 
 import os
 import selectors

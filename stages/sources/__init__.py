@@ -1,4 +1,4 @@
-"""Where videos and captioned clips come from."""
+"""Reads the sources of videos and captioned clips: folders, lists of online videos, audio sets."""
 
 from autorecap.stages.sources.audio_sets import AudioList, CaptionedAudio, locate, read_audio_list
 from autorecap.stages.sources.errors import SourceError

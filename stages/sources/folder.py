@@ -1,4 +1,4 @@
-"""A folder of videos, as yt-dlp leaves it.
+"""Reads a folder of videos, as yt-dlp leaves it.
 
 ID.<media>                 webm, mp4, m4a, ogg, ...
 ID.info.json               may be missing
@@ -112,7 +112,7 @@ def _list(folder: str) -> tuple[str, list[str]]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a file, or a broken link: the stage that opens it says what is wrong."""
+    """Return whether an entry is a file, or a broken link: the stage that opens it says what is wrong."""
     try:
         return stat.S_ISREG(entry.stat().st_mode)
     except OSError:

@@ -46,7 +46,7 @@ def _unescape(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a cue shows nothing: spaces, line ends, U+200B, U+FEFF and their like."""
+    """Return whether a cue shows nothing: spaces, line ends, U+200B, U+FEFF and their like."""
     if text and "!" <= text[0] <= "~":  # as nearly all are
         return False
     shown = text.strip()

@@ -1,4 +1,4 @@
-"""Rows of YouTube's own formats (json3, srv1, srv2, srv3, the API's list), and the cues that they mean.
+"""Turns rows of YouTube's own formats (json3, srv1, srv2, srv3, the API's list) into the cues that they mean.
 
 Speech recognition fills a rolling window: text rows alternate with rows that append only a line break, and the player
 shows a text until the window's next event, whatever its duration says. Sentence-wise recognition therefore writes a
@@ -47,7 +47,7 @@ def _to_cue(row: Row, is_rolling: bool, starts_ms: Sequence[int]) -> Cue:
 
 
 def _is_cut_short(duration_ms: int, row: Row, text: str, words_ms: Sequence[int], is_rolling: bool) -> bool:
-    """Whether the words of a row go on after its duration."""
+    """Return whether the words of a row go on after its duration."""
     if words_ms and words_ms[-1] >= row.start_ms + duration_ms:
         return True
     if not is_rolling and duration_ms != PLACEHOLDER_MS:

@@ -19,7 +19,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")  # and no other: U+2028 may stand inside a
 
 
 def has_timing_line(text: str) -> bool:
-    """Whether `text` is SubRip, or WebVTT whose header is lost: it has a time range within its first lines."""
+    """Return whether `text` is SubRip, or WebVTT whose header is lost: it has a time range within its first lines."""
     return any(_TIMING.fullmatch(line) for line in _LINE_END.split(text[:4000]))
 
 
@@ -60,7 +60,7 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
 
 
 def _is_identifier(lines: list[str], i: int) -> bool:
-    """Whether line `i` names the cue below it, after an empty line or, as SubRip's numbers do, at once."""
+    """Return whether line `i` names the cue below it, after an empty line or, as SubRip's numbers do, at once."""
     has_timing_below = i + 1 < len(lines) and "-->" in lines[i + 1] and bool(_TIMING.fullmatch(lines[i + 1]))
     return has_timing_below and (not lines[i - 1] or lines[i].strip().isdigit())
 

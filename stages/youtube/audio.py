@@ -1,4 +1,4 @@
-"""The audio of some spans of a YouTube video, fetched in ranges of bytes.
+"""Fetches the audio of some spans of a YouTube video, in ranges of bytes.
 
 yt-dlp says where the formats lie. The first bytes of the cheapest sufficient one hold an index; what the spans need is
 fetched by our own session, so that every request has its turn and leaves by the right egress. Each byte is written

@@ -1,4 +1,4 @@
-"""How fast a service may be asked, and from where.
+"""Limits how fast a service is asked, from each egress.
 
 An egress is an address or proxy by which requests leave, with its cookies. Each has a token bucket: every HTTP request
 takes one token. A 429 halves the rate of its egress; answers bring it back, little by little. An egress that is

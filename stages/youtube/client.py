@@ -1,4 +1,4 @@
-"""The client of the stages: fetches the captions of a video, and the audio of its clips."""
+"""The client that stages hold: it fetches the subtitles of a video, and the audio of its clips."""
 
 import time
 from collections.abc import Callable, Sequence

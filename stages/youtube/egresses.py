@@ -1,4 +1,4 @@
-"""One action on YouTube, tried by one egress after another: a refused egress is parked, and the next one tries."""
+"""Tries an action on YouTube by one egress after another: a refused egress is parked, and the next one tries."""
 
 import random
 import time

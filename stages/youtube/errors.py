@@ -1,4 +1,4 @@
-"""The failures of the two client libraries, each as one reason. Nothing else knows their errors."""
+"""Turns each failure of the two client libraries into one reason. Nothing else knows their errors."""
 
 import re
 from collections.abc import Sequence

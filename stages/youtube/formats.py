@@ -1,4 +1,4 @@
-"""The choice among a video's formats: the cheapest audio that is good enough."""
+"""Chooses among a video's formats: the cheapest audio that is good enough."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The index of a media file, which says which bytes hold which seconds: `sidx` of an mp4 or `Cues` of a webm.
+"""Reads the index of a media file, which says what bytes hold which seconds: `sidx` of an mp4, `Cues` of a webm.
 
 Both kinds begin with a head that says how to decode; then come fragments (mp4: `moof` and `mdat`) or clusters (webm),
 each of some seconds, each of use without those before it. Nothing that is read here is trusted: an index that

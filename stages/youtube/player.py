@@ -1,4 +1,7 @@
-"""The player's answer, which the transcript client asks for anyway, and which holds title and duration."""
+"""Reads title, description, duration and subtitle tracks of a video out of the answer of YouTube's player.
+
+The transcript client asks the player anyway, so this costs no request.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

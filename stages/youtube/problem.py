@@ -1,4 +1,7 @@
-"""Failures to get something from YouTube."""
+"""Problem is the exception for what cannot be had from YouTube.
+
+It lies apart from `errors.py`, which imports two client libraries that a build from files never needs.
+"""
 
 from dataclasses import replace
 

@@ -137,7 +137,7 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def may_be_asked(url: str, base_url: str) -> bool:
-    """Whether a URL is an address of YouTube.
+    """Return whether a URL is an address of YouTube.
 
     http is allowed only where `base_url`, which stands in for YouTube in tests, has it as well.
     """

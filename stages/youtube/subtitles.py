@@ -1,8 +1,8 @@
-"""The captions of one video and what YouTube says of it, fetched by one egress.
+"""Fetches the subtitles of one video, and what YouTube says of it, by one egress.
 
-There are two routes. youtube-transcript-api: player and captions, after a watch page now and then (`watch_page.py`); it
-knows consent pages, captchas and the states of a video, and the player's answer to it is read along. yt-dlp: the player
-and captions. Either way the captions come as json3, which times words, and are read by our own parsers.
+There are two routes. youtube-transcript-api: player and subtitles, after a watch page now and then (`watch_page.py`);
+it knows consent pages, captchas and the states of a video, and the player's answer to it is read along. yt-dlp: the
+player and subtitles. Either way they come as json3, which times words, and are read by our own parsers.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""Watch pages, one of which serves many videos: only the key for the player is needed, the same in all.
+"""Answers requests for watch pages from the last one: only the key for the player is needed, the same in all.
 
 A browser does the same: it loads one page and then asks the player for video after video. A page is a megabyte: without
 pages a transcript takes two requests in place of three, a tenth of the bytes and half the CPU time.

@@ -1,4 +1,4 @@
-"""yt-dlp as a library: lists the formats of a video and its captions; each of its requests waits for its turn.
+"""Asks yt-dlp, as a library, for the formats and subtitles of a video; each of its requests waits for its turn.
 
 It downloads and writes nothing, and reads no configuration file, cache or plug-in folder of a user beyond what yt-dlp
 loads by itself where it is installed.

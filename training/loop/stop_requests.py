@@ -1,4 +1,4 @@
-"""Requests to a run from outside its loop: by the launcher of its process."""
+"""Holds what the launcher of a process asks of the loop that runs in it: to stop, or to save."""
 
 from dataclasses import dataclass
 

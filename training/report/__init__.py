@@ -1,1 +1,1 @@
-"""What a run shows of itself: logs, and a page with charts, spectrograms and sounds."""
+"""Reports on a training run: logs, and an HTML page with charts, spectrograms and sounds."""

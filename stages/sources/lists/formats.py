@@ -243,7 +243,7 @@ def _by_names(layout: Layout, header: list[str], text: str, known: str = "youtub
 
 
 def _micro(rows: Sequence[list[str]], start: int, end: int) -> bool:
-    """Whether times are microseconds: whole numbers, and clips of 0.1 s would be days long if they were seconds."""
+    """Return whether times are microseconds: whole numbers, and as seconds a clip of 0.1 s would be days long."""
     numbers = [(row[start].strip(), row[end].strip()) for row in rows if len(row) > max(start, end)]
     spans = [int(b) - int(a) for a, b in numbers if a.isdecimal() and b.isdecimal()]
     return bool(spans) and 2 * sum(span >= 100_000 for span in spans) > len(numbers)

@@ -280,7 +280,7 @@ def _clock_s(value: Any) -> float | None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number that a float can hold: integers of JSON may have hundreds of digits."""
+    """Return whether a value is a finite number that a float can hold: integers of JSON may have hundreds of digits."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
