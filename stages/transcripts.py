@@ -9,12 +9,12 @@ from autorecap.base.text import printable
 from autorecap.stages.origin import TranscriptFrom
 from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Video
-from autorecap.stages.transcript_files.choice import Track, by_preference, tracks_of
+from autorecap.stages.transcript_files.choice import Track, by_preference, tracks_of, with_transcript
 from autorecap.stages.transcript_files.config import TranscriptsConfig
 from autorecap.stages.transcript_files.cue_text import is_blank
 from autorecap.stages.transcript_files.info import Info, parse_info
 from autorecap.stages.transcript_files.read import read_bytes, read_transcript
-from autorecap.stages.transcript_files.transcript import Transcript, TranscriptError
+from autorecap.stages.transcript_files.transcript import TranscriptError
 
 if TYPE_CHECKING:
     from autorecap.stages.youtube.client import Youtube
@@ -76,7 +76,7 @@ class Transcripts:
                 errors.append(str(error))
                 continue
             if not all(is_blank(cue.text) for cue in transcript.cues):
-                return _with_transcript(video, track, transcript)
+                return with_transcript(video, track, transcript)
         if errors:
             return video.ended(Reason.TRANSCRIPT_UNREADABLE, "; ".join(errors))
         return video.ended(Reason.EMPTY_TRANSCRIPT, ", ".join(_name(track.path) for track in tracks))
@@ -100,16 +100,6 @@ def _with_info(video: Video) -> tuple[Video, Info]:
         bytes_read=video.bytes_read + len(data),
     )
     return video, info
-
-
-def _with_transcript(video: Video, track: Track, transcript: Transcript) -> Video:
-    return replace(
-        video,
-        cues=transcript.cues,
-        num_cues=len(transcript.cues),
-        transcript_kind="auto" if transcript.is_auto else track.kind,
-        transcript_language=track.language,
-    )
 
 
 def _missing(video: Video, path: str, error: OSError) -> Video:

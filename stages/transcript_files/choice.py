@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from autorecap.stages.records import Video
 from autorecap.stages.transcript_files.info import Info
+from autorecap.stages.transcript_files.transcript import Transcript
 
 # The most exact first: word times, then milliseconds, then what tools have converted.
 FORMATS = ("json3", "srv3", "vtt", "srv1", "ttml", "srt", "json", "srv2")
@@ -108,3 +110,14 @@ def _variant_rank(language: str) -> int:
 def _format_rank(path: str) -> int:
     extension = path.rpartition(".")[2].lower()
     return FORMATS.index(extension) if extension in FORMATS else len(FORMATS)
+
+
+def with_transcript(video: Video, track: Track, transcript: Transcript) -> Video:
+    """Return the video with the cues of the track that was chosen."""
+    return replace(
+        video,
+        cues=transcript.cues,
+        num_cues=len(transcript.cues),
+        transcript_kind="auto" if transcript.is_auto else track.kind,
+        transcript_language=track.language,
+    )

@@ -34,12 +34,11 @@ def parse_info(data: bytes) -> Info:
         return Info()
     if not isinstance(document, dict):
         return Info()
-    duration_ms = to_ms(document.get("duration"), unit_ms=1000)
-    automatic = _mapping(document.get("automatic_captions"))
+    automatic = mapping(document.get("automatic_captions"))
     return Info(
-        title=clean(document.get("title"), MAX_TITLE_CHARS).replace("\n", " ").strip(),
-        duration_ms=duration_ms if duration_ms and 0 < duration_ms <= MAX_VIDEO_MS else None,
-        manual=frozenset(_mapping(document.get("subtitles"))),
+        title=title_of(document),
+        duration_ms=possible_duration_ms(to_ms(document.get("duration"), unit_ms=1000)),
+        manual=frozenset(mapping(document.get("subtitles"))),
         automatic=frozenset(automatic),
         translated=frozenset(language for language, formats in automatic.items() if _is_translation(formats)),
     )
@@ -50,7 +49,18 @@ def clean(value: Any, max_chars: int) -> str:
     return _CONTROL.sub(" ", value[:max_chars]).strip() if isinstance(value, str) else ""
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def title_of(fields: Mapping[str, Any]) -> str:
+    """Return the title among the fields that describe a video, on one line."""
+    return clean(fields.get("title"), MAX_TITLE_CHARS).replace("\n", " ")
+
+
+def possible_duration_ms(duration_ms: int | None) -> int | None:
+    """Return the duration of a video, or None where no video is that long."""
+    return duration_ms if duration_ms and 0 < duration_ms <= MAX_VIDEO_MS else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a JSON object from outside; an empty one where it is something else."""
     return value if isinstance(value, dict) else {}
 
 

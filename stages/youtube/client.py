@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from autorecap.stages.records import Span, Video
+from autorecap.stages.transcript_files.choice import with_transcript
 from autorecap.stages.transcript_files.config import TranscriptsConfig
 from autorecap.stages.youtube.audio import AudioClient, YoutubeAudio
 from autorecap.stages.youtube.budget import Budget, Clock
@@ -53,15 +54,8 @@ class Youtube:
             subtitles = self.egresses.attempt(fetch)
         except Problem as problem:
             return ended(described(video, metas[-1]), problem)
-        track, transcript = subtitles.track, subtitles.transcript
-        return replace(
-            described(video, subtitles.meta),
-            cues=transcript.cues,
-            num_cues=len(transcript.cues),
-            transcript_kind="auto" if transcript.is_auto else track.kind,
-            transcript_language=track.language,
-            bytes_read=video.bytes_read + subtitles.num_bytes,
-        )
+        video = replace(described(video, subtitles.meta), bytes_read=video.bytes_read + subtitles.num_bytes)
+        return with_transcript(video, subtitles.track, subtitles.transcript)
 
     def audio(self, video: Video, spans: Sequence[Span], deadline: float) -> YoutubeAudio:
         """Fetch the audio that these spans need. `deadline`: time.monotonic(). Raises Problem."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autorecap.stages.records import MAX_VIDEO_MS, Video
-from autorecap.stages.transcript_files.info import MAX_TITLE_CHARS, clean
+from autorecap.stages.records import Video
+from autorecap.stages.transcript_files.info import clean, mapping, possible_duration_ms, title_of
 
 MAX_DESCRIPTION_CHARS = 2_000
 
@@ -46,11 +46,11 @@ def described(video: Video, meta: VideoMeta) -> Video:
 
 def parse_player(answer: Any) -> VideoMeta:
     """Read title, description, duration, live status and tracks of captions. Never raises."""
-    details = _mapping(_mapping(answer).get("videoDetails"))
-    captions = _mapping(_mapping(_mapping(answer).get("captions")).get("playerCaptionsTracklistRenderer"))
+    details = mapping(mapping(answer).get("videoDetails"))
+    captions = mapping(mapping(mapping(answer).get("captions")).get("playerCaptionsTracklistRenderer"))
     tracks = captions.get("captionTracks")
     return VideoMeta(
-        title=clean(details.get("title"), MAX_TITLE_CHARS).replace("\n", " "),
+        title=title_of(details),
         description=clean(details.get("shortDescription"), MAX_DESCRIPTION_CHARS),
         duration_ms=_duration_ms(answer, details),
         is_live=details.get("isLive") is True,
@@ -60,10 +60,10 @@ def parse_player(answer: Any) -> VideoMeta:
 
 def _duration_ms(answer: Any, details: Mapping[str, Any]) -> int | None:
     """Return the duration of the audio formats, which is exact; else one in whole seconds, up to one off."""
-    formats = _mapping(_mapping(answer).get("streamingData")).get("adaptiveFormats")
-    exact = [_integer(_mapping(each).get("approxDurationMs")) for each in formats] if isinstance(formats, list) else []
+    formats = mapping(mapping(answer).get("streamingData")).get("adaptiveFormats")
+    exact = [_integer(mapping(each).get("approxDurationMs")) for each in formats] if isinstance(formats, list) else []
     duration_ms = max((ms for ms in exact if ms), default=None) or 1000 * (_integer(details.get("lengthSeconds")) or 0)
-    return duration_ms if 0 < duration_ms <= MAX_VIDEO_MS else None
+    return possible_duration_ms(duration_ms)
 
 
 def _tracks(tracks: list[Any]) -> list[CaptionTrack]:
@@ -74,7 +74,7 @@ def _tracks(tracks: list[Any]) -> list[CaptionTrack]:
             is_auto=track.get("kind") == "asr",
             is_translatable=track.get("isTranslatable") is True,
         )
-        for track in map(_mapping, tracks)
+        for track in map(mapping, tracks)
         if isinstance(track.get("baseUrl"), str) and isinstance(track.get("languageCode"), str)
     ]
 
@@ -82,7 +82,3 @@ def _tracks(tracks: list[Any]) -> list[CaptionTrack]:
 def _integer(value: Any) -> int | None:
     text = str(value)
     return int(text) if text.isdecimal() and len(text) < 16 else None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -18,8 +18,7 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import YoutubeDLError
 
 from autorecap.stages.reasons import Reason
-from autorecap.stages.records import MAX_VIDEO_MS
-from autorecap.stages.transcript_files.info import MAX_TITLE_CHARS, clean
+from autorecap.stages.transcript_files.info import clean, possible_duration_ms, title_of
 from autorecap.stages.youtube.config import YoutubeConfig
 from autorecap.stages.youtube.errors import problem_of, reason_of_words, without_prefix
 from autorecap.stages.youtube.ids import watch_url
@@ -141,11 +140,11 @@ class _PoliteYoutubeDL(YoutubeDL):  # type: ignore[misc]  # yt-dlp has no types
 def meta_of(info: Mapping[str, Any]) -> VideoMeta:
     """Return title, description and duration in yt-dlp's description of a video."""
     duration = info.get("duration")
-    duration_ms = round(duration * 1000) if isinstance(duration, int | float) else 0
+    duration_ms = round(duration * 1000) if isinstance(duration, int | float) else None
     return VideoMeta(
-        title=clean(info.get("title"), MAX_TITLE_CHARS).replace("\n", " "),
+        title=title_of(info),
         description=clean(info.get("description"), MAX_DESCRIPTION_CHARS),
-        duration_ms=duration_ms if 0 < duration_ms <= MAX_VIDEO_MS else None,
+        duration_ms=possible_duration_ms(duration_ms),
     )
 
 
