@@ -30,7 +30,7 @@ from autorecap.dataset.log import LATENTS, Log
 from autorecap.dataset.publish import publish_shard, publish_table
 from autorecap.dataset.reading.clips import Latent
 from autorecap.dataset.reading.dataset_clips import StoredClips
-from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
+from autorecap.dataset.reading.examples import CAPTIONS_ALONE, ClipExamples
 from autorecap.dataset.reading.manifest import open_manifest
 from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.schemas import LATENT_INDEX
@@ -46,7 +46,6 @@ WINDOW = 4
 CLIPS_PER_S = 220.0
 BATCH, STEPS = 64, 60
 THREADS = 2
-AS_THEY_ARE = ExamplesConfig(mix_p=0, drop_title_p=1, drop_video_caption_p=1)  # as a generator reads them
 
 
 def main() -> None:
@@ -102,7 +101,7 @@ def by_webdataset(url: str) -> Callable[[], int]:
 
 
 def decoding(url: str) -> Callable[[], int]:
-    examples = ClipExamples(open_manifest([url]), AS_THEY_ARE, CLIP_S + 1, 0, WINDOW)
+    examples = ClipExamples(open_manifest([url]), CAPTIONS_ALONE, CLIP_S + 1, 0, WINDOW)
     num_clips = len(examples.clips)
 
     def run() -> int:
@@ -128,7 +127,7 @@ def decoding_alone(url: str) -> Callable[[], int]:
 
 def stall(url: str) -> None:
     """Print how long a consumer of latents waits, as the loop feeds one: batches made ahead by threads."""
-    examples = ClipExamples(open_manifest([url]), AS_THEY_ARE, CLIP_S + 1, 0, WINDOW)
+    examples = ClipExamples(open_manifest([url]), CAPTIONS_ALONE, CLIP_S + 1, 0, WINDOW)
 
     def batch(step: int) -> int:
         loaded = [examples(position).load() for position in range(step * BATCH, (step + 1) * BATCH)]

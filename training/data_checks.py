@@ -64,7 +64,15 @@ def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: i
 def scale_factor(sets: Sequence[StoredClips]) -> float:
     """Return the factor that brings the latents of these sets, taken together, to unit variance. Raises DataError."""
     count, total, squares = np.sum([clips.sums for clips in sets], axis=0).tolist()
+    return unit_scale(count, total, squares, f"the latents in {sets[0].url}")
+
+
+def unit_scale(count: float, total: float, squares: float, what: str) -> float:
+    """Return the factor that brings numbers to unit variance, from their count, their sum and the sum of their squares.
+
+    `what`: the numbers, for the message. Raises DataError where there is no such factor.
+    """
     variance = squares / count - (total / count) ** 2
     if not 0 < variance < np.inf:
-        raise DataError(f"{sets[0].url}: its latents have a variance of {variance}: the VAE that made them is broken")
+        raise DataError(f"{what} have the variance {variance}: the VAE that made them is broken, or not trained yet")
     return float(variance**-0.5)

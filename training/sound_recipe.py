@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
+from autorecap.dataset.reading.examples import CAPTIONS_ALONE, ClipExamples, PlainExamples
 from autorecap.dataset.reading.manifest import Manifest
 from autorecap.models.genau.audio import MEL
 from autorecap.models.genau.model import GenAu
@@ -31,8 +31,7 @@ class SoundRecipe(Recipe):
     def examples(self, clips: Manifest, loop: LoopConfig) -> ClipExamples:
         """Return the clips to learn from, unmixed, in the order of the run."""
         self._clips = clips
-        plain = ExamplesConfig(mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0)
-        return ClipExamples(clips, plain, self.seconds, loop.seed, self.config.data.window)
+        return ClipExamples(clips, CAPTIONS_ALONE, self.seconds, loop.seed, self.config.data.window)
 
     @property
     def seconds(self) -> float:

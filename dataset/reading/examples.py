@@ -52,6 +52,10 @@ class ExamplesConfig(Section, name="examples"):
     drop_video_caption_p: float = setting(0.1, "The same for the caption of the picture.", results=True, ge=0, le=1)
 
 
+CAPTIONS_ALONE = ExamplesConfig(mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0)
+"""Clips unmixed, without titles and captions of pictures: generators use neither, so these are not even read."""
+
+
 class ClipExamples:
     """Clips in another order every epoch."""
 

@@ -10,26 +10,23 @@ import torch
 from torch import Tensor
 
 from autorecap.base.settings import Section, setting
-from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples
+from autorecap.dataset.reading.examples import CAPTIONS_ALONE, ClipExamples, ExamplesConfig, PlainExamples
 from autorecap.dataset.reading.manifest import DataConfig, Manifest
 from autorecap.models.genau.audio import MEL
 from autorecap.models.genau.config import SIZES
 from autorecap.models.genau.model import GenAu
 from autorecap.training import run
-from autorecap.training.data_checks import check_latents, check_rates, latent_sets, scale_factor
+from autorecap.training.data_checks import check_latents, check_rates, latent_sets, scale_factor, unit_scale
 from autorecap.training.genau.task import ClipBatch, GenAuTask, GenAuTaskConfig
 from autorecap.training.generator_inputs import open_generator
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.processes import Ranks
 from autorecap.training.loop.trainer import Trainer
-from autorecap.training.loop.validation import Measured, validation_means
+from autorecap.training.loop.validation import VALIDATION_SEED, Measured, validation_means
 from autorecap.training.recipe import Recipe, RunConfig, RunError, Say
 from autorecap.training.run import Outcome
 
-# GenAu uses neither titles nor captions of pictures, so these are not even read.
-_PLAIN = ExamplesConfig(mix_p=0.0, drop_title_p=1.0, drop_video_caption_p=1.0)
 NUM_BINS = 10  # of timesteps, in validation
-VALIDATION_SEED = 0  # of the noise in validation, whatever the run's
 VALIDATION_BATCH = 32  # clips, if loop.micro_batch_size does not say
 
 
@@ -41,7 +38,7 @@ class GenAuTraining(Section, name=""):
     """What `init` takes beside folders and hub ids."""
 
     task: GenAuTaskConfig = setting(GenAuTaskConfig, "what is learned, from what")
-    examples: ExamplesConfig = setting(_PLAIN, "how examples are drawn from clips")
+    examples: ExamplesConfig = setting(CAPTIONS_ALONE, "how examples are drawn from clips")
     data: DataConfig = setting(DataConfig, "how the data is read")
     loop: LoopConfig = setting(LoopConfig, "steps, optimiser, schedule")
     run: RunConfig = setting(RunConfig, "checkpoints, validation, samples")
@@ -125,10 +122,7 @@ class GenAuRecipe(Recipe):
         values, total, squares_all = sums.tolist()
         if not values:
             raise RunError(f"none of {count} clips of the data can be read; the first: {unreadable[0]}")
-        variance = squares_all / values - (total / values) ** 2
-        if not 0 < variance < float("inf"):
-            raise RunError(f"the VAE's latents of {count} clips have the variance {variance}: train the VAE first")
-        return float(variance**-0.5)
+        return unit_scale(values, total, squares_all, f"latents of {count} clips")
 
     def validate(self, trainer: Trainer, held_out: Manifest, say: Say) -> dict[str, float]:
         """Return the loss at fixed noise in the middle of every tenth of the timesteps, and before them its mean."""

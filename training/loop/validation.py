@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+VALIDATION_SEED = 0  # of the noise in validation, whatever the run's
+
 Numbers = Mapping[str, float | Tensor]
 
 

@@ -21,13 +21,12 @@ from autorecap.training import run
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.processes import Ranks
 from autorecap.training.loop.trainer import Trainer
-from autorecap.training.loop.validation import Measured, validation_means
+from autorecap.training.loop.validation import VALIDATION_SEED, Measured, validation_means
 from autorecap.training.recipe import RunConfig, Say
 from autorecap.training.run import Outcome
 from autorecap.training.sound_recipe import SoundRecipe
 from autorecap.training.vae.task import VAE_PLAYER, SoundBatch, VAETask, VAETaskConfig
 
-VALIDATION_SEED = 0  # of the noise in validation, whatever the run's
 VALIDATION_BATCH = 16  # clips, if loop.micro_batch_size does not say
 
 
