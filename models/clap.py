@@ -20,10 +20,9 @@ from transformers import ClapTextConfig, ClapTextModelWithProjection
 from autorecap.models import files
 from autorecap.models.bpe import BOS, EOS, PAD, BpeTokenizer
 from autorecap.models.config import check_heads, check_positive, check_share, from_dict
-from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
+from autorecap.models.files import CONFIG, TOKENIZER, WEIGHTS, ModelFilesError
 from autorecap.models.swin import SwinConfig, SwinEncoder
 
-TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 TEXT_FOLDER = "clap_text"
 """A captioner's folder holds the text branch of the CLAP that it listens with under this name."""

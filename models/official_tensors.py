@@ -1,6 +1,6 @@
 """Official tensors are taken over where a module of ours has one of the same name and shape."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -24,6 +24,19 @@ def take(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) ->
             raise ValueError(f"official {what}: {name} holds NaN or infinity: the file is damaged, fetch it again")
         state[name] = tensor
     return state
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors whose names begin with `prefix`, under the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def by_reason(names: Iterable[str], why: Callable[[str], str]) -> dict[str, list[str]]:
+    """Returns the names of tensors that are not used, grouped by the reason that `why` gives for each."""
+    grouped: dict[str, list[str]] = {}
+    for name in names:
+        grouped.setdefault(why(name), []).append(name)
+    return grouped
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, what: str, ndim: int) -> torch.Size:

@@ -21,7 +21,8 @@ from autorecap.models.autocap.tokens import CaptionTokenizer
 from autorecap.models.bpe import SPECIAL_TOKENS, BpeTokenizer
 from autorecap.models.checkpoint import read_checkpoint
 from autorecap.models.clap import TEXT_FOLDER, ClapText, ClapTextSize
-from autorecap.models.files import ModelFilesError
+from autorecap.models.files import TOKENIZER, ModelFilesError
+from autorecap.models.official_tensors import by_reason
 
 BART = "facebook/bart-base"
 """The released model has the tokenizer of this BART; RoBERTa, CLAP's text branch, has the same."""
@@ -67,7 +68,7 @@ def convert(checkpoint: str | Path, out: str | Path, tokenizer: str | Path = BAR
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_tensors(folder / files.WEIGHTS, state)
-    bpe.save(folder / pretrained.TOKENIZER)
+    bpe.save(folder / TOKENIZER)
     files.write_config(folder / files.CONFIG, pretrained.FORMAT, config.to_dict())
     if text is not None:
         text.save_pretrained(folder / TEXT_FOLDER)
@@ -76,19 +77,12 @@ def convert(checkpoint: str | Path, out: str | Path, tokenizer: str | Path = BAR
         config=config,
         num_tensors=len(found.tensors),
         has_clap_text=text is not None,
-        unused=_by_reason(unused),
+        unused=by_reason(unused, why_unused),
         beside=found.beside,
     )
 
 
 _TEXT_BRANCH = ("clap_model.model.text_branch.", "clap_model.model.text_projection.")
-
-
-def _by_reason(names: list[str]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for name in names:
-        grouped.setdefault(why_unused(name), []).append(name)
-    return grouped
 
 
 # --- CLAP's text branch
@@ -140,9 +134,9 @@ def read_bart_tokenizer(source: str | Path) -> CaptionTokenizer:
     if path.is_file():
         return CaptionTokenizer.load(path)
     try:
-        if path.is_dir() and not (path / pretrained.TOKENIZER).is_file():
+        if path.is_dir() and not (path / TOKENIZER).is_file():
             return _from_bpe_files(path)
-        return CaptionTokenizer.load(files.find(source, [pretrained.TOKENIZER]) / pretrained.TOKENIZER)
+        return CaptionTokenizer.load(files.find(source, [TOKENIZER]) / TOKENIZER)
     except ModelFilesError as error:
         raise ModelFilesError(
             f"{error}. The checkpoint holds no tokenizer: with --tokenizer name a tokenizer.json of {BART}, or a "
@@ -154,7 +148,7 @@ def _from_bpe_files(folder: Path) -> CaptionTokenizer:
     vocab, merges = (folder / name for name in _BPE_FILES)
     for path in (vocab, merges):
         if not path.is_file():
-            raise ModelFilesError(f"{folder} has neither {pretrained.TOKENIZER} nor {path.name}")
+            raise ModelFilesError(f"{folder} has neither {TOKENIZER} nor {path.name}")
     try:
         bpe = Tokenizer(models.BPE.from_file(str(vocab), str(merges), unk_token="<unk>"))  # noqa: S106 - no password
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

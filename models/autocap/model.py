@@ -326,7 +326,7 @@ class AutoCap(nn.Module):
     @classmethod
     def _new(cls, folder: Path) -> "AutoCap":
         config = pretrained.read_config(folder / files.CONFIG)
-        tokenizer = CaptionTokenizer.load(folder / pretrained.TOKENIZER)
+        tokenizer = CaptionTokenizer.load(folder / files.TOKENIZER)
         try:
             return cls(config, tokenizer)
         except ValueError as error:

@@ -10,9 +10,8 @@ from autorecap.models.autocap.config import AutoCapConfig
 from autorecap.models.autocap.tokens import CaptionTokenizer
 from autorecap.models.clap import FILES as TEXT_FILES
 from autorecap.models.clap import TEXT_FOLDER
-from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
+from autorecap.models.files import CONFIG, TOKENIZER, WEIGHTS, ModelFilesError
 
-TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 FORMAT = "autocap/1"
 DEMO_FOLDER = Path(__file__).parent / "demo_weights"

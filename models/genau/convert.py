@@ -5,7 +5,7 @@ CLAP that prompts are read with is kept, where its tokenizer is given, for nobod
 where it was taken from. What the folder lacks is written into it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +32,7 @@ from autorecap.models.genau.vae.model import SIZES as VAE_SIZES
 from autorecap.models.genau.vae.model import VAEConfig
 from autorecap.models.genau.vocoder.model import SIZES as VOCODER_SIZES
 from autorecap.models.genau.vocoder.model import VocoderConfig
+from autorecap.models.official_tensors import by_reason, under
 
 T5 = "google/flan-t5-large"
 """The released models read prompts with this text encoder, besides CLAP."""
@@ -107,7 +108,7 @@ def convert(
         config=config,
         scale_factor=float(state["scale_factor"]),
         num_tensors=len(found.tensors),
-        unused=_by_reason(name for name in found.tensors if name not in used),
+        unused=by_reason((name for name in found.tensors if name not in used), _why_unused),
         beside=found.beside,
         missing=missing,
     )
@@ -123,9 +124,9 @@ def _parts(
     if not (bool(torch.isfinite(scale_factor)) and float(scale_factor) > 0):
         raise ValueError(f"official GenAu: scale_factor is {float(scale_factor)}, which no training gives")
     by_part = {
-        FIT: _under(FIT, tensors),
-        VOCODER: _under(VOCODER, tensors),
-        FIRST: {name: t for name, t in _under(FIRST, tensors).items() if not name.startswith(("vocoder.", "loss."))},
+        FIT: under(FIT, tensors),
+        VOCODER: under(VOCODER, tensors),
+        FIRST: {name: t for name, t in under(FIRST, tensors).items() if not name.startswith(("vocoder.", "loss."))},
     }
     vae_config = _named(official_vae.config_from_official(by_part[FIRST]), VAE_SIZES)
     vocoder_config = _named(official_vocoder.config_from_official(by_part[VOCODER]), VOCODER_SIZES)
@@ -215,13 +216,5 @@ def _describe(tensors: Mapping[str, Tensor]) -> str:
     return f"These are not GenAu's weights: the first of {len(tensors)} is {next(iter(tensors))!r:.80}"
 
 
-def _by_reason(names: Iterable[str]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for name in names:
-        why = next((why for why, prefixes in _UNUSED.items() if name.startswith(prefixes)), "")
-        grouped.setdefault(why, []).append(name)
-    return grouped
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _why_unused(name: str) -> str:
+    return next((why for why, prefixes in _UNUSED.items() if name.startswith(prefixes)), "")

@@ -233,7 +233,7 @@ class GenAu(nn.Module):
 
 def small_encoders(config: GenAuConfig) -> TextEncoders:
     """Returns untrained text encoders of size `demo`, with the bundled captioner's tokenizer: nothing is downloaded."""
-    tokenizer = BpeTokenizer.load(AutoCap.DEMO / clap.TOKENIZER)
+    tokenizer = BpeTokenizer.load(AutoCap.DEMO / files.TOKENIZER)
     t5_config = T5Config(
         vocab_size=tokenizer.vocab,
         d_model=64,

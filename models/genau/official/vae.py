@@ -12,7 +12,7 @@ from torch import Tensor
 from autorecap.models.genau.vae.discriminator import PatchDiscriminator
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vae.perceptual import Lpips
-from autorecap.models.official_tensors import count, shape_of, take
+from autorecap.models.official_tensors import count, shape_of, take, under
 
 _LPIPS, _DISCRIMINATOR = "loss.perceptual_loss.", "loss.discriminator."
 
@@ -47,7 +47,7 @@ def config_from_official(tensors: Mapping[str, Tensor], *, size: str = "official
 def discriminator_from_official(tensors: Mapping[str, Tensor]) -> PatchDiscriminator:
     """Returns the VAE's trained discriminator, to train on from an official checkpoint. Raises ValueError."""
     discriminator = PatchDiscriminator()
-    found = _without(_DISCRIMINATOR, tensors)
+    found = under(_DISCRIMINATOR, tensors)
     discriminator.load_state_dict(take(discriminator.state_dict(), found, "discriminator"))
     return discriminator
 
@@ -60,13 +60,9 @@ def lpips_from_official(tensors: Mapping[str, Tensor]) -> Lpips:
     """
     lpips = Lpips()
     own = lpips.state_dict()
-    found = _without(_LPIPS, tensors) or {**{n: t for n, t in own.items() if "scaling" in n}, **tensors}
+    found = under(_LPIPS, tensors) or {**{n: t for n, t in own.items() if "scaling" in n}, **tensors}
     for name in own:
         if name.startswith("net.") and (plain := "features." + name.split(".", 2)[2]) in found:
             found[name] = found[plain]
     lpips.load_state_dict(take(own, found, "LPIPS"))
     return lpips
-
-
-def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

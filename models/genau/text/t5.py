@@ -16,9 +16,8 @@ from transformers import T5Config, T5EncoderModel
 
 from autorecap.models import files
 from autorecap.models.config import check_positive
-from autorecap.models.files import CONFIG, WEIGHTS, ModelFilesError
+from autorecap.models.files import CONFIG, TOKENIZER, WEIGHTS, ModelFilesError
 
-TOKENIZER = "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 MAX_TOKENS = 128  # of one text with </s>, as in the released model
 MAX_TEXT_CHARS = 4_000  # more cannot fit into 128 tokens and need not be tokenised

@@ -15,8 +15,8 @@ import torch
 
 from autorecap.demo import sentences
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer, ModelFilesError, pretrained
-from autorecap.models.autocap.pretrained import FILES, TOKENIZER
-from autorecap.models.files import CONFIG, WEIGHTS
+from autorecap.models.autocap.pretrained import FILES
+from autorecap.models.files import CONFIG, TOKENIZER, WEIGHTS
 
 
 @pytest.fixture(scope="module")
