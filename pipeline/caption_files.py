@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from autorecap.base.files import local_file, portable
 from autorecap.stages.captions import Captions
@@ -12,13 +11,8 @@ from autorecap.stages.media_files.levels import levels
 from autorecap.stages.media_files.stream import stream
 from autorecap.stages.records import Clip, Verdict, Video
 
-if TYPE_CHECKING:
-    from autorecap.models.autocap import AutoCapConfig
-
 SHORTEST_MS = 1_000
 """A rest of up to a second is too short for a caption of its own, as a clip is (paper, A.2)."""
-LEAST_MS = 100
-"""A file with less audio than this holds no sound that could be named."""
 STALL_S = 60.0  # without anything from ffmpeg
 
 
@@ -56,7 +50,7 @@ def caption_files(
     batch: list[tuple[str, Clip]] = []
     for num_done, file in enumerate(files):
         try:
-            for clip, share in _clips(file, captions.model.config):
+            for clip, share in _clips(file, captions):
                 heard(num_done + share, file)
                 batch.append((file, clip))
                 if len(batch) == captions.config.batch_clips:
@@ -71,8 +65,9 @@ def caption_files(
     yield from _captioned(batch, captions, title)
 
 
-def _clips(file: str, model: "AutoCapConfig") -> Iterator[tuple[Clip, float]]:
+def _clips(file: str, captions: Captions) -> Iterator[tuple[Clip, float]]:
     """Yield the windows of one file with their audio, and the share of the file that has been read with each."""
+    model = captions.model.config
     rate = model.htsat.mel.sample_rate_hz
     with local_file(portable(file)) as path:
         if not path.is_file():
@@ -85,7 +80,7 @@ def _clips(file: str, model: "AutoCapConfig") -> Iterator[tuple[Clip, float]]:
         pieces = stream(str(path), rate, model.num_samples, header.duration_ms, STALL_S)
         for first, pcm in windows(pieces, SHORTEST_MS * rate // 1000):
             last = first + len(pcm) // 2
-            if last * 1000 < LEAST_MS * rate:
+            if last * 1000 < captions.shortest_ms * rate:
                 raise MediaError(f"only {last * 1000 // rate} ms of audio, too little to caption")
             rms_dbfs, peak_dbfs = levels(pcm)
             clip = Clip(

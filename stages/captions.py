@@ -16,9 +16,6 @@ from autorecap.stages.inference.batches import At, groups, with_clips
 from autorecap.stages.media_files.levels import levels
 from autorecap.stages.records import Clip, Verdict, Video
 
-_SHORTEST_MS = 100
-"""AutoCap cannot caption anything shorter: such a clip stays without a caption."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionsConfig(Section, name="captions"):
@@ -88,9 +85,11 @@ class Captions:
         import torch
 
         from autorecap.models.autocap import AutoCap
+        from autorecap.models.autocap.captioning import SHORTEST_S
         from autorecap.models.autocap.model import dtype_for
 
         self.config = config
+        self.shortest_ms = round(1000 * SHORTEST_S)
         self.keep_clap = keep_clap
         device = torch.device(config.torch_device)
         self.across_videos = device.type != "cpu"
@@ -105,11 +104,16 @@ class Captions:
     def __call__(self, videos: Sequence[Video]) -> list[Video]:
         videos = [video.map_clips(self._without_silence) for video in videos]
         captioned: dict[At, Clip] = {}
-        for group in groups(videos, _to_caption, across_videos=self.across_videos):
+        for group in groups(videos, self._is_captionable, across_videos=self.across_videos):
             clips = [videos[v].clips[c] for v, c in group]
             titles = [videos[v].title if self.config.use_title else "" for v, _ in group]
             captioned.update(zip(group, self._caption(clips, titles), strict=True))
         return with_clips(videos, captioned)
+
+    def _is_captionable(self, clip: Clip) -> bool:
+        """Tell whether the clip waits for a caption, and AutoCap can give it one: what is too short stays without."""
+        waits = clip.verdict is Verdict.PENDING and not clip.caption and bool(clip.audio)
+        return waits and clip.duration_ms >= self.shortest_ms
 
     def _caption(self, clips: Sequence[Clip], titles: Sequence[str]) -> list[Clip]:
         texts, clap_BP = self.model.caption(
@@ -141,12 +145,6 @@ class Captions:
         if clip.rms_dbfs is not None and clip.rms_dbfs < self.config.silence_dbfs:
             return clip.dropped(Verdict.SILENT)
         return clip
-
-
-def _to_caption(clip: Clip) -> bool:
-    return (
-        clip.verdict is Verdict.PENDING and not clip.caption and bool(clip.audio) and clip.duration_ms >= _SHORTEST_MS
-    )
 
 
 def model_files(config: CaptionsConfig) -> list[Path]:

@@ -1,16 +1,12 @@
 """The keywords stage, the last filter: drops clips whose caption names speech or music (paper, A.3)."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autorecap.base.settings import FILE, Section, setting
 from autorecap.stages.keyword_files.keyword_filter import EMPTY_CAPTION, KeywordFilter
 from autorecap.stages.origin import ClipsFrom
-from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
-
-MAX_NAMED_KEYWORDS = 5  # in the detail of a video whose clips are all dropped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,23 +45,10 @@ class Keywords:
     def _judge_video(self, video: Video) -> Video:
         enabled = self.config.enabled and (self.config.given or video.origin.clips is ClipsFrom.GAPS)
         clips = tuple(self._judge(clip, enabled) if clip.verdict is Verdict.PENDING else clip for clip in video.clips)
-        video = replace(video, clips=clips)
-        if any(clip.verdict is Verdict.KEPT for clip in clips):
-            return video
-        return video.ended(Reason.ALL_CLIPS_FILTERED, tally(clips))
+        return replace(video, clips=clips).ended_if_none_kept()
 
     def _judge(self, clip: Clip, enabled: bool) -> Clip:
         keyword = self.filter.match(clip.caption)
         if keyword is None or (not enabled and keyword != EMPTY_CAPTION):
             return replace(clip, verdict=Verdict.KEPT)
         return clip.dropped(Verdict.KEYWORD, keyword)
-
-
-def tally(clips: Sequence[Clip]) -> str:
-    """Return the verdicts of clips in words, such as "3 clips: 2 keyword (speaking, music), 1 silent"."""
-    parts = []
-    for verdict, num in Counter(clip.verdict for clip in clips).most_common():
-        named = Counter(clip.keyword for clip in clips if clip.verdict is verdict and clip.keyword)
-        words = ", ".join(word for word, _ in named.most_common(MAX_NAMED_KEYWORDS))
-        parts.append(f"{num} {verdict.value}" + (f" ({words})" if words else ""))
-    return f"{len(clips)} clip{'' if len(clips) == 1 else 's'}: {', '.join(parts)}".removesuffix(": ")

@@ -6,7 +6,8 @@ Stages take videos and return the same videos, richer. A list of videos goes to 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
@@ -26,6 +27,7 @@ MAX_VIDEO_MS = 7 * 24 * 3_600_000
 TO_THE_END = -1
 """The value of `Clip.end_ms` in a plan for a whole file, whose length is known once its header has been read."""
 
+_MAX_NAMED_KEYWORDS = 5  # in the detail of a video whose clips are all dropped
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -153,6 +155,12 @@ class Video:
             cues=(),
         )
 
+    def ended_if_none_kept(self) -> "Video":
+        """Return the video: ended, with the verdicts of its clips, where none of them is kept."""
+        if any(clip.verdict is Verdict.KEPT for clip in self.clips):
+            return self
+        return self.ended(Reason.ALL_CLIPS_FILTERED, _tally(self.clips))
+
     def map_clips(self, change: Callable[[Clip], Clip]) -> "Video":
         """Return the video with `change` applied to every clip that no stage has dropped."""
         return replace(
@@ -162,6 +170,16 @@ class Video:
 
 CLIP_TYPE = pa.struct(columns_of(Clip))
 VIDEO_SCHEMA = pa.schema(columns_of(Video))
+
+
+def _tally(clips: Sequence[Clip]) -> str:
+    """Return the verdicts of clips in words, such as "3 clips: 2 keyword (speaking, music), 1 silent"."""
+    parts = []
+    for verdict, num in Counter(clip.verdict for clip in clips).most_common():
+        named = Counter(clip.keyword for clip in clips if clip.verdict is verdict and clip.keyword)
+        words = ", ".join(word for word, _ in named.most_common(_MAX_NAMED_KEYWORDS))
+        parts.append(f"{num} {verdict.value}" + (f" ({words})" if words else ""))
+    return f"{len(clips)} clip{'' if len(clips) == 1 else 's'}: {', '.join(parts)}".removesuffix(": ")
 
 
 def _plain(record: Any) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from autorecap.base.settings import MODEL, Section, check, setting
 from autorecap.stages.captions import CaptionsConfig
 from autorecap.stages.inference import hub
 from autorecap.stages.inference.batches import At, groups, with_clips
-from autorecap.stages.keywords import tally
-from autorecap.stages.reasons import Reason
 from autorecap.stages.records import Clip, Verdict, Video
 
 AUTO, OWN = "auto", "own"
@@ -66,7 +64,7 @@ class Scores:
             clips = [videos[v].clips[c] for v, c in group]
             vectors = self._vectors(sorted({clip.caption for clip in clips}))
             scored.update((at, _scored(clip, vectors[clip.caption])) for at, clip in zip(group, clips, strict=True))
-        return [_ended_if_empty(video.map_clips(self._judge)) for video in with_clips(videos, scored)]
+        return [video.map_clips(self._judge).ended_if_none_kept() for video in with_clips(videos, scored)]
 
     def _vectors(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         parts = [texts[i : i + _BATCH_TEXTS] for i in range(0, len(texts), _BATCH_TEXTS)]
@@ -91,12 +89,6 @@ def _scored(clip: Clip, text_P: np.ndarray) -> Clip:
 
 def _to_score(clip: Clip) -> bool:
     return clip.verdict is Verdict.KEPT and clip.clap_audio is not None
-
-
-def _ended_if_empty(video: Video) -> Video:
-    if any(clip.verdict is Verdict.KEPT for clip in video.clips):
-        return video
-    return video.ended(Reason.ALL_CLIPS_FILTERED, tally(video.clips))
 
 
 # --- files

@@ -21,6 +21,7 @@ class Recorder:
     def __init__(self, batch_clips: int) -> None:
         self.config = CaptionsConfig(batch_clips=batch_clips)
         self.model = SimpleNamespace(config=SIZES["demo"])
+        self.shortest_ms = 100
         self.batches: list[list[Video]] = []
 
     def __call__(self, videos):
