@@ -90,11 +90,6 @@ def misleading_title(kinds: Sequence[str], rng: Generator) -> str:
     return str(rng.choice(_TITLES[str(rng.choice([kind for kind in KINDS if kind not in kinds]))]))
 
 
-def informative_title(kind: str, rng: Generator) -> str:
-    """Draw a title about the sound."""
-    return str(rng.choice(_TITLES[kind]))
-
-
 def video_caption(rng: Generator) -> str:
     """Draw what an image captioner might say: nothing for 70 % of clips, and never anything about the sound."""
     return "" if rng.random() < 0.7 else str(rng.choice(_PICTURES))

@@ -382,4 +382,3 @@ _SYNTHS: dict[str, Callable[[int, Generator], Signal]] = {
 KINDS = tuple(_SYNTHS)
 SPEECH = ("speech_man", "speech_woman")
 MUSIC = ("music",)
-AMBIENT = tuple(kind for kind in KINDS if kind not in SPEECH + MUSIC)

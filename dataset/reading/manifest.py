@@ -86,14 +86,6 @@ class DataSource:
         return StoredClips(self.data, self.name, where, seq, read)
 
 
-def open_clips(data: str, where: str = "", seq: int | None = None) -> Clips:
-    """Open the clips of one description. `where`: an SQL condition on the index, for datasets of this project.
-
-    `seq`: the dataset as it was after so many commits; None: as it is now. Raises DataError and other ForeseenErrors.
-    """
-    return DataSource.parse(data).open(where, seq)
-
-
 def open_manifest(
     data: Sequence[str],
     where: str = "",

@@ -44,7 +44,6 @@ class YoutubeAudio:
 
     format: AudioFormat
     size: int  # of the whole track
-    is_whole: bool
     num_requests: int
     bytes_read: int
     file: Any = field(repr=False)  # temporary
@@ -137,7 +136,7 @@ class _Download:
         if is_whole:
             self._fetch(*rest)
         self.file.flush()
-        return YoutubeAudio(self.format, self.size, is_whole, self.num_requests, self.bytes_read, self.file)
+        return YoutubeAudio(self.format, self.size, self.num_requests, self.bytes_read, self.file)
 
     def _index(self, pieces: dict[int, bytes]) -> Index | None:
         """Read the index, if there is one. `pieces[0]` grows where the head is longer than expected."""

@@ -31,7 +31,6 @@ import torch
 from autorecap.base import settings_files as settings
 from autorecap.dataset.log import read_state
 from autorecap.dataset.reading.clips import Latent
-from autorecap.dataset.reading.manifest import open_clips
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView
 from autorecap.models.genau.model import GenAu
@@ -41,7 +40,7 @@ from autorecap.pipeline.plan.segments_source import SegmentsSource
 from autorecap.pipeline.plan.sources import of_build
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
-from tests.support.datasets import audio_of
+from tests.support.datasets import audio_of, open_clips
 from tests.support.flows import WatchedFlow
 from tests.support.places import VECTORS
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autorecap.demo import sentences
-from autorecap.demo.sounds import AMBIENT, KINDS, MUSIC, SPEECH
+from autorecap.demo.sounds import KINDS, MUSIC, SPEECH
 
 SPEECH_WORDS = r"\b(speak|speech|talk|voice|say|convers|narrat|chat|whisper|announc|shout|yell)"
 
@@ -41,12 +41,11 @@ def test_only_captions_of_speech_and_music_have_words_for_them() -> None:
             text = sentences.caption([kind], "single", rng(seed)).lower()
             assert bool(re.search(SPEECH_WORDS, text)) == (kind in SPEECH), text
             assert bool(re.search(MUSIC_WORDS, text)) == (kind in MUSIC), text
-    assert set(AMBIENT) | set(SPEECH) | set(MUSIC) == set(KINDS)
 
 
 def test_titles_are_empty_generic_right_or_wrong() -> None:
     titles = [sentences.title(["dog"], rng(seed)) for seed in range(400)]
-    about_dogs = {sentences.informative_title("dog", rng(seed)) for seed in range(30)}
+    about_dogs = set(sentences._TITLES["dog"])
     assert 0.3 < titles.count("") / 400 < 0.5
     assert 0.08 < sum(title in about_dogs for title in titles) / 400 < 0.25
     assert all(sentences.misleading_title(["dog"], rng(seed)) not in about_dogs for seed in range(50))

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from autorecap.dataset.log import Log
-from autorecap.dataset.reading.clips import Audio, Latent
+from autorecap.dataset.reading.clips import Audio, Clips, Latent
 from autorecap.dataset.reading.clips import Clip as StoredClip
+from autorecap.dataset.reading.manifest import DataSource
 from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import BundleWriter, WriterConfig
 from autorecap.pipeline.plan.plan import Found, append_found, plan_table
@@ -78,3 +79,8 @@ class Growing:
             verdict=Verdict.KEPT,
         )
         return Video(row=row, video_id=f"v{row}", title=f"Title {row}", clips=(clip,))
+
+
+def open_clips(data: str | Path, where: str = "", seq: int | None = None) -> Clips:
+    """The clips of one dataset or list, as they were after `seq` commits or are now."""
+    return DataSource.parse(str(data)).open(where, seq)

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from autorecap.models.genau.vae.discriminator import PatchDiscriminator
 from autorecap.models.genau.vae.model import VAE, VAEConfig
 from autorecap.models.genau.vae.perceptual import Lpips
 from autorecap.models.official_tensors import count, shape_of, take, under
 
-_LPIPS, _DISCRIMINATOR = "loss.perceptual_loss.", "loss.discriminator."
+_LPIPS = "loss.perceptual_loss."
 
 
 def from_official(tensors: Mapping[str, Tensor], config: VAEConfig) -> tuple[dict[str, Tensor], list[str]]:
@@ -42,14 +41,6 @@ def config_from_official(tensors: Mapping[str, Tensor], *, size: str = "official
         blocks=count(tensors, "encoder.down.0.block.{}.conv1.weight"),
         inner_channels=inner_channels,
     )
-
-
-def discriminator_from_official(tensors: Mapping[str, Tensor]) -> PatchDiscriminator:
-    """Returns the VAE's trained discriminator, to train on from an official checkpoint. Raises ValueError."""
-    discriminator = PatchDiscriminator()
-    found = under(_DISCRIMINATOR, tensors)
-    discriminator.load_state_dict(take(discriminator.state_dict(), found, "discriminator"))
-    return discriminator
 
 
 def lpips_from_official(tensors: Mapping[str, Tensor]) -> Lpips:

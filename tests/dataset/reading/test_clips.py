@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from autorecap.dataset.reading.clips import DataError, UnreadableClipError
-from autorecap.dataset.reading.manifest import Manifest, open_clips
-from tests.support.datasets import audio_of
+from autorecap.dataset.reading.manifest import Manifest
+from tests.support.datasets import audio_of, open_clips
 from tests.support.sound_files import RATE, list_of_three, ramp
 
 

@@ -11,13 +11,12 @@ import pytest
 
 from autorecap.dataset.log import Log
 from autorecap.dataset.reading.clips import DataError, UnreadableClipError
-from autorecap.dataset.reading.manifest import open_clips
 from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import open_store
 from autorecap.pipeline.build.bundle_writer import BundleWriter, WriterConfig
 from autorecap.stages.flac import Flac
 from autorecap.stages.records import Clip, Verdict, Video
-from tests.support.datasets import audio_of
+from tests.support.datasets import audio_of, open_clips
 
 
 class Growing:

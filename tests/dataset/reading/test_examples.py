@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig, PlainExamples, mixed_caption
-from autorecap.dataset.reading.manifest import open_clips
+from tests.support.datasets import open_clips
 from tests.support.sound_files import list_of_three
 
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from autorecap.dataset.reading.clips import UnreadableClipError
 from autorecap.dataset.reading.examples import ClipExamples, ExamplesConfig
-from autorecap.dataset.reading.manifest import DataConfig, open_clips, open_manifest
+from autorecap.dataset.reading.manifest import DataConfig, open_manifest
 from autorecap.dataset.reading.positions import Positions
 from autorecap.dataset.reading.shard_reader import Cache, ReadConfig, runs
 from autorecap.dataset.store import S3Store, open_store
 from autorecap.training.loop.processes import Ranks
-from tests.support.datasets import NUM_CLIPS, Growing, five_shards
+from tests.support.datasets import NUM_CLIPS, Growing, five_shards, open_clips
 
 BATCH, STEPS = 7, 12  # 84 positions: three epochs, and a part of a fourth
 

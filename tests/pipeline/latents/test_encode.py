@@ -18,7 +18,7 @@ from autorecap.base.errors import REFUSED, Refused
 from autorecap.cli import app
 from autorecap.dataset.log import read_state
 from autorecap.dataset.reading.clips import DataError, Latent
-from autorecap.dataset.reading.manifest import open_clips, open_manifest
+from autorecap.dataset.reading.manifest import open_manifest
 from autorecap.dataset.sql import BadQuery
 from autorecap.dataset.store import open_store
 from autorecap.dataset.view import DatasetView, NoSuchClip
@@ -32,7 +32,7 @@ from autorecap.training.data_checks import check_latents, latent_sets, scale_fac
 from autorecap.training.genau.recipe import GenAuTraining, train_genau
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.vae.recipe import VAETraining, train_vae
-from tests.support.datasets import Growing, audio_of
+from tests.support.datasets import Growing, audio_of, open_clips
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from autorecap.dataset.reading.clips import DataError
 from autorecap.dataset.reading.examples import ClipExamples, Example, ExamplesConfig
-from autorecap.dataset.reading.manifest import open_clips
 from autorecap.demo import sentences
 from autorecap.demo.sounds import synthesise
 from autorecap.models.autocap import SIZES, AutoCap, CaptionTokenizer
@@ -33,6 +32,7 @@ from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.trainer import Trainer, TrainingStoppedError
 from autorecap.training.recipe import RunConfig, RunError
+from tests.support.datasets import open_clips
 from tests.support.places import PROJECT
 
 KINDS = ("rain", "siren", "dog", "clock")

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from autorecap.models.genau.audio import SILENCE, latent_mask, log_mel
 from autorecap.models.genau.official.vae import (
     config_from_official,
-    discriminator_from_official,
     from_official,
     lpips_from_official,
 )
@@ -22,6 +21,7 @@ from autorecap.models.genau.vae.discriminator import PatchDiscriminator
 from autorecap.models.genau.vae.loss import VAELoss, VAELossConfig, as_image
 from autorecap.models.genau.vae.model import SIZES, VAE, Posterior, VAEConfig
 from autorecap.models.genau.vae.perceptual import Lpips
+from autorecap.models.official_tensors import under
 from tests.support.genau_vectors import Vectors, shapes_of
 
 SMALL = VAEConfig(size="official", channels=8, width=32, inner_channels=16)  # the vectors' small one
@@ -41,6 +41,12 @@ def tiny() -> VAE:
 
 def mels(batch: int, frames: int, bands: int = 16, seed: int = 0) -> Tensor:
     return torch.randn(batch, bands, frames, generator=torch.Generator().manual_seed(seed)) * 2 - 5
+
+
+def discriminator_of(checkpoint: dict[str, Tensor]) -> PatchDiscriminator:
+    discriminator = PatchDiscriminator()
+    discriminator.load_state_dict(under("loss.discriminator.", checkpoint))
+    return discriminator
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -91,13 +97,13 @@ def official_loss(vectors: Vectors) -> VAELoss:
     config = VAELossConfig(perceptual="lpips", disc_start=50_001)
     filled = vectors.fill(VAELoss(config, Lpips()).state_dict(), "loss.")
     loss = VAELoss(config, lpips_from_official(filled))
-    loss.discriminator = discriminator_from_official(filled)
+    loss.discriminator = discriminator_of(filled)
     return loss.train()
 
 
 def reset_statistics(vectors: Vectors, loss: VAELoss, dtype: torch.dtype = torch.float32) -> None:
     state = vectors.fill(loss.discriminator.state_dict(), "loss.discriminator.")
-    loss.discriminator = discriminator_from_official(state).to(dtype)
+    loss.discriminator = discriminator_of(state).to(dtype)
 
 
 @pytest.mark.parametrize(
