@@ -12,9 +12,9 @@ from pathlib import Path
 from autorecap.base.errors import ForeseenError
 from autorecap.base.files import explanation
 from autorecap.base.folder import Folder
+from autorecap.training.recipe import CHECKPOINTS
 
 EVERY_S = 60.0
-CHECKPOINTS = "checkpoints"
 
 
 class Mirror:

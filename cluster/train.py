@@ -35,6 +35,7 @@ from autorecap.cluster.workers import LaunchError, Workers
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import PATIENCE
 from autorecap.training.loop.stop_requests import REQUESTS
+from autorecap.training.run import last_checkpoint
 
 POLL_S = 0.5  # from one look of the driver at the board to the next
 REQUEST_S = 1.0  # from one look of a worker at the board to the next: a stop request takes as long
@@ -116,11 +117,7 @@ def train_on_ray(
     checkpoints = config.run.checkpoints_of(out)
     if _remote(out):  # workers write to a mirror of it, but checkpoints go there directly
         config = replace(config, run=replace(config.run, checkpoints=checkpoints))
-    has_begun = bool(checkpoint.all_in(checkpoints))
-    if has_begun and not resume:
-        raise LaunchError(f"{out} holds a run that has begun: add --resume to go on, or name another --out")
-    if resume and not has_begun:
-        raise LaunchError(f"{out} holds no checkpoint to resume: leave --resume out to begin")
+    last_checkpoint(config.run, out, resume)
     with connected(address), _marked(out) as mark, TemporaryDirectory(prefix="autorecap-") as scratch:
         on_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
         resources = workers.resources(on_gpu)

@@ -19,6 +19,8 @@ from autorecap.training.loop.trainer import Trainer
 
 Say = Callable[[str], None]
 """Takes a line for the person who watches the run."""
+CHECKPOINTS = "checkpoints"
+"""The folder of a run's checkpoints in the run's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class RunConfig(Section, name="run"):
 
     def checkpoints_of(self, out: str | Path) -> str:
         """Return the folder or URL of the checkpoints of a run in the folder `out`."""
-        return self.checkpoints or f"{out}/checkpoints"
+        return self.checkpoints or f"{out}/{CHECKPOINTS}"
 
 
 class RunError(ForeseenError):

@@ -85,15 +85,11 @@ def train(
     config = recipe.config
     device = choose_device(device, numbered=False)  # processes choose among several GPUs by themselves
     with join_processes(device) as ranks:
-        if ranks.count > config.loop.batch_size:
-            raise RunError(
-                f"{ranks.count} processes cannot share a batch of {config.loop.batch_size} clips: start fewer "
-                "processes, or raise loop.batch_size"
-            )
+        config.loop.check_processes(ranks.count)
         if device == "cuda" and ranks.count > 1:
             device = f"cuda:{ranks.local_rank}"
         out = Path(out)
-        last = ranks.agree(_last_checkpoint(config.run.checkpoints_of(out), out, resume))
+        last = ranks.agree(last_checkpoint(config.run, out, resume))
         seqs = checkpoint.read_identity(last).get("seqs") if last else None
         clips = _open(data, where, seqs, ranks, config.data)
         held_out = open_manifest(validation_data, config=config.data) if validation_data else Manifest([])
@@ -112,9 +108,9 @@ def train(
         say_as_process = say if ranks.first else lambda text: say(f"process {ranks.rank}: {text}")
         try:
             task = recipe.task(clips, loop, torch.device(device), ranks, resumed=last is not None)
-            trainer = Trainer(task, loop, device=device, ranks=ranks, say=say_as_process)
         except (ModelFilesError, ValueError) as error:
             raise RunError(str(error)) from error
+        trainer = Trainer(task, loop, device=device, ranks=ranks, say=say_as_process)
         if last:
             checkpoint.load(last, identity, trainer)
         if ranks.first:
@@ -251,8 +247,12 @@ def _load(recipe: Recipe, init: str) -> nn.Module:
         raise RunError(str(error)) from error
 
 
-def _last_checkpoint(folder: str, out: Path, resume: bool) -> checkpoint.Checkpoint | None:
-    checkpoints = checkpoint.all_in(folder)
+def last_checkpoint(config: RunConfig, out: str | Path, resume: bool) -> checkpoint.Checkpoint | None:
+    """Return the checkpoint from which a run in `out` goes on; None to begin.
+
+    Raises RunError where there is one and `resume` is false, and the other way round.
+    """
+    checkpoints = checkpoint.all_in(config.checkpoints_of(out))
     if checkpoints and not resume:
         raise RunError(
             f"{out} holds a run that reached {checkpoints[-1].name}: add --resume to go on, or name another --out"

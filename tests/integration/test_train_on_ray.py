@@ -16,12 +16,12 @@ from ray.cluster_utils import Cluster
 
 from autorecap.base.errors import ForeseenError
 from autorecap.cluster.train import train_on_ray
-from autorecap.cluster.workers import LaunchError, Workers
+from autorecap.cluster.workers import Workers
 from autorecap.demo import sentences
 from autorecap.demo.sounds import synthesise
 from autorecap.training.autocap.recipe import AutoCapTraining, train_autocap
 from autorecap.training.loop.config import LoopConfig
-from autorecap.training.recipe import RunConfig
+from autorecap.training.recipe import RunConfig, RunError
 from tests.fakes.ray_head import ray_head
 from tests.support.apart import apart
 from tests.support.ray_recipes import STEP_3, STEP_5, train_and_wait, train_until_told
@@ -90,7 +90,7 @@ def test_a_run_whose_worker_is_killed_ends_as_one_that_was_left_alone(address: s
     assert weights(killed) == weights(whole)
     assert not list(killed.glob(".launched-*"))
 
-    with pytest.raises(LaunchError, match="holds a run that has begun: add --resume"):
+    with pytest.raises(RunError, match="holds a run that reached step-00000006: add --resume"):
         train(data, killed, address=address)
 
 
@@ -117,7 +117,7 @@ def test_what_the_recipe_refuses_ends_the_run_with_its_sentence(address: str, da
     """On every worker, and without restarts: they would end the same way."""
     message, exit_code = apart(refused, address, "gone.csv", tmp_path / "run")
     assert "gone.csv" in message and exit_code == 2
-    with pytest.raises(LaunchError, match="no checkpoint to resume"):
+    with pytest.raises(RunError, match="no checkpoint to resume"):
         train(data, tmp_path / "run", address=address, resume=True)
 
 

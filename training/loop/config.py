@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from autorecap.base.errors import ForeseenError
 from autorecap.base.settings import Section, check, setting
 from autorecap.training.loop.optim import OPTIMIZERS
 from autorecap.training.loop.sharding import SHARDINGS
@@ -71,6 +72,14 @@ class LoopConfig(Section, name="loop"):
             "loop.steps",
             "expected more than 0, since loop.epochs is 0: set one of them",
         )
+
+    def check_processes(self, count: int) -> None:
+        """Raise ForeseenError if so many processes cannot share a batch."""
+        if count > self.batch_size:
+            raise ForeseenError(
+                f"{count} processes cannot share a batch of {self.batch_size} clips: start fewer processes, or raise "
+                "loop.batch_size"
+            )
 
     def resolved(self, num_samples: int) -> "LoopConfig":
         """Return the settings with `steps` and `warmup_steps` computed for data of this size."""

@@ -71,18 +71,14 @@ class Trainer:
     ) -> None:
         if config.steps < 1:
             raise ValueError("loop.steps is 0: give the trainer a resolved config (LoopConfig.resolved)")
-        if ranks.count > config.batch_size:
-            raise ValueError(
-                f"{ranks.count} processes cannot share a batch of {config.batch_size} clips: start fewer processes, "
-                "or raise loop.batch_size"
-            )
+        config.check_processes(ranks.count)
         self.task, self.config, self.ranks, self.say = task, config, ranks, say
         self.device = torch.device(device)
         self.module: nn.Module = task.module.to(self.device)
         self.sharded = config.sharding == "fsdp" and ranks.count > 1
         if self.sharded:
             if not hasattr(task, "units"):
-                raise ValueError(
+                raise ForeseenError(
                     "loop.sharding=fsdp is not supported for this model, which fits on one GPU: use loop.sharding=ddp"
                 )
             shard(task.units, self.device)

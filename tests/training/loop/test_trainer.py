@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from autorecap.base.errors import ForeseenError
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.lamb import Lamb
 from autorecap.training.loop.processes import Ranks
@@ -71,9 +72,9 @@ def test_epochs_become_steps_of_the_data_at_hand() -> None:
 
 
 def test_processes_without_a_clip_each_and_sharding_that_a_model_does_not_know_are_refused() -> None:
-    with pytest.raises(ValueError, match="5 processes cannot share a batch of 4 clips"):
+    with pytest.raises(ForeseenError, match="5 processes cannot share a batch of 4 clips"):
         Trainer(Numbers(), config(), ranks=Ranks(0, 5))
-    with pytest.raises(ValueError, match=r"sharding=fsdp is not supported for this model.*use loop\.sharding=ddp"):
+    with pytest.raises(ForeseenError, match=r"sharding=fsdp is not supported for this model.*use loop\.sharding=ddp"):
         Trainer(Numbers(), config(sharding="fsdp"), ranks=Ranks(0, 2))
 
 
@@ -221,6 +222,7 @@ from autorecap.models.genau.backbones.backbone import Text
 from autorecap.models.genau.model import GenAu
 from autorecap.models.genau.text.conditioning import Condition
 from autorecap.training.genau.task import GenAuLoss, NoisyBatch
+from autorecap.base.errors import ForeseenError
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.trainer import Trainer
 
