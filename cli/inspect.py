@@ -154,7 +154,9 @@ def _shown(value: object) -> str:
 
 
 def _histogram(per_second: dict[int, int]) -> None:
+    from autorecap.dataset.summary import LONGEST_S
+
     most = max(per_second.values())
     for second, count in per_second.items():
-        label = f"{second:2d} s+" if second == 30 else f"{second:2d} s "
+        label = f"{second:2d} s+" if second == LONGEST_S else f"{second:2d} s "
         print(f"  {label} {'█' * max(1, round(40 * count / most))} {count}")

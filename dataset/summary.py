@@ -8,6 +8,8 @@ from autorecap.stages.reasons import Reason
 
 RELEASED_CUTS = (0.1, 0.4, 0.5)
 """CLAP scores at which the paper's released sets are cut."""
+LONGEST_S = 30
+"""Clips of so many seconds and longer are counted together."""
 
 
 def summarise(view: DatasetView) -> dict[str, Any]:
@@ -105,7 +107,8 @@ def _durations(view: DatasetView) -> dict[str, Any]:
         "max(duration_ms) as longest_ms from clips"
     )[0]
     buckets = view.rows(
-        "select least(duration_ms // 1000, 30) as second, count(*) as count from clips group by second order by second"
+        f"select least(duration_ms // 1000, {LONGEST_S}) as second, count(*) as count from clips "  # noqa: S608
+        "group by second order by second"
     )
     summary: dict[str, Any] = {name: None if value is None else round(value) for name, value in row.items()}
     return summary | {"per_second": {int(bucket["second"]): bucket["count"] for bucket in buckets}}

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from autorecap.stages.sources.errors import SourceError
+from autorecap.stages.sources.lists.formats import TEN_SECONDS_MS
 
-AUDIOCAPS_CLIP_MS = 10_000
 _GZIP = b"\x1f\x8b"
 EXTENSIONS = ("flac", "wav", "ogg", "opus", "m4a", "mp3", "webm", "mp4", "mkv", "aac", "aif", "aiff")
 """Extensions of audio files. Of two files of one clip, the one whose extension stands first here is read."""
@@ -221,7 +221,7 @@ def _audiocaps_row(row: dict[str, str], where: str) -> CaptionedAudio:
         start_ms = -1
     if not video or start_ms < 0:
         raise SourceError(f"{where}: youtube_id {video!r}, start_time {start!r}: an id and seconds are expected")
-    end_ms = start_ms + AUDIOCAPS_CLIP_MS
+    end_ms = start_ms + TEN_SECONDS_MS
     names = (f"{video}_{start}", f"{video}_{start_ms // 1000}_{end_ms // 1000}", f"{video}_{start_ms}_{end_ms}")
     identifier = row.get("audiocap_id", "")
     return CaptionedAudio(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from autorecap.base.errors import ForeseenError
 from autorecap.training.forecast.step_load import StepLoad
+from autorecap.training.loop import lamb
 from autorecap.training.loop.config import LoopConfig
 from autorecap.training.loop.hardware import GPUS, Hardware, cpu
 from autorecap.training.loop.processes import BUCKET
@@ -24,7 +25,7 @@ RUNTIME_GB = {"cuda": 1.0, "cpu": 0.5}  # estimated: libraries and their buffers
 MOMENTS = 2  # numbers per weight that adam, adamw and lamb keep
 _STEP_SHARE = {"adam": 1.0, "adamw": 1.0, "lamb": 0.0}  # working memory of the optimiser, as a share of the weights
 _USABLE_SHARE = 0.95  # estimated: of a GPU's memory; fragments of it, too small for a tensor, take the rest
-_LAMB_STEP = 2 * 2**28 * 4  # bytes: its chunks are bounded (`lamb`)
+_LAMB_STEP = 2 * lamb.CHUNK * 4  # bytes: what a step needs is bounded by its chunks
 
 
 class ForecastError(ForeseenError):

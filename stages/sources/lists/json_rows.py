@@ -17,13 +17,12 @@ from autorecap.base.text import printable
 from autorecap.stages.records import MAX_VIDEO_MS
 from autorecap.stages.sources.errors import SourceError
 from autorecap.stages.sources.lists.formats import Layout, parsed
-from autorecap.stages.sources.lists.lines import Block, opened, path_shown
+from autorecap.stages.sources.lists.lines import SHOWN_CHARS, Block, opened, path_shown, row_shown
 from autorecap.stages.sources.lists.mentions import CLIPS, MENTIONS, Damaged, Mentions, Thresholds
 from autorecap.stages.youtube.ids import ID, video_id_of
 
 MAX_WHOLE_BYTES = 1_000_000_000
 _FREESOUND = "freesound"  # a part of WavCaps, by its name in lists of exclusions
-_TEXT = 200
 _BRACKETS = (b"", b"[", b"]", b"[]", b"],")
 _VIDEO_ID = r'"video_id"\s*:\s*"(?P<id>[A-Za-z0-9_-]{11})"'
 
@@ -41,7 +40,7 @@ def ids(block: Block) -> Mentions:
         elif video_id := _id_of(parsed(line)):
             others[i] = video_id
         else:
-            damaged.append(Damaged(block.first_line + i, "no video id", _shown(line)))
+            damaged.append(Damaged(block.first_line + i, "no video id", row_shown(line)))
     if others:
         texts = video_ids.to_pylist()
         for i, video_id in others.items():
@@ -83,7 +82,7 @@ class Reader:
     def _line(self, part: "_Part", item: Any, line: int, text: bytes) -> None:
         if self.layout.kind == "autorecap":
             if not isinstance(item, dict) or not item:
-                part.damage(line, "no JSON object" if item is None else "no video", _shown(text))
+                part.damage(line, "no JSON object" if item is None else "no video", row_shown(text))
                 return
             for video_id, value in item.items():
                 self.released(part, video_id, value, line)
@@ -125,7 +124,7 @@ class Reader:
     def hdvila(self, part: "_Part", item: Any, line: int, text: bytes) -> None:
         video_id = _id_of(item)
         if video_id is None:
-            part.damage(line, "no video id", _shown(text))
+            part.damage(line, "no video id", row_shown(text))
             return
         clips = []
         entries = [item]  # flat: one clip is one object
@@ -174,7 +173,7 @@ class _Part:
         self.damaged.append(Damaged(line, what, text))
 
     def note(self, line: int, what: str, value: Any) -> None:
-        self.damaged.append(Damaged(line, what, printable(str(value)[: 4 * _TEXT], _TEXT)))
+        self.damaged.append(Damaged(line, what, printable(str(value), SHOWN_CHARS)))
 
     def done(self) -> Mentions:
         return Mentions(
@@ -210,9 +209,9 @@ def whole(path: str, layout: Layout, thresholds: Thresholds | None) -> Iterator[
             if video_id:
                 part.add(video_id, [], keep=True)
             else:
-                part.damage(number + 1, "no video id", printable(str(item)[: 4 * _TEXT], _TEXT))
+                part.damage(number + 1, "no video id", printable(str(item), SHOWN_CHARS))
         else:
-            reader._line(part, item, number + 1, str(item)[:_TEXT].encode("utf-8", "replace"))
+            reader._line(part, item, number + 1, str(item)[:SHOWN_CHARS].encode("utf-8", "replace"))
     yield part.done()
 
 
@@ -287,7 +286,3 @@ def _is_number(value: Any) -> bool:
 def _text(value: Any) -> str:
     """Return a caption on one line, without control characters."""
     return printable(value, 2000) if isinstance(value, str) else ""
-
-
-def _shown(line: bytes) -> str:
-    return printable(line[: 4 * _TEXT].decode("utf-8", "replace"), _TEXT)

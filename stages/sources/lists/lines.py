@@ -22,6 +22,7 @@ from autorecap.stages.sources.errors import SourceError
 BLOCK_BYTES = 8_000_000
 LONGEST_LINE = 32_000_000
 """Longest part of a line that is kept: a file without line ends must not fill the memory."""
+SHOWN_CHARS = 200  # of a damaged row, for people
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR = 10, 13
@@ -122,6 +123,11 @@ def _block(text: bytes, number: int, broken: str) -> Block:
 def path_shown(path: str) -> str:
     """Return a path or URL for people, without a password."""
     return printable(redacted(path))
+
+
+def row_shown(line: bytes) -> str:
+    """Return the beginning of a damaged row for people."""
+    return printable(line[: 4 * SHOWN_CHARS].decode("utf-8", "replace"), SHOWN_CHARS)
 
 
 @contextmanager

@@ -14,13 +14,12 @@ from autorecap.base.text import printable
 from autorecap.stages.records import MAX_VIDEO_MS
 from autorecap.stages.sources.lists import json_rows
 from autorecap.stages.sources.lists.formats import Layout, detect, split_row
-from autorecap.stages.sources.lists.lines import Block, blocks, gather, path_shown
+from autorecap.stages.sources.lists.lines import Block, blocks, gather, path_shown, row_shown
 from autorecap.stages.sources.lists.mentions import CLIPS, Damaged, Mentions, Thresholds
 from autorecap.stages.youtube.ids import video_id_of
 
 MAX_NAMED = 1_000_000
 """How many damaged rows of a list are named one by one; more are only counted."""
-_TEXT = 200  # characters of a damaged row that are shown
 _ID_LENGTH = 11
 _IS_ID = np.zeros(256, bool)
 _IS_ID[np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", np.uint8)] = True
@@ -163,7 +162,7 @@ class _Rows:
             clips = self._clips(ids, is_valid, start_ms, end_ms)
         bad = np.flatnonzero(~is_valid)
         damaged = [
-            Damaged(int(self.block.first_line + self.at[i]), str(why[i]), shown(self.block.line(self.at[i])))
+            Damaged(int(self.block.first_line + self.at[i]), str(why[i]), row_shown(self.block.line(self.at[i])))
             for i in bad[:MAX_NAMED]
         ]
         lines = pa.array(self.block.first_line + self.at[is_valid], pa.int64())
@@ -308,10 +307,6 @@ def as_text(cells: pa.Array) -> pa.Array:
         return cells.cast(pa.large_string()).cast(pa.string())
     except pa.ArrowInvalid:
         return pa.array([cell.decode("utf-8", "replace") for cell in cells.to_pylist()], pa.string())
-
-
-def shown(line: bytes) -> str:
-    return printable(line[: 4 * _TEXT].decode("utf-8", "replace"), _TEXT)
 
 
 def _numbers(cells: pa.Array) -> np.ndarray:
