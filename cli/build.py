@@ -13,7 +13,7 @@ from autorecap.base.signals import interrupt_on_sigterm
 from autorecap.base.text import duration
 from autorecap.cli.errors import answered
 from autorecap.cli.options import ClipTimes, ConfigFile, Exclude, MinClap, MinSeconds, Overrides, Released, built_kind
-from autorecap.cli.place import check_lasts
+from autorecap.cluster.place import check_lasts
 from autorecap.models import DEMO
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 from autorecap.base.device import choose_device
 from autorecap.base.progress import say
 from autorecap.cli.errors import answered, settings_from_options
-from autorecap.cli.place import check_lasts
+from autorecap.cluster.place import check_lasts
 
 
 def encode(

@@ -13,7 +13,7 @@ from autorecap.base.errors import ForeseenError
 from autorecap.base.progress import say
 from autorecap.cli.errors import answered
 from autorecap.cli.options import Overrides
-from autorecap.cli.place import check_lasts
+from autorecap.cluster.place import check_lasts
 
 HELP = "Train a model. Several GPUs: torchrun --nproc-per-node 8 -m autorecap train ..."
 train = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autorecap.cli.place import PassingPlace, check_lasts
+from autorecap.cluster.place import PassingPlace, check_lasts
 
 
 def test_a_place_in_rays_copy_of_a_working_directory_is_refused(
