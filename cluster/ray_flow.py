@@ -21,10 +21,11 @@ import ray.data
 import ray.exceptions
 
 from autorecap.base.errors import FINISHED_WITH_FAILURES, ForeseenError
+from autorecap.cluster.start import check_room
 from autorecap.dataset.publish import WriteFailed
 from autorecap.dataset.store import Store
 from autorecap.pipeline.build.bundle_writer import BundleWriter, Proposal
-from autorecap.pipeline.build.config import BuildConfig, ConfigError, PoolConfig
+from autorecap.pipeline.build.config import BuildConfig, PoolConfig
 from autorecap.pipeline.build.pools import POOLS, blocks_at_once, stages_of
 from autorecap.pipeline.build.segments_writer import SegmentsWriter
 from autorecap.stages.records import from_table, to_table
@@ -170,16 +171,4 @@ class RayFlow:
                     max_size=pool.max_workers,
                     max_concurrent_calls_per_actor=calls_at_once,
                 ),
-            )
-
-
-def check_room(pools: Sequence[PoolConfig], resources: dict[str, float]) -> None:
-    """Refuse pools that do not fit into the cluster: they would wait for ever. Raises ConfigError."""
-    for kind, key in (("cpus", "CPU"), ("gpus", "GPU")):
-        wanted = sum(getattr(pool, kind) * pool.min_workers for pool in pools)
-        there = resources.get(key, 0)
-        if wanted > there:
-            raise ConfigError(
-                f"the pools want at least {wanted:g} {key}s (pools.*.{kind} x min_workers), the cluster has {there:g}: "
-                "lower them with --set, or give the cluster time to grow with --set pools.wait_for_nodes_s=1200"
             )

@@ -30,7 +30,7 @@ from autorecap.base.settings import absolute_paths
 from autorecap.base.signals import stop_requests
 from autorecap.base.text import printable
 from autorecap.cluster.mirror import mirrored
-from autorecap.cluster.start import connected
+from autorecap.cluster.start import connected, missing
 from autorecap.cluster.workers import LaunchError, Workers
 from autorecap.training.checkpoint import checkpoint
 from autorecap.training.loop.processes import PATIENCE
@@ -122,7 +122,11 @@ def train_on_ray(
         on_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
         resources = workers.resources(on_gpu)
         say(f"starting {workers} with {', '.join(f'{amount:g} {name}' for name, amount in resources.items())} each")
-        _say_missing_resources(workers, resources, say)
+        least = {name: each * workers.least for name, each in resources.items()}
+        if lacking := missing(
+            least, ray.cluster_resources()
+        ):  # Ray waits silently, and nodes may be on their way or not
+            say(f"waiting for nodes: the cluster has {lacking}")
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
         job = {
@@ -207,14 +211,6 @@ class _Ended(ForeseenError):
 def _last_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return printable(lines[-1] if lines else type(error).__name__)
-
-
-def _say_missing_resources(workers: Workers, resources: dict[str, float], say: Callable[[str], None]) -> None:
-    """Say which resources the cluster lacks: Ray waits for them silently, and nodes may or may not be on their way."""
-    there = ray.cluster_resources()
-    for name, each in resources.items():
-        if each * workers.least > there.get(name, 0):
-            say(f"waiting for nodes: {each * workers.least:g} {name}s are needed, {there.get(name, 0):g} are there now")
 
 
 @contextmanager

@@ -34,9 +34,6 @@ CODE_VERSION = 3
 _BEYOND_ANY_MACHINE = 1_000_000
 """CPUs or GPUs of one worker stay below it, so that neither `.inf` in a YAML file nor a slip reaches Ray."""
 
-ConfigError = SettingsError
-"""Settings that cannot be used. The message names the file and the field, and says what to write instead."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig(Section, name="pools.*"):
@@ -103,7 +100,7 @@ class BuildConfig(Section, name=""):
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> BuildConfig:
-    """Read settings as `settings_files.load` does, and make the paths in them absolute. Raises ConfigError."""
+    """Read settings as `settings_files.load` does, and make the paths in them absolute. Raises SettingsError."""
     return absolute_paths(settings.load(BuildConfig, path, overrides), (DEMO, AUTO, OWN))
 
 
@@ -124,7 +121,7 @@ def identity(config: BuildConfig, *, until_segments: bool = False) -> dict[str, 
 
 
 def _digests(config: BuildConfig) -> dict[str, str]:
-    """Return digests of the files that the settings point to. Raises ConfigError that names a missing or wrong one."""
+    """Return digests of the files that the settings point to. Raises SettingsError that names a missing or wrong one."""
     try:
         window = window_ms(config.captions)
         check(
@@ -146,7 +143,7 @@ def _digests(config: BuildConfig) -> dict[str, str]:
             else "off",
         }
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        raise SettingsError(str(error)) from error
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -19,7 +19,7 @@ from autorecap.dataset.publish import WriteFailed
 from autorecap.dataset.row_set import RowSet
 from autorecap.dataset.store import Store, open_store
 from autorecap.pipeline.build.bundle_writer import Proposal
-from autorecap.pipeline.build.config import BuildConfig, ConfigError, identity
+from autorecap.pipeline.build.config import BuildConfig, identity
 from autorecap.pipeline.build.run_events import RunEvents, library_versions
 from autorecap.pipeline.plan.plan import Found, Source, append_found, read_rows
 from autorecap.stages.media_files.ffmpeg import ffmpeg_exe
@@ -102,14 +102,14 @@ def prepare(
     """Check everything that can be checked before the work, and find what there is to do.
 
     `source`: what to plan from; None: the plan holds all. `kind`: of the dataset, clips or segments.
-    Raises ConfigError, SourceError, StoreError, DatasetError, or Refused when the dataset was built with other settings
+    Raises ForeseenError, above all Refused when the dataset was built with other settings
     and `accept_settings` is not given.
     """
     store = open_store(out)
     state = state_to_extend(store, kind)
     settings = identity(config, until_segments=kind == SEGMENTS)
     if source is None and store.is_empty():
-        raise ConfigError(f"{store.url} is empty: name what to build from, --videos or --lists, or plan it first")
+        raise ForeseenError(f"{store.url} is empty: name what to build from, --videos or --lists, or plan it first")
     found = source.find(store, state) if source else None
     job = Job(store, config, kind, settings, source, found, state, accept_settings)
     job.check(state)
@@ -121,10 +121,10 @@ def _check_machine(store: Store) -> None:
     try:
         ffmpeg_exe()
     except RuntimeError as error:
-        raise ConfigError(f"no ffmpeg: {error}; put one on PATH") from error
+        raise ForeseenError(f"no ffmpeg: {error}; put one on PATH") from error
     free = store.free_bytes()
     if free is not None and free < _LEAST_FREE_BYTES:
-        raise ConfigError(
+        raise ForeseenError(
             f"{store.url}: {free / 1e6:.1f} MB free; a build needs at least {_LEAST_FREE_BYTES / 1e6:g} MB and "
             f"{_CLIP_BYTES / 1e6:g} MB per clip"
         )
@@ -132,7 +132,7 @@ def _check_machine(store: Store) -> None:
         with store.scratch() as path:
             path.write_bytes(b"")
     except OSError as error:
-        raise ConfigError(f"{store.url} cannot be written to: {error.strerror}") from error
+        raise ForeseenError(f"{store.url} cannot be written to: {error.strerror}") from error
 
 
 def run(

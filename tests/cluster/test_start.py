@@ -8,8 +8,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from autorecap.base.settings_files import CONFIGS
 from autorecap.cluster import start
-from autorecap.cluster.ray_flow import check_room
-from autorecap.pipeline.build.config import ConfigError, load_config
+from autorecap.cluster.start import ClusterError, check_room
+from autorecap.pipeline.build.config import load_config
 from tests.support.places import PROJECT
 
 
@@ -46,7 +46,7 @@ def test_the_address_that_a_crashed_ray_left_behind_is_passed_over(monkeypatch, 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "http://127.0.0.1:1"])
 def test_an_address_where_nothing_answers_is_refused_at_once(address):
-    with pytest.raises(ConfigError, match=f"nothing answers at {address}.*--address local"), start.connected(address):
+    with pytest.raises(ClusterError, match=f"nothing answers at {address}.*--address local"), start.connected(address):
         pass
 
 
@@ -63,7 +63,7 @@ def test_a_cluster_without_gpus_has_room_for_the_recipe_until_segments_and_not_f
     pools = load_config(CONFIGS / "autorecap-xl.yaml").pools
     resources = {"CPU": 2.0}
     check_room(pools.used(until_segments=True), resources)
-    with pytest.raises(ConfigError, match="the pools want at least"):
+    with pytest.raises(ClusterError, match="0 of 1 GPUs that the pools want at least"):
         check_room(pools.used(), resources)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from autorecap.base.settings_files import SettingsError
 from autorecap.cli.build import _announce as announce
 from autorecap.dataset.fingerprint import fingerprint
 from autorecap.dataset.log import read_state
@@ -22,7 +23,7 @@ from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 from autorecap.models.autocap import AutoCap, CaptionTokenizer
 from autorecap.models.clap import TEXT_SIZES, ClapText
 from autorecap.pipeline.build.bundle_writer import ledger_row
-from autorecap.pipeline.build.config import ConfigError, identity, load_config
+from autorecap.pipeline.build.config import identity, load_config
 from autorecap.pipeline.build.driver import prepare, run
 from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.pipeline.plan.sources import FolderSource
@@ -211,7 +212,7 @@ def test_the_fingerprint_follows_the_text_branch_and_the_minimum(captioner, tmp_
     copy = shutil.copytree(captioner / "clap_text", tmp_path / "copy")
     assert of() == of(f"scores.text_model={copy}")
     assert len({of(), of("scores.text_model=''"), of("scores.min_score=0.1")}) == 3
-    with pytest.raises(ConfigError, match=r"scores\.text_model: /nowhere"):
+    with pytest.raises(SettingsError, match=r"scores\.text_model: /nowhere"):
         of("scores.text_model=/nowhere")
 
 

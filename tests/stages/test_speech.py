@@ -18,8 +18,9 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
+from autorecap.base.settings_files import SettingsError
 from autorecap.dataset.fingerprint import fingerprint
-from autorecap.pipeline.build.config import ConfigError, identity, load_config
+from autorecap.pipeline.build.config import identity, load_config
 from autorecap.stages.records import Clip, Verdict, Video
 from autorecap.stages.speech import Speech, SpeechConfig, find_model
 
@@ -101,7 +102,7 @@ def test_a_label_that_the_model_does_not_have_is_refused_with_those_it_has(model
 
 
 def test_what_is_no_audio_classifier_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"speech\.model: /nowhere: no such folder"):
+    with pytest.raises(SettingsError, match=r"speech\.model: /nowhere: no such folder"):
         identity(load_config(None, ["speech.model=/nowhere"]))
-    with pytest.raises(ConfigError, match="holds no model of transformers"):
+    with pytest.raises(SettingsError, match="holds no model of transformers"):
         identity(load_config(None, [f"speech.model={tmp_path}"]))

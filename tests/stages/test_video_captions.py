@@ -22,11 +22,12 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from autorecap.base.settings_files import SettingsError
 from autorecap.dataset.fingerprint import fingerprint
 from autorecap.dataset.view import DatasetView
 from autorecap.demo.corpus import CORPUS, encode, synthesise_corpus
 from autorecap.models.autocap import AutoCap
-from autorecap.pipeline.build.config import ConfigError, identity, load_config
+from autorecap.pipeline.build.config import identity, load_config
 from autorecap.pipeline.build.driver import prepare, run
 from autorecap.pipeline.build.local_flow import LocalFlow
 from autorecap.pipeline.plan.sources import FolderSource
@@ -196,7 +197,7 @@ def test_the_fingerprint_follows_the_model_and_without_one_nothing_is_fetched(mo
     ],
 )
 def test_what_is_no_image_to_text_model_is_refused_by_name(tmp_path, name, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(SettingsError, match=message):
         identity(load_config(None, [f"video_captions.model={name.format(empty=tmp_path, autocap=AutoCap.DEMO)}"]))
 
 

@@ -10,13 +10,12 @@ import pytest
 import yaml
 
 from autorecap.base.settings import absolute_paths
-from autorecap.base.settings_files import CONFIGS, load, to_yaml
+from autorecap.base.settings_files import CONFIGS, SettingsError, load, to_yaml
 from autorecap.cluster.train import absolute_arguments
 from autorecap.dataset.fingerprint import fingerprint
 from autorecap.models.autocap import AutoCap
 from autorecap.pipeline.build.config import (
     BuildConfig,
-    ConfigError,
     identity,
     load_config,
 )
@@ -66,24 +65,24 @@ def test_a_file_and_overrides_are_put_together_with_the_override_on_top(tmp_path
 )
 def test_what_is_wrong_in_a_file_is_named_with_the_file(tmp_path, text, message):
     path = write(tmp_path, text)
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         load_config(path)
     assert "build.yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize("override", ["captions.num_beams", "captions.nope=1", "captions.num_beams=[", "x=1"])
 def test_what_is_wrong_in_an_override_is_named(override):
-    with pytest.raises(ConfigError, match="--set"):
+    with pytest.raises(SettingsError, match="--set"):
         load_config(None, [override])
 
 
 def test_a_value_from_the_command_line_is_not_blamed_on_the_file(tmp_path):
     path = write(tmp_path, "captions:\n  max_new_tokens: few\n")
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(SettingsError) as error:
         load_config(path, ["captions.num_beams=many"])
     assert "--set: captions.num_beams: " in str(error.value)
     assert f"{path}: captions.max_new_tokens: " in str(error.value)
-    with pytest.raises(ConfigError, match=r"^--set: captions\.num_beams: expected 1 to 32, found 0"):
+    with pytest.raises(SettingsError, match=r"^--set: captions\.num_beams: expected 1 to 32, found 0"):
         load_config(path, ["captions.num_beams=0", "captions.max_new_tokens=9"])
 
 
@@ -129,12 +128,12 @@ def test_a_bundled_file_is_named_by_a_word_unless_a_file_has_that_name(tmp_path,
     (tmp_path / "demo.yaml").write_text("max_failed_share: 0.25")
     assert load_config("demo.yaml").max_failed_share == 0.25 and load_config("demo") == bundled
     for path in ("./nowhere/demo", "keywords"):
-        with pytest.raises(ConfigError, match=f"{Path(path)} does not exist"):
+        with pytest.raises(SettingsError, match=f"{Path(path)} does not exist"):
             load_config(path)
 
 
 def test_a_missing_file_names_the_bundled_ones(tmp_path):
-    with pytest.raises(ConfigError, match=r"nothing\.yaml does not exist.*: .*autorecap-xl, demo,"):
+    with pytest.raises(SettingsError, match=r"nothing\.yaml does not exist.*: .*autorecap-xl, demo,"):
         load_config(tmp_path / "nothing.yaml")
 
 
@@ -174,15 +173,15 @@ def test_the_fingerprint_follows_the_files_of_the_model(tmp_path):
 
 @pytest.mark.parametrize("model", ["/nowhere/at/all", "nowhere", "{tmp_path}"])
 def test_a_model_that_is_not_there_is_a_matter_of_settings(tmp_path, model):
-    with pytest.raises(ConfigError, match=r"captions\.model"):
+    with pytest.raises(SettingsError, match=r"captions\.model"):
         identity(load_config(None, [f"captions.model={model.format(tmp_path=tmp_path)}"]))
 
 
 def test_clips_longer_than_the_model_hears_are_refused_before_the_work():
-    with pytest.raises(ConfigError, match=r"segments\.max_clip_ms: expected 10000 or less, .* found 20000"):
+    with pytest.raises(SettingsError, match=r"segments\.max_clip_ms: expected 10000 or less, .* found 20000"):
         identity(load_config(None, ["segments.max_clip_ms=20000"]))
 
 
 def test_a_bad_keyword_file_is_a_matter_of_settings(tmp_path):
-    with pytest.raises(ConfigError, match=r"nothing\.yaml"):
+    with pytest.raises(SettingsError, match=r"nothing\.yaml"):
         identity(load_config(None, [f"keywords.file={tmp_path}/nothing.yaml"]))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, Refused
+from autorecap.base.errors import DONE, FINISHED_WITH_FAILURES, ForeseenError, Refused
 from autorecap.dataset.log import DatasetError, Fenced, Log, read_state
 from autorecap.dataset.publish import WriteFailed
-from autorecap.dataset.store import StoreError, open_store
-from autorecap.pipeline.build.config import ConfigError, load_config
+from autorecap.dataset.store import open_store
+from autorecap.pipeline.build.config import load_config
 from autorecap.pipeline.build.driver import prepare, run
 from autorecap.pipeline.plan.plan import append_found
 from autorecap.pipeline.plan.sources import FolderSource
@@ -230,7 +230,7 @@ def test_retries_count_each_video_once(folder, out):
 
 def test_an_output_that_may_not_be_written_is_named_before_the_work(folder, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises((ConfigError, StoreError), match="file"):
+    with pytest.raises(ForeseenError, match="file"):
         prepare(FolderSource(str(folder)), str(tmp_path / "file" / "out"), CONFIG)
 
 
