@@ -76,12 +76,12 @@ class DatasetView(Snapshot):
         """Read one clip by its row of the index. Raises NoSuchClip."""
         if self.kind == LATENTS:
             raise NoSuchClip(f"{self.store.url} holds latents and no sound: name the dataset that they were made of")
-        found = self.rows("select * from clips where key = ?", key)
-        if not found:
+        rows = self.rows("select * from clips where key = ?", key)
+        if not rows:
             near = self.rows("select key from clips order by jaro_winkler_similarity(key, ?) desc limit 3", key)
             hint = f"near: {', '.join(row['key'] for row in near)}" if near else "the dataset has no clips"
             raise NoSuchClip(f"no clip {key!r} in {self.store.url}; {hint}")
-        row = found[0]
+        row = rows[0]
         if row["shard"] is None:
             raise NoSuchClip(f"{key} is a segment and has no audio yet: build a dataset of clips from {self.store.url}")
         flac = self.store.read_range(row["shard"], row["offset"], row["offset"] + row["size"])

@@ -29,10 +29,10 @@ def check_audio(manifest: Manifest) -> None:
 
 def latent_sets(manifest: Manifest) -> list[StoredClips]:
     """Return the sets that hold latents: all, or none. Raises DataError where some are latents and some is audio."""
-    found = [clips for clips in manifest.sets if isinstance(clips, StoredClips) and clips.kind == LATENTS]
-    if found and len(found) < len(manifest.sets):
+    encoded = [clips for clips in manifest.sets if isinstance(clips, StoredClips) and clips.kind == LATENTS]
+    if encoded and len(encoded) < len(manifest.sets):
         raise DataError("some of the data are latents and some is audio: encode all of it, or name the audio of all")
-    return found
+    return encoded
 
 
 def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: int = 0) -> list[StoredClips]:

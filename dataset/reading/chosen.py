@@ -42,16 +42,16 @@ def choose(snapshot: Snapshot, where: str) -> Chosen:
     parts: list[tuple[str, str, NDArray[np.uint32]]] = []
     num_bytes, rates = 0, [np.iinfo(np.int32).max, 0]
     for file_names, table in _tables(snapshot, None if where else _SELECTED):
-        found = _where(table, where) if where else table
-        if not len(found):
+        chosen = _where(table, where) if where else table
+        if not len(chosen):
             continue
-        found = found.sort_by([("shard", "ascending"), ("offset", "ascending")])
-        num_bytes += int(np.sum(found.column("size").to_numpy()))
-        hz = found.column("sample_rate_hz").to_numpy()
+        chosen = chosen.sort_by([("shard", "ascending"), ("offset", "ascending")])
+        num_bytes += int(np.sum(chosen.column("size").to_numpy()))
+        hz = chosen.column("sample_rate_hz").to_numpy()
         rates = [min(rates[0], int(hz.min())), max(rates[1], int(hz.max()))]
-        rows = found.column("row_number").to_numpy().astype(np.uint32)
-        files = found.column("file_number").to_numpy()
-        shards = found.column("shard").combine_chunks().dictionary_encode()
+        rows = chosen.column("row_number").to_numpy().astype(np.uint32)
+        files = chosen.column("file_number").to_numpy()
+        shards = chosen.column("shard").combine_chunks().dictionary_encode()
         codes = shards.indices.to_numpy()
         borders = np.flatnonzero(np.diff(codes) | np.diff(files)) + 1
         starts = [0, *borders.tolist()]

@@ -76,10 +76,10 @@ class ClipExamples:
         # Another clip, from among those that come soon: what they lie in is open already.
         near = min(2 * len(self.clips), MIX_REACH)
         drawn = (self.positions(position + int(rng.integers(1, near))) for _ in range(MIX_TRIES))
-        found = next((each for each in drawn if each.name != clip.name), None)
-        if found is None:
+        partner = next((each for each in drawn if each.name != clip.name), None)
+        if partner is None:
             return example
-        other = self._example(found, rng, 1.0, 1.0)
+        other = self._example(partner, rng, 1.0, 1.0)
         share = 0.5 if rng.random() < 0.5 else float(rng.uniform(0.2, 0.4))
         return replace(
             example,

@@ -57,15 +57,15 @@ class DataSource:
     @classmethod
     def parse(cls, text: str) -> "DataSource":
         """Take a description apart. Raises DataError."""
-        found = _NAMED.fullmatch(text)
-        if not found:
+        match = _NAMED.fullmatch(text)
+        if not match:
             return cls(text)
-        share = found["share"]
+        share = match["share"]
         if share is None:
-            return cls(found["data"], found["name"])
+            return cls(match["data"], match["name"])
         if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", share) or not float(share):
             raise DataError(f"{text}: the share {share!r} is no number above 0, such as 2 or 0.5")
-        return cls(found["data"], found["name"], Fraction(Decimal(share)))
+        return cls(match["data"], match["name"], Fraction(Decimal(share)))
 
     @property
     def is_dataset(self) -> bool:
@@ -73,9 +73,9 @@ class DataSource:
         return not _LIST.fullmatch(self.data)
 
     def open(self, where: str = "", seq: int | None = None, read: ReadConfig | None = None) -> Clips:
-        found = _LIST.fullmatch(self.data)
-        if found:
-            return ListedClips(found["list"], found["folder"] or str(Path(found["list"]).parent), self.name)
+        match = _LIST.fullmatch(self.data)
+        if match:
+            return ListedClips(match["list"], match["folder"] or str(Path(match["list"]).parent), self.name)
         folder = Path(self.data).expanduser()
         if "://" not in self.data and not (folder / DESCRIPTION).exists():
             what = "holds no dataset" if folder.exists() else "does not exist"

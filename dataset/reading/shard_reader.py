@@ -80,14 +80,14 @@ class ShardReader:
 
 def runs(starts: NDArray[Any], ends: NDArray[Any], max_bytes: int) -> NDArray[np.int64]:
     """Return the bytes that each clip of a shard, by rising offset, is read with. int64, shape (clips, 2)"""
-    found = np.stack([starts, ends], axis=1).astype(np.int64)
+    ranges = np.stack([starts, ends], axis=1).astype(np.int64)
     first = 0
-    for i in range(1, len(found) + 1):
-        at_end = i == len(found)
-        if at_end or found[i, 0] - found[i - 1, 1] > GAP_BYTES or found[i, 1] - found[first, 0] > max_bytes:
-            found[first:i] = found[first, 0], found[i - 1, 1]
+    for i in range(1, len(ranges) + 1):
+        at_end = i == len(ranges)
+        if at_end or ranges[i, 0] - ranges[i - 1, 1] > GAP_BYTES or ranges[i, 1] - ranges[first, 0] > max_bytes:
+            ranges[first:i] = ranges[first, 0], ranges[i - 1, 1]
             first = i
-    return found
+    return ranges
 
 
 class Cache:

@@ -179,7 +179,7 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
     passing = Range.of(1 - filtered) + shares.kept / shares.clips * filtered
     kept = searched * shares.kept + Range.of(work.clips) * there * passing
     kept_s = searched * shares.kept * shares.kept_s + Range.of(work.clip_s) * there * passing
-    heard = searched * shares.clips + Range.of(work.clips_to_caption) * there
+    to_caption = searched * shares.clips + Range.of(work.clips_to_caption) * there
     audio_s = online * shares.clips * shares.kept_s
     if work.online_given:
         audio_s = audio_s + Range.of(work.clip_s) * there
@@ -188,7 +188,7 @@ def estimate(work: Work, config: BuildConfig, shares: Shares, prices: Prices) ->
     if shares.bytes_read and not work.online_given:
         traffic = online * shares.bytes_read
     traffic_gb = traffic * 1e-9
-    gpu_hours = heard * shares.caption_s * (1 / 3600)
+    gpu_hours = to_caption * shares.caption_s * (1 / 3600)
     stored_gb = kept_s * Range.of(FLAC_SHARE) * (_BYTES_PER_SAMPLE * config.media.sample_rate_hz * 1e-9)
     cost = [
         amount * price

@@ -19,9 +19,9 @@ class SegmentsWriter(BundleWriter):
     """Writes the segments of one bundle in place of shards."""
 
     def _write_clips(self, videos: Sequence[Video]) -> tuple[list[File], int]:
-        found = [video for video in videos if video.is_ok and video.clips]
-        if not found:
+        segmented = [video for video in videos if video.is_ok and video.clips]
+        if not segmented:
             return [], 0
-        num_clips = sum(len(video.clips) for video in found)
-        counts = {"videos": len(found), "clips": num_clips}
-        return [publish_table(self.store, SEGMENTS, plan_table(found), counts)], num_clips
+        num_clips = sum(len(video.clips) for video in segmented)
+        counts = {"videos": len(segmented), "clips": num_clips}
+        return [publish_table(self.store, SEGMENTS, plan_table(segmented), counts)], num_clips

@@ -180,5 +180,5 @@ def _encode_shard(
 
 def _done(store: Store, state: State) -> set[str]:
     """Return the shards of clips that are encoded."""
-    found = (read_parquet(store, name, ["source_shard"]) for name in state.names("ledger"))
-    return {shard for table in found for shard in table.column("source_shard").to_pylist()}
+    ledgers = (read_parquet(store, name, ["source_shard"]) for name in state.names("ledger"))
+    return {shard for table in ledgers for shard in table.column("source_shard").to_pylist()}

@@ -97,8 +97,8 @@ class Encoder:
             for start in starts:
                 batch = ahead or self._submit(pool, clips, start)
                 ahead = self._submit(pool, clips, start + self.config.batch_size)
-                found = [future.result() for future in batch]
-                yield from self._encode(clips[start : start + self.config.batch_size], found)
+                decoded = [future.result() for future in batch]
+                yield from self._encode(clips[start : start + self.config.batch_size], decoded)
 
     def _submit(self, pool: ThreadPoolExecutor, clips: Sequence[Clip], start: int) -> list[Future[Any]]:
         return [pool.submit(self._pieces, clip) for clip in clips[start : start + self.config.batch_size]]
@@ -106,9 +106,9 @@ class Encoder:
     def _pieces(self, clip: Clip) -> "list[Tensor] | UnreadableClipError":
         """Return the log-mels of a clip's pieces, each of shape (M, T); or why the clip cannot be read."""
         try:
-            heard = clip.load(math.inf, 0.0)
-            assert not isinstance(heard, Latent)
-            waveform, rate = heard
+            sound = clip.load(math.inf, 0.0)
+            assert not isinstance(sound, Latent)
+            waveform, rate = sound
             x_S = to_mono(waveform)
             if not len(x_S):
                 raise ValueError("no samples in it")
@@ -129,13 +129,13 @@ class Encoder:
 
     @torch.no_grad()
     def _encode(
-        self, clips: Sequence[Clip], found: Sequence["list[Tensor] | UnreadableClipError"]
+        self, clips: Sequence[Clip], decoded: Sequence["list[Tensor] | UnreadableClipError"]
     ) -> Iterator["dict[str, NDArray[Any]] | UnreadableClipError"]:
-        readable = [clip for clip, mels in zip(clips, found, strict=True) if isinstance(mels, list)]
+        readable = [clip for clip, mels in zip(clips, decoded, strict=True) if isinstance(mels, list)]
         texts = iter(self._texts([clip.captions[0] for clip in readable]))
-        pieces = [mel for mels in found if isinstance(mels, list) for mel in mels]
+        pieces = [mel for mels in decoded if isinstance(mels, list) for mel in mels]
         latents = iter(self._latents(pieces))
-        for mels in found:
+        for mels in decoded:
             if isinstance(mels, UnreadableClipError):
                 yield mels
                 continue

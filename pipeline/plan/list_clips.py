@@ -69,9 +69,9 @@ def without_repeats(table: pa.Table) -> pa.Table:
     originals, tags = table["original_caption"].to_pylist(), table["tags"].to_pylist()
     merged: dict[str, list[Any]] = {"caption": [], "clap_score": [], "original_caption": [], "tags": []}
     for first, end in zip(firsts.tolist(), ends.tolist(), strict=True):
-        heard = next((i for i in range(first, end) if captions[i]), first)
-        merged["caption"].append(captions[heard])
-        merged["clap_score"].append(scores[heard])
+        captioned = next((i for i in range(first, end) if captions[i]), first)
+        merged["caption"].append(captions[captioned])
+        merged["clap_score"].append(scores[captioned])
         merged["original_caption"].append("\n".join(dict.fromkeys(text for text in originals[first:end] if text)))
         merged["tags"].append(list(dict.fromkeys(tag for some in tags[first:end] for tag in some or ())))
     table = table.take(pa.array(firsts))

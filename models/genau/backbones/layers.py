@@ -52,11 +52,11 @@ class Attention(nn.Module):
         query_NHQD = rearrange(query, "n q (h d) -> n h q d", h=self.heads)
         key_NHKD, value_NHKD = rearrange(key_value, "n k (two h d) -> two n h k d", two=2, h=self.heads)
         mask = None if mask_NK is None else mask_NK[:, None, None]
-        found = F.scaled_dot_product_attention(query_NHQD, key_NHKD, value_NHKD, attn_mask=mask)
-        found = rearrange(found, "n h q d -> n q (h d)")
+        attended = F.scaled_dot_product_attention(query_NHQD, key_NHKD, value_NHKD, attn_mask=mask)
+        attended = rearrange(attended, "n h q d -> n q (h d)")
         if clips is not None:
-            found = clips.pack(rearrange(found, "b (k q) w -> b k q w", k=clips.per_clip))
-        out_NQW: Tensor = self.out(found)
+            attended = clips.pack(rearrange(attended, "b (k q) w -> b k q w", k=clips.per_clip))
+        out_NQW: Tensor = self.out(attended)
         return out_NQW
 
 

@@ -48,17 +48,17 @@ def to_official(name: str, num_blocks: int) -> str:
     stem, _, leaf = name.rpartition(".")
     if stem in _TOP:
         return f"{_TOP[stem]}.{leaf}"
-    if found := re.fullmatch(r"self_conditioning\.0\.(.+)", name):
-        return f"self_conditioning_latents_projection.0.{_feed_forward(found[1], dropout=False)}"
-    if found := re.fullmatch(r"last\.(\d+)\.(.+)", name):  # the official model has a last block of local layers alone
-        return f"blocks.{num_blocks}.local_layers.{found[1]}.{_layer(found[2])}"
-    if found := re.fullmatch(r"blocks\.(\d+)\.((?:local|global)_layers\.\d+)\.(.+)", name):
-        return f"blocks.{found[1]}.{found[2]}.{_layer(found[3])}"
-    if found := re.fullmatch(r"blocks\.(\d+)\.(condition|read|write)\.(attention|feed_forward)\.(.+)", name):
-        attention, feed_forward = _CROSS[found[2]]
-        if found[3] == "attention":
-            return f"blocks.{found[1]}.{attention}.{_ATTENTION[found[4]]}"
-        return f"blocks.{found[1]}.{feed_forward}.{_feed_forward(found[4], dropout=False)}"
+    if match := re.fullmatch(r"self_conditioning\.0\.(.+)", name):
+        return f"self_conditioning_latents_projection.0.{_feed_forward(match[1], dropout=False)}"
+    if match := re.fullmatch(r"last\.(\d+)\.(.+)", name):  # the official model has a last block of local layers alone
+        return f"blocks.{num_blocks}.local_layers.{match[1]}.{_layer(match[2])}"
+    if match := re.fullmatch(r"blocks\.(\d+)\.((?:local|global)_layers\.\d+)\.(.+)", name):
+        return f"blocks.{match[1]}.{match[2]}.{_layer(match[3])}"
+    if match := re.fullmatch(r"blocks\.(\d+)\.(condition|read|write)\.(attention|feed_forward)\.(.+)", name):
+        attention, feed_forward = _CROSS[match[2]]
+        if match[3] == "attention":
+            return f"blocks.{match[1]}.{attention}.{_ATTENTION[match[4]]}"
+        return f"blocks.{match[1]}.{feed_forward}.{_feed_forward(match[4], dropout=False)}"
     raise KeyError(name)
 
 

@@ -168,7 +168,7 @@ class TextEncoders(nn.Module):
 
     def overlong(self, texts: Sequence[str]) -> list[tuple[int, str]]:
         """Tells which texts are not read to their end, and by whom."""
-        found = []
+        cut_texts = []
         for i, text in enumerate(texts):
             cut = []
             if self.t5 is not None and len(self.t5.encode_text(text)) > self.t5.max_tokens - 1:
@@ -178,8 +178,8 @@ class TextEncoders(nn.Module):
                 if len(self.clap.tokenizer.encode_text(text)) > room:
                     cut.append(f"CLAP reads {room + 2}")
             if cut:
-                found.append((i, ", ".join(cut)))
-        return found
+                cut_texts.append((i, ", ".join(cut)))
+        return cut_texts
 
 
 # --- batches of conditions

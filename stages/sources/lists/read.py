@@ -188,20 +188,20 @@ class _Rows:
         is_valid = np.flatnonzero(ends - starts == _ID_LENGTH)
         matrix = self.data[starts[is_valid][:, None] + np.arange(_ID_LENGTH)]
         good = _IS_ID[matrix].all(axis=1)
-        found = np.zeros(len(starts), bool)
-        found[is_valid[good]] = True
+        has_id = np.zeros(len(starts), bool)
+        has_id[is_valid[good]] = True
         text = np.full((len(starts), _ID_LENGTH), ord("-"), np.uint8)
         text[is_valid[good]] = matrix[good]
-        rest = np.flatnonzero(~found)
+        rest = np.flatnonzero(~has_id)
         if len(rest):
             ids = self._other_ids(rest, gather(self.data, starts[rest], ends[rest]))
             named = np.flatnonzero(pc.is_valid(ids).to_numpy(zero_copy_only=False))
             joined = b"".join(ids.take(pa.array(named)).to_pylist())
             text[rest[named]] = np.frombuffer(joined, np.uint8).reshape(len(named), _ID_LENGTH)
-            found[rest[named]] = True
+            has_id[rest[named]] = True
         offsets = np.arange(len(starts) + 1, dtype=np.int32) * _ID_LENGTH
         array = pa.StringArray.from_buffers(len(starts), pa.py_buffer(offsets), pa.py_buffer(text.reshape(-1)))
-        return array, found
+        return array, has_id
 
     def _other_ids(self, rest: np.ndarray, cells: pa.Array) -> pa.Array:
         """Return ids in cells that are not ids: addresses, names of files, cells behind a quoted separator."""
