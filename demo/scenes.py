@@ -14,6 +14,9 @@ from autorecap.demo.sounds import KINDS, Wave, follow, mix, peak_normalise, synt
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
 
 MIN_S, MAX_S = 1.0, 10.0  # of a clip
+SEQUENCE_MIN_S, MIX_MIN_S = 4.0, 2.5  # the shortest clip with a sequence of sounds, and with a mixture
+FIRST_SHARE = 0.35, 0.65  # of a sequence, that the first sound takes
+BACKGROUND_DB = -7, -1  # of the second sound in a mixture, against the first
 LEAD_S = 0.5  # a clip begins anywhere in the first half second of a sound
 
 
@@ -49,14 +52,14 @@ def draw_scene(seed: int, index: int) -> Scene:
     """Return the scene with this index in the endless list of scenes of a seed."""
     kinds, composition, rng = choose_scene(seed, index)
     if composition == "sequence":
-        total = rng.uniform(4.0, MAX_S)
-        share = rng.uniform(0.35, 0.65)
+        total = rng.uniform(SEQUENCE_MIN_S, MAX_S)
+        share = rng.uniform(*FIRST_SHARE)
         waveform = follow(_piece(kinds[0], total * share, rng), _piece(kinds[1], total * (1 - share), rng))
     else:
-        seconds = draw_seconds(rng) if composition == "single" else rng.uniform(2.5, MAX_S)
+        seconds = draw_seconds(rng) if composition == "single" else rng.uniform(MIX_MIN_S, MAX_S)
         waveform = _piece(kinds[0], seconds, rng)
         if composition == "mix":
-            waveform = mix(waveform, _piece(kinds[1], seconds, rng), background_db=rng.uniform(-7, -1))
+            waveform = mix(waveform, _piece(kinds[1], seconds, rng), background_db=rng.uniform(*BACKGROUND_DB))
     return Scene(waveform=degrade(waveform, rng), kinds=kinds, composition=composition)
 
 

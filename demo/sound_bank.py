@@ -72,18 +72,22 @@ class SoundBank:
         kinds, composition = scenes.choose_kinds(position, rng, SHARES)
         sounds = [KINDS.index(kind) + len(KINDS) * int(rng.integers(self._per_kind)) for kind in kinds]
         if composition == "sequence":
-            total_s = rng.uniform(4.0, self.window_s)
-            first_s = total_s * rng.uniform(0.35, 0.65)
+            total_s = rng.uniform(scenes.SEQUENCE_MIN_S, self.window_s)
+            first_s = total_s * rng.uniform(*scenes.FIRST_SHARE)
             first, second = self._piece(sounds[0], first_s, rng), self._piece(sounds[1], total_s - first_s, rng)
             # As loud as the first.
             second = [mel + self._loudness_db[sounds[0]] - self._loudness_db[sounds[1]] for mel in second]
             mels = [torch.cat(pair) for pair in zip(first, second, strict=True)]
             spans = [(0.0, first_s), (first_s, total_s)]
         else:
-            total_s = scenes.draw_seconds(rng) if composition == "single" else rng.uniform(2.5, self.window_s)
+            total_s = (
+                scenes.draw_seconds(rng) if composition == "single" else rng.uniform(scenes.MIX_MIN_S, self.window_s)
+            )
             mels = self._piece(sounds[0], total_s, rng)
             if composition == "mix":
-                gain_db = rng.uniform(-7, -1) + self._loudness_db[sounds[0]] - self._loudness_db[sounds[1]]
+                gain_db = (
+                    rng.uniform(*scenes.BACKGROUND_DB) + self._loudness_db[sounds[0]] - self._loudness_db[sounds[1]]
+                )
                 other = self._piece(sounds[1], total_s, rng)
                 mels = [_sum(a, b + gain_db) for a, b in zip(mels, other, strict=True)]
             spans = [(0.0, total_s)] * len(kinds)
