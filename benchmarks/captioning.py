@@ -35,6 +35,7 @@ from autorecap.models.autocap.model import Heard, dtype_for
 from autorecap.models.autocap.search import beam_search
 from autorecap.models.bpe import BOS, EOS, PAD
 from autorecap.models.swin import SwinConfig
+from benchmarks import processor
 
 NUM_TOKENS, NUM_BEAMS, BATCH, SECONDS = 20, 2, 16, 10
 TITLES = ("Rain", "A dog in the park", "Walking through the old town on a Sunday morning, no talking")
@@ -306,10 +307,7 @@ def _matmul_flops_per_s(device: torch.device, side: int = 8_192, repeats: int = 
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"one thread of {(names or [platform.processor()])[0]}"
+    return f"one thread of {processor()}"
 
 
 if __name__ == "__main__":

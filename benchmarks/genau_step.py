@@ -15,9 +15,7 @@ fast it could.
 import argparse
 import math
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,9 +39,11 @@ from autorecap.models.genau.sampling.diffusion import Diffusion
 from autorecap.models.genau.sampling.guidance import Guided
 from autorecap.models.genau.sampling.samplers import ddim
 from autorecap.models.genau.text.conditioning import Condition
+from autorecap.training.loop.hardware import GPUS
 from autorecap.training.loop.lamb import Lamb
+from autorecap.training.loop.step_statistics import memory_gb
 
-H200_BF16 = 989e12  # operations a second, dense, as its data sheet has it
+H200_BF16 = GPUS["h200"].peak_flops
 FRAMES_PER_S = 25
 GUIDANCE = 4.0
 MAX_GRAD_NORM = 0.5  # as the official model is trained
@@ -325,13 +325,6 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     run()
     synchronize(device)
     return time.perf_counter() - started
-
-
-def memory_gb(device: torch.device) -> float:
-    """The most that was needed: of the GPU's memory, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from autorecap.stages.keyword_files.keyword_filter import KeywordFilter
 from autorecap.stages.keyword_files.pattern import normalise
+from benchmarks import processor
 
-LABELLED = Path(__file__).parents[2] / "shared" / "data" / "keyword-cases-dev.jsonl"
 PAPER_WORDS = ("talking", "speaking", "singing")  # the ones that the paper names (A.3)
 SPEECH = ("speak", "talk", "speech", "voice", "convers", "chat", "murmur", "whisper", "announc", "narrat")
 MUSIC = (
@@ -78,14 +78,14 @@ def scores(drop: Callable[[str], bool], rows: Sequence[dict]) -> str:
 
 
 def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else LABELLED
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path else []
     captions = [row["caption"] for row in rows] or [f"{s} {v} nearby" for s, v in product(SUBJECTS, SOUNDS)]
     started = time.perf_counter()
     KeywordFilter()
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core")
+    print(f"{processor()}, Python {platform.python_version()}, one core")
     load_s = time.perf_counter() - started
-    print(f"{len(captions)} captions from {path.name if rows else 'this file'}; load {load_s:.2f} s")
+    print(f"{len(captions)} captions from {path.name if path else 'this file'}; load {load_s:.2f} s")
     print(f"{'filter':20} {'captions/s':>10} {'ratio':>7}" + ("    recall  precision  ambient dropped" if rows else ""))
     speeds = {name: captions_per_s(drop, captions) for name, drop in caption_filters().items()}
     for name, drop in caption_filters().items():

@@ -24,6 +24,8 @@ import duckdb
 import numpy as np
 import pyarrow
 
+from benchmarks import processor
+
 REPEATED, DAMAGED = 0.05, 0.01
 _CHUNK = 1_000_000
 _SIDES = {
@@ -134,7 +136,7 @@ def _card(rows: int, sides: list[str], folder: Path) -> Iterator[str]:
 
     yield say(f"$ python -m benchmarks.lists --rows {rows}")
     yield say(
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, "
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores of {processor()}, Python {platform.python_version()}, "
         f"duckdb {duckdb.__version__}, pyarrow {pyarrow.__version__}"
     )
     path = folder / "list.csv"
@@ -156,15 +158,6 @@ def _card(rows: int, sides: list[str], folder: Path) -> Iterator[str]:
         return
     size = sum(file.stat().st_size for file in (folder / "out" / "plan").iterdir())
     yield say(f"the plan: {size / 1e6:.0f} MB for {results['plan'][0]:,} videos")
-
-
-def _processor() -> str:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

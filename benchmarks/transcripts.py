@@ -37,6 +37,7 @@ from autorecap.stages.youtube.budget import BudgetConfig
 from autorecap.stages.youtube.client import Youtube
 from autorecap.stages.youtube.config import YTDLP, YoutubeConfig
 from autorecap.stages.youtube.ids import watch_url
+from benchmarks import processor
 from tests.fakes.youtube import FakeVideo, running
 from tests.fakes.youtube.pages import timed_text
 from tests.fakes.youtube.videos import Cues
@@ -238,7 +239,7 @@ def main() -> None:
         return
     lines = [
         f"$ python -m benchmarks.transcripts --videos {options.videos}",
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, "
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores of {processor()}, Python {platform.python_version()}, "
         f"youtube-transcript-api {version('youtube-transcript-api')}, yt-dlp {version('yt-dlp')}, "
         f"requests {version('requests')}; load average {os.getloadavg()[0]:.1f} at the start",
         "",
@@ -260,11 +261,6 @@ def main() -> None:
     print(report)
     if options.card:
         options.card.write_text(report + "\n")
-
-
-def _processor() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 if __name__ == "__main__":
