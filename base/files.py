@@ -58,9 +58,9 @@ def explanation(place: str, error: Exception) -> str:
 def open_bytes(path: str) -> Iterator[BinaryIO]:
     """Open the file at a path or URL for reading. Raises OSError, whatever a service calls its failures."""
     if not is_remote(path):
-        if _local(path).is_fifo():  # opening it would wait for a writer
+        if local_path(path).is_fifo():  # opening it would wait for a writer
             raise OSError(errno.EINVAL, "it is a pipe: save what it gives to a file", path)
-        with _local(path).open("rb") as file:
+        with local_path(path).open("rb") as file:
             yield file
         return
     import fsspec
@@ -89,7 +89,7 @@ def local_file(path: str) -> Iterator[Path]:
             return
         with tempfile.TemporaryDirectory(prefix="autorecap-") as folder:  # ffmpeg-python takes no name but UTF-8
             link = Path(folder, "file")
-            link.symlink_to(_local(path))
+            link.symlink_to(local_path(path))
             yield link
         return
     with tempfile.NamedTemporaryFile(prefix="autorecap-", suffix=Path(path).suffix) as copy:
@@ -110,5 +110,6 @@ def write_whole(path: Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _local(path: str) -> Path:
+def local_path(path: str) -> Path:
+    """Return the path that a local path or a file:// URL names."""
     return Path(os.fsdecode(unquote_to_bytes(path.removeprefix(_FILE))) if path.startswith(_FILE) else path)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from autorecap.base.files import is_remote
+
 
 class Folder:
     """A folder of a local disk or an object store, by its path or URL."""
@@ -16,8 +18,8 @@ class Folder:
     def __init__(self, url: str) -> None:
         from fsspec.core import url_to_fs
 
-        remote = "://" in url
-        self.fs, self.root = url_to_fs(url, **({"use_listings_cache": False} if remote else {"auto_mkdir": True}))
+        options = {"use_listings_cache": False} if is_remote(url) else {"auto_mkdir": True}
+        self.fs, self.root = url_to_fs(url, **options)
         self.root = self.root.rstrip("/")
 
     def path(self, name: str) -> str:

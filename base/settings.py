@@ -175,7 +175,7 @@ def absolute_paths(settings: Settings, words: Collection[str] = ()) -> Settings:
 
 
 def _absolute(text: str, is_file: bool, words: Collection[str]) -> str:
-    if not text or "://" in text or text in words:
+    if not text or "://" in text or text in words:  # a URL is absolute, also one of a local file
         return text
     path = Path(text).expanduser()
     return str(path.absolute()) if is_file or path.is_dir() else text

@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autorecap.base.device import check_unnumbered
 from autorecap.base.errors import FINISHED_WITH_FAILURES, INTERRUPTED, ForeseenError
+from autorecap.base.files import is_remote, local_path
 from autorecap.base.settings import absolute_paths
 from autorecap.base.signals import stop_requests
 from autorecap.base.text import printable
@@ -111,11 +112,11 @@ def train_on_ray(
     Raises the errors of `train`, LaunchError and WorkersFailedError, which are all ForeseenErrors.
     """
     check_unnumbered(device)
-    out = absolute(str(out), made=True)
+    out = str(out) if is_remote(str(out)) else str(local_path(str(out)).absolute())
     config = absolute_paths(config)
     arguments = absolute_arguments(data, options, config.init_names)
     checkpoints = config.run.checkpoints_of(out)
-    if _remote(out):  # workers write to a mirror of it, but checkpoints go there directly
+    if is_remote(out):  # workers write to a mirror of it, but checkpoints go there directly
         config = replace(config, run=replace(config.run, checkpoints=checkpoints))
     last_checkpoint(config.run, out, resume)
     with connected(address), _marked(out) as mark, TemporaryDirectory(prefix="autorecap-") as scratch:
@@ -123,9 +124,7 @@ def train_on_ray(
         resources = workers.resources(on_gpu)
         say(f"starting {workers} with {', '.join(f'{amount:g} {name}' for name, amount in resources.items())} each")
         least = {name: each * workers.least for name, each in resources.items()}
-        if lacking := missing(
-            least, ray.cluster_resources()
-        ):  # Ray waits silently, and nodes may be on their way or not
+        if lacking := missing(least, ray.cluster_resources()):  # Ray waits for them, and says nothing
             say(f"waiting for nodes: the cluster has {lacking}")
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
@@ -216,7 +215,7 @@ def _last_line(error: BaseException) -> str:
 @contextmanager
 def _marked(out: str) -> Iterator[str]:
     """Put a file into the run's folder, and yield its path: a worker that does not see it sees another folder."""
-    if _remote(out):
+    if is_remote(out):
         yield ""
         return
     mark = Path(out, f"{MARK}{secrets.token_hex(4)}")
@@ -228,14 +227,14 @@ def _marked(out: str) -> Iterator[str]:
         mark.unlink(missing_ok=True)
 
 
-def absolute(text: str, *, made: bool = False) -> str:
+def absolute(text: str) -> str:
     """Return a description of data or a model with absolute paths: workers have working directories of their own.
 
-    made: the run will create the path. Others that do not exist here are no paths (hub ids, `demo`) and stay.
+    What does not exist here is no path (URLs, hub ids) and stays.
     """
-    if _remote(text):
+    if is_remote(text):
         return text
-    if made or Path(text).exists():
+    if Path(text).exists():
         return str(Path(text).absolute())
     name, named, place = text.rpartition("=")  # NAME:SHARE=LIST@FOLDER
     return name + named + "@".join(str(Path(p).absolute()) if Path(p).exists() else p for p in place.split("@"))
@@ -254,10 +253,6 @@ def absolute_arguments(
     if "validation_data" in options:
         options["validation_data"] = [absolute(each) for each in options["validation_data"]]
     return [absolute(each) for each in data], options
-
-
-def _remote(path: str) -> bool:
-    return "://" in path
 
 
 # --- the workers
@@ -300,7 +295,7 @@ def _work(job: dict[str, Any]) -> Any:
 @contextmanager
 def _folder(out: str, mark: str, first: bool, say: Callable[[str], None]) -> Iterator[str]:
     """Yield the run's folder on this machine: the shared one, or a mirror of a remote one."""
-    if not _remote(out):
+    if not is_remote(out):
         if not Path(mark).exists():
             raise LaunchError(
                 f"{ray.util.get_node_ip_address()} does not see the run's folder {out}: --out must be s3://... or a "

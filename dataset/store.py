@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autorecap.base.errors import ForeseenError
-from autorecap.base.files import explanation
+from autorecap.base.files import explanation, local_path
 
 STAGING = ".staging"
 """Where a local store keeps files that have no final name yet. A crash may leave some; a build sweeps them."""
@@ -50,7 +50,7 @@ def open_store(url: str) -> "LocalStore | S3Store":
         raise StoreError(f"{url}: a dataset lives on a local disk or in s3://, not in {scheme}://")
     if not separator:
         return LocalStore(str(Path(url).expanduser().absolute()))
-    return LocalStore(rest) if scheme == "file" else S3Store(rest.rstrip("/"))
+    return LocalStore(str(local_path(url))) if scheme == "file" else S3Store(rest.rstrip("/"))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from torch import nn
 
 from autorecap.base.device import choose_device
 from autorecap.base.errors import INTERRUPTED, ForeseenError
+from autorecap.base.files import is_remote, local_path
 from autorecap.base.settings import result_settings
 from autorecap.base.signals import stop_requests
 from autorecap.base.wav import write_wav
@@ -80,7 +81,7 @@ def train(
     Under torchrun every process calls this; the first one prints and writes. Raises ForeseenError for data or settings
     that cannot be used, a run that exists already, a checkpoint of another run, training that diverges, and a signal.
     """
-    if "://" in str(out):
+    if is_remote(str(out)):
         raise RunError(f"{out}: a run's logs and samples need a folder; checkpoints may go to run.checkpoints=s3://...")
     config = recipe.config
     device = choose_device(device, numbered=False)  # processes choose among several GPUs by themselves
@@ -88,7 +89,7 @@ def train(
         config.loop.check_processes(ranks.count)
         if device == "cuda" and ranks.count > 1:
             device = f"cuda:{ranks.local_rank}"
-        out = Path(out)
+        out = local_path(str(out))
         last = ranks.agree(last_checkpoint(config.run, out, resume))
         seqs = checkpoint.read_identity(last).get("seqs") if last else None
         clips = _open(data, where, seqs, ranks, config.data)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from autorecap.base.files import is_remote, local_path
 from autorecap.base.settings import Section, setting
 from autorecap.dataset.log import DESCRIPTION
 from autorecap.dataset.reading.clips import Clip, Clips, DataError, ListedClips
@@ -76,8 +77,8 @@ class DataSource:
         match = _LIST.fullmatch(self.data)
         if match:
             return ListedClips(match["list"], match["folder"] or str(Path(match["list"]).parent), self.name)
-        folder = Path(self.data).expanduser()
-        if "://" not in self.data and not (folder / DESCRIPTION).exists():
+        folder = local_path(self.data).expanduser()
+        if not is_remote(self.data) and not (folder / DESCRIPTION).exists():
             what = "holds no dataset" if folder.exists() else "does not exist"
             raise DataError(
                 f"{self.data} {what}: name a directory that a build wrote, or a list of audio, LIST.csv@FOLDER or "

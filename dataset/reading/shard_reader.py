@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autorecap.base.errors import ForeseenError
-from autorecap.base.files import write_whole
+from autorecap.base.files import is_remote, write_whole
 from autorecap.base.settings import FILE, Section, setting
 from autorecap.dataset.store import Store, patiently
 
@@ -55,7 +55,7 @@ class ShardReader:
 
     def __init__(self, store: Store, config: ReadConfig) -> None:
         self.store, self.config = store, config
-        remote = store.url.startswith("s3://") and config.read_mb > 0
+        remote = is_remote(store.url) and config.read_mb > 0
         self.cache = Cache(config.cache, round(1e9 * config.cache_gb)) if remote else None
 
     def read(self, shard: str, start: int, end: int, run: tuple[int, int]) -> bytes:

@@ -121,7 +121,7 @@ def identity(config: BuildConfig, *, until_segments: bool = False) -> dict[str, 
 
 
 def _digests(config: BuildConfig) -> dict[str, str]:
-    """Return digests of the files that the settings point to. Raises SettingsError that names a missing or wrong one."""
+    """Return digests of the files that the settings point to. Raises SettingsError that names a missing or bad one."""
     try:
         window = window_ms(config.captions)
         check(

@@ -7,9 +7,9 @@ import pytest
 from autorecap.base.folder import Folder
 
 
-@pytest.mark.parametrize("kind", ["local", "remote"])
-def test_what_was_put_or_written_is_read(tmp_path: Path, kind: str) -> None:
-    folder = Folder(f"{tmp_path}/new/" if kind == "local" else f"memory://{tmp_path.name}/new/")
+@pytest.mark.parametrize("place", ["{}/new/", "file://{}/new/", "memory://{}/new/"])
+def test_what_was_put_or_written_is_read(tmp_path: Path, place: str) -> None:
+    folder = Folder(place.format(tmp_path))
     folder.put("small", b"1")
     folder.put("small", b"2")
     with folder.writing("large") as file:

@@ -49,7 +49,7 @@ def test_a_small_run_trains_saves_and_says_how_it_ended(sounds: Path) -> None:
         "--init",
         "demo",
         "--out",
-        sounds / "run",
+        f"file://{sounds}/run",  # which is a folder like any other
         *few,
         "--data",
         sounds / "a.csv",

@@ -13,7 +13,7 @@ def test_a_place_in_rays_copy_of_a_working_directory_is_refused(
     copy = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    for out in ("out", str(copy / "deep" / "out")):
+    for out in ("out", str(copy / "deep" / "out"), f"file://{copy}/out"):
         with pytest.raises(PassingPlace, match=f"--out {out} lies in Ray's copy"):
             check_lasts(out)
     for out in ("", "s3://bucket/working_dir_files/out", str(tmp_path / "out")):

@@ -99,6 +99,11 @@ def test_a_missing_bucket_is_named(s3_bucket):
         open_store("s3://no-such-bucket/data").is_empty()
 
 
+def test_a_url_of_a_local_file_is_its_path(tmp_path):
+    open_store(f"file://{tmp_path}/my%20clips").put("a", b"1")
+    assert open_store(f"{tmp_path}/my clips").read("a") == b"1"
+
+
 @pytest.mark.parametrize("url", ["", " ", "s3://", "file://"])
 def test_an_empty_place_is_refused(url):
     with pytest.raises(StoreError, match="names no place"):
