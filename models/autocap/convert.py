@@ -139,8 +139,8 @@ def read_bart_tokenizer(source: str | Path) -> CaptionTokenizer:
         return CaptionTokenizer.load(files.find(source, [TOKENIZER]) / TOKENIZER)
     except ModelFilesError as error:
         raise ModelFilesError(
-            f"{error}. The checkpoint holds no tokenizer: with --tokenizer name a tokenizer.json of {BART}, or a "
-            f"folder with it or with {' and '.join(_BPE_FILES)}"
+            f"{error}. A tokenizer is not in the checkpoint: name a tokenizer.json of {BART}, or a folder with it or "
+            f"with {' and '.join(_BPE_FILES)}"
         ) from error
 
 
