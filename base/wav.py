@@ -15,7 +15,7 @@ FULL_SCALE = 32_768
 
 def from_pcm(pcm: bytes) -> NDArray[np.float32]:
     """Return 16-bit samples as numbers from -1 to 1, exactly. shape (S,)"""
-    return np.frombuffer(pcm, "<i2").astype(np.float32) / FULL_SCALE
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def read_wav(data: bytes) -> tuple[NDArray[np.float32], int]:

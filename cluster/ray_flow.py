@@ -98,7 +98,7 @@ class WriteWorker:
 class RayFlow:
     """Runs passes on the cluster that this process is connected to."""
 
-    libraries = ("ray",)
+    libraries: tuple[str, ...] = ("ray",)
 
     def __init__(
         self, config: BuildConfig, store: Store, budget: Budget | None = None, *, until_segments: bool = False

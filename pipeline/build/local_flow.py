@@ -23,7 +23,7 @@ from autorecap.stages.youtube.budget import Budget
 class LocalFlow:
     """Runs passes in this process. Its stages are built once, with their models."""
 
-    libraries = ()
+    libraries: tuple[str, ...] = ()
 
     def __init__(
         self,

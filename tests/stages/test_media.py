@@ -15,7 +15,7 @@ from autorecap.base.files import portable
 from autorecap.demo.corpus import encode
 from autorecap.demo.sounds import synthesise
 from autorecap.demo.synthesis import SAMPLE_RATE_HZ
-from autorecap.stages.media import Media, MediaConfig, levels
+from autorecap.stages.media import Media, MediaConfig
 from autorecap.stages.media_files.ffmpeg import _run, decode, ffmpeg_exe, read_header
 from autorecap.stages.probe import Probe, ProbeConfig
 from autorecap.stages.reasons import Status
@@ -215,10 +215,3 @@ def test_a_name_that_is_not_utf8_is_read_like_any_other(tmp_path, noise):
     video = Video(row=0, video_id="v", media=portable(str(path)), clips=(Clip(start_ms=1_000, end_ms=3_000),))
     (done,) = Media(MediaConfig())(Probe(ProbeConfig())([video]))
     assert done.status is Status.OK and done.clips[0].num_samples == 64_000
-
-
-def test_levels_of_full_scale_half_scale_and_silence():
-    square = np.where(np.arange(1000) % 2, 32767, -32768).astype("<i2")
-    assert levels(square.tobytes()) == (0.0, 0.0)
-    assert levels((square // 2).astype("<i2").tobytes()) == pytest.approx((-6.02, -6.02), abs=0.01)
-    assert levels(bytes(200)) == (-120.0, -120.0)

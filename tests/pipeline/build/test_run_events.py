@@ -40,5 +40,6 @@ def test_a_store_in_trouble_does_not_end_a_run_for_its_events(tmp_path: Path, mo
 
 
 def test_versions_are_those_of_what_builds_a_dataset() -> None:
-    versions = library_versions()
+    versions = library_versions(("ray", "not-installed"))
     assert versions["ffmpeg"].startswith("ffmpeg version") and {"python", "ray", "torch", "yt-dlp"} <= set(versions)
+    assert "not-installed" not in versions and "ray" not in library_versions()
