@@ -1,5 +1,7 @@
 """`autorecap convert`: turns official checkpoints into model folders."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -53,13 +55,10 @@ def autocap(
     with answered():
         from autorecap.models.autocap import convert as conversion
         from autorecap.models.clap import TEXT_FOLDER
-        from autorecap.models.files import ModelFilesError
 
         _check_new(out)
-        try:
+        with _foreseen("--tokenizer"):
             done = conversion.convert(checkpoint, out, tokenizer)
-        except ModelFilesError as error:
-            raise ForeseenError(error) from error
         _report_unused(done.num_tensors, done.unused, done.beside, all_names)
         bart = done.config.bart
         print(f"{out}: AutoCap of size {done.config.size}, BART {bart.width} wide with 2 x {bart.num_layers} layers")
@@ -101,15 +100,12 @@ def autocap_parts(
     """
     with answered():
         from autorecap.models.autocap import SIZES, parts
-        from autorecap.models.files import ModelFilesError
 
         _check_new(out)
         if size not in SIZES:
             raise ForeseenError(f"--size: expected one of {', '.join(SIZES)}, found {size!r}")
-        try:
+        with _foreseen("--bart"):
             has_clap_text = parts.assemble(out, htsat=htsat, clap=clap, bart=bart, size=size)
-        except ModelFilesError as error:
-            raise ForeseenError(error) from error
         print(f"{out}: AutoCap of size {size}, untrained between its encoders and BART")
         print("CLAP's text branch is in clap_text" if has_clap_text else "the CLAP checkpoint has no text branch")
         print(f"train it: autorecap train autocap --config autocap-stage1 --init {out} ...")
@@ -146,18 +142,29 @@ def genau(
       autorecap convert genau genau-full-s.ckpt weights/genau-s
     """
     with answered():
-        from autorecap.models.files import ModelFilesError
         from autorecap.models.genau import convert as conversion
 
         _check_new(out)
-        try:
+        with _foreseen("--tokenizer"):
             done = conversion.convert(checkpoint, out, t5=t5, clap=clap, tokenizer=tokenizer)
-        except ModelFilesError as error:
-            raise ForeseenError(error) from error
         _report_unused(done.num_tensors, done.unused, done.beside, all_names)
         print(f"{out}: GenAu of size {done.config.size}, scale factor {done.scale_factor:.4f}")
         for what in done.missing:
             print(f"{out} lacks {what}")
+
+
+@contextmanager
+def _foreseen(tokenizer: str) -> Iterator[None]:
+    """Turn errors of files into foreseen ones. `tokenizer`: the option that names BART's."""
+    from autorecap.models.autocap.convert import TokenizerError
+    from autorecap.models.files import ModelFilesError
+
+    try:
+        yield
+    except TokenizerError as error:
+        raise ForeseenError(f"{tokenizer}: {error}") from error
+    except ModelFilesError as error:
+        raise ForeseenError(error) from error
 
 
 def _check_new(out: Path) -> None:

@@ -128,8 +128,15 @@ def clap_text(
 # --- the tokenizer
 
 
+class TokenizerError(ModelFilesError):
+    """BART's tokenizer is missing or unusable. The message says what to name in its place."""
+
+
 def read_bart_tokenizer(source: str | Path) -> CaptionTokenizer:
-    """Reads BART's tokenizer from a tokenizer.json, a folder, or the hub. Raises ModelFilesError with what to do."""
+    """Reads BART's tokenizer from a tokenizer.json, a folder, or the hub.
+
+    Raises TokenizerError, and ModelFilesError for a file that was named and is damaged.
+    """
     path = Path(source)
     if path.is_file():
         return CaptionTokenizer.load(path)
@@ -138,7 +145,7 @@ def read_bart_tokenizer(source: str | Path) -> CaptionTokenizer:
             return _from_bpe_files(path)
         return CaptionTokenizer.load(files.find(source, [TOKENIZER]) / TOKENIZER)
     except ModelFilesError as error:
-        raise ModelFilesError(
+        raise TokenizerError(
             f"{error}. A tokenizer is not in the checkpoint: name a tokenizer.json of {BART}, or a folder with it or "
             f"with {' and '.join(_BPE_FILES)}"
         ) from error
