@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from autorecap.models.files import ModelFilesError
 
-BOS, PAD, EOS, UNK = 0, 1, 2, 3  # the ids that BART and RoBERTa give <s>, <pad>, </s>, <unk>
+BOS, PAD, EOS = 0, 1, 2  # the ids that BART and RoBERTa give <s>, <pad>, </s>
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 MAX_TEXT_CHARS = 1_000  # of one text: more could never fit, and need not be tokenised
 

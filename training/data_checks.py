@@ -35,14 +35,13 @@ def latent_sets(manifest: Manifest) -> list[StoredClips]:
     return encoded
 
 
-def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: int = 0) -> list[StoredClips]:
-    """Return the sets of latents. Raises DataError where another VAE, other text encoders made them.
+def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: int = 0) -> None:
+    """Refuse latents that another VAE made, or other text encoders. Raises DataError.
 
     Their numbers would mean something else to the model. `vae` and `text`: digests, see `models.files.digest`; text "":
     any encoders. `max_frames`: the longest piece that the model can make; 0: any.
     """
-    sets = latent_sets(manifest)
-    for clips in sets:
+    for clips in latent_sets(manifest):
         made = clips.settings
         again = f"encode it again: autorecap encode --data {made.get('data', 'DATASET')} --model MODEL --out DIR"
         if made["vae"] != vae:
@@ -58,7 +57,6 @@ def check_latents(manifest: Manifest, *, vae: str, text: str = "", max_frames: i
                 f"{clips.url} holds pieces of {made['piece_frames']} latent frames, more than the {max_frames} that "
                 f"the model can make: {again} --max-seconds {max_frames / LATENTS_PER_S:g}"
             )
-    return sets
 
 
 def scale_factor(sets: Sequence[StoredClips]) -> float:

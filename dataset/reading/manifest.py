@@ -11,8 +11,6 @@ A set is described by one text:
 Sets without shares are one list of clips. A folder whose name has "=" in it is written ./NAME=FOLDER.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -143,11 +141,6 @@ class Manifest:
             str(number): {**clips.identity, "share": str(share)}
             for number, (clips, share) in enumerate(zip(self.sets, self.shares, strict=True))
         }
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of all that fixes which clip comes when, but the seed and the window."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
     @property
     def notes(self) -> list[str]:

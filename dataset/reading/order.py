@@ -23,7 +23,6 @@ class Place(NamedTuple):
     """One clip in the endless list."""
 
     number: int  # of the set
-    epoch: int  # of that set
     clip: int  # its index in the set
 
 
@@ -39,7 +38,8 @@ class Order:
 
     def __call__(self, position: int) -> Place:
         number, place = self._turns(position)
-        return Place(number, *self._shuffles[number](place))
+        _, clip = self._shuffles[number](place)
+        return Place(number, clip)
 
     def windows(self, position: int) -> list[tuple[list[int], list[int]]]:
         """Return for each set the shards of the window that is open at a position, and those of the one after it."""

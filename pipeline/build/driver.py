@@ -55,7 +55,6 @@ class Job:
     config: BuildConfig
     kind: str
     settings: dict[str, Any]
-    source: Source | None
     found: Found | None  # what the source holds that is not in the plan yet
     state: State
     accept_settings: bool
@@ -111,7 +110,7 @@ def prepare(
     if source is None and store.is_empty():
         raise ForeseenError(f"{store.url} is empty: name what to build from, --videos or --lists, or plan it first")
     found = source.find(store, state) if source else None
-    job = Job(store, config, kind, settings, source, found, state, accept_settings)
+    job = Job(store, config, kind, settings, found, state, accept_settings)
     job.check(state)
     _check_machine(store)
     return job

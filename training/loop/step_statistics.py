@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autorecap.training.loop.processes import Ranks
-from autorecap.training.loop.task import Scored
+from autorecap.training.loop.task import Batch, Scored
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class StepOutcome:
 class StepStatistics:
     """Statistics of one step, gathered on the device and read later."""
 
-    def __init__(self, step: int, batches: Sequence[Any]) -> None:
+    def __init__(self, step: int, batches: Sequence[Batch]) -> None:
         self.step, self.batches = step, batches
-        self._finite: list[tuple[Any, Tensor]] = []
+        self._finite: list[tuple[Batch, Tensor]] = []
         self._bad: list[Tensor] = []
         self._any_clips: list[Tensor] = []
 
-    def add_loss(self, batch: Any, finite: Tensor) -> None:
+    def add_loss(self, batch: Batch, finite: Tensor) -> None:
         """Note whether the loss of a micro-batch is finite."""
         self._finite.append((batch, finite))
 

@@ -54,8 +54,8 @@ class Task(Protocol):
 
     module: nn.Module
 
-    def batch(self, positions: range) -> Any:
-        """Return the `Batch` at these positions of the run: a pure function of them, called from several threads."""
+    def batch(self, positions: range) -> Batch:
+        """Return the batch at these positions of the run: a pure function of them, called from several threads."""
         ...
 
     def to(self, batch: Any, device: torch.device) -> Any:

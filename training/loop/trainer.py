@@ -29,7 +29,7 @@ from autorecap.training.loop.processes import ALONE, Ranks
 from autorecap.training.loop.sharding import local, shard
 from autorecap.training.loop.step_statistics import LogMeans, StepStatistics, memory_gb
 from autorecap.training.loop.stop_requests import REQUESTS
-from autorecap.training.loop.task import Player, Scored, Task
+from autorecap.training.loop.task import Batch, Player, Scored, Task
 
 LAG = 2
 """Steps that a GPU may be behind when the statistics of a step are read."""
@@ -99,7 +99,7 @@ class Trainer:
         self._stop_requested = False  # in this process; all stop after the same step
         self._stopping = False
         self._unread: deque[StepStatistics] = deque()
-        self._blank: Any = None  # a batch that was readable, for steps where a sharded process has none
+        self._blank: Batch | None = None  # a batch that was readable, for steps where a sharded process has none
         self._peak_flops: float | None = None
 
     def request_stop(self) -> None:
@@ -157,7 +157,7 @@ class Trainer:
         while len(self._unread) > lag:
             self._read(self._unread.popleft())
 
-    def _train_step(self, batches: list[Any], means: LogMeans) -> None:
+    def _train_step(self, batches: list[Batch], means: LogMeans) -> None:
         """Update every player once. The statistics of the step stay on the device."""
         torch.manual_seed((self.config.seed * _MOST_STEPS + self.step) * _MOST_RANKS + self.ranks.rank)  # dropout
         statistics = StepStatistics(self.step, batches)
@@ -178,7 +178,7 @@ class Trainer:
         self._unread.append(statistics)
         means.end_step(statistics.bad)
 
-    def _move(self, side: _Side, batches: list[Any], lr: float, statistics: StepStatistics, means: LogMeans) -> None:
+    def _move(self, side: _Side, batches: list[Batch], lr: float, statistics: StepStatistics, means: LogMeans) -> None:
         """Compute the gradients of one player's loss, and take its optimiser's step."""
         buffers = [(b, b.clone()) for b in self.module.buffers()]
         total = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss times weight, weight
@@ -219,7 +219,7 @@ class Trainer:
         if self.ranks.first:
             means.add_totals({f"{prefix}loss": total[0] / total[1], f"{prefix}grad_norm": norm}, bad)
 
-    def _score(self, batch: Any, player: Player) -> Scored:
+    def _score(self, batch: Batch, player: Player) -> Scored:
         on_device = self.task.to(batch, self.device)
         with self.autocast:
             if not self.players:
@@ -228,7 +228,7 @@ class Trainer:
                 scored = self.module(on_device, player.name, self.step)
         return scored
 
-    def _blank_batch(self) -> Any:
+    def _blank_batch(self) -> Batch:
         """Return a batch without effect for a sharded process without clips: it gathers weights with the others."""
         if self._blank is None:
             raise TrainingStoppedError(f"step {self.step}: no clip of the first batch could be read")
@@ -294,10 +294,10 @@ class Trainer:
             self._peak_flops = known.peak_flops * self.ranks.count if known else 0.0
         return {"mfu": flops_per_s / self._peak_flops} if self._peak_flops else {}
 
-    def _steps(self, until: int) -> Iterator[tuple[list[Any], float]]:
+    def _steps(self, until: int) -> Iterator[tuple[list[Batch], float]]:
         """Yield this process's batches of each step, in the order of positions, and the seconds waited for them."""
         with ThreadPoolExecutor(self.config.threads) as pool:
-            ahead: deque[list[Future[Any]]] = deque()
+            ahead: deque[list[Future[Batch]]] = deque()
             following = self.step
             try:
                 for _ in range(self.step, until):

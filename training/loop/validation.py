@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from autorecap.training.loop.task import Batch
+
 VALIDATION_SEED = 0  # of the noise in validation, whatever the run's
 
 Numbers = Mapping[str, float | Tensor]
@@ -18,7 +20,7 @@ class Measured(NamedTuple):
 
 
 def validation_means(
-    read_batch: Callable[[range], Any],
+    read_batch: Callable[[range], Batch],
     measure: Callable[[Any], Measured],
     *,
     num_clips: int,
@@ -27,7 +29,7 @@ def validation_means(
 ) -> dict[str, float]:
     """Return the weighted mean of every number over the first `num_clips` clips; {} if no clip could be read.
 
-    read_batch: returns the `Batch` of some positions
+    read_batch: returns the batch of some positions
     measure: returns the numbers of a batch on the device. Tensors stay there until the end, so that nothing waits
 
     The sums are made batch after batch, in fp64: another order would change the last bits of the result.

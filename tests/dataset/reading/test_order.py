@@ -7,15 +7,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autorecap.dataset.reading.order import Order, Shuffle, Turns
+from autorecap.dataset.reading.order import Order, Place, Shuffle, Turns
 from tests.support.examples import examples
 
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
 SEEDS = st.integers(0, 2**63)
 
 
-def places(order: Order, positions: range) -> list[tuple[int, ...]]:
-    return [tuple(order(position)) for position in positions]
+def places(order: Order, positions: range) -> list[Place]:
+    return [order(position) for position in positions]
 
 
 @given(SIZES, SEEDS, st.integers(1, 14), st.integers(0, 3))
@@ -82,10 +82,10 @@ def test_sets_without_weights_are_one_list_and_weighted_ones_have_epochs_of_thei
     plain = places(Order(sets, [7, 5], 1, 2), range(24))
     for epoch in range(2):
         part = plain[12 * epoch : 12 * (epoch + 1)]
-        assert sorted((n, i) for n, _, i in part) == [(0, i) for i in range(7)] + [(1, i) for i in range(5)]
+        assert sorted(part) == [(0, i) for i in range(7)] + [(1, i) for i in range(5)]
     mixed = places(Order(sets, [1, 3], 1, 2), range(280))
     for number, size, share in ((0, 7, 70), (1, 5, 210)):
-        indices = [i for n, _, i in mixed if n == number]
+        indices = [i for n, i in mixed if n == number]
         assert len(indices) == share
         for epoch in range(share // size):
             assert sorted(indices[epoch * size : (epoch + 1) * size]) == list(range(size))

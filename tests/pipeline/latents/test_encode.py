@@ -159,7 +159,7 @@ def test_latents_of_another_vae_and_texts_of_other_encoders_are_refused(dataset,
     manifest = open_manifest([str(tmp_path / "latents")])
     model = GenAu.from_pretrained(genau)
     own, text = model.vae.digest(), model.text.digest()
-    assert len(check_latents(manifest, vae=own, text=text, max_frames=256)) == 1
+    check_latents(manifest, vae=own, text=text, max_frames=256)
     other = GenAu.new("demo", seed=2)
     with pytest.raises(DataError, match=r"holds latents of another VAE .*autorecap encode --data .*clips"):
         check_latents(manifest, vae=other.vae.digest(), text=text)
