@@ -129,15 +129,15 @@ CORPUS = (
 )  # fmt: skip
 
 
-def synthesise_corpus(folder: Path, videos: Sequence[DemoVideo] = CORPUS, seed: int = 0) -> None:
-    """Write the videos and the files beside them into `folder`. The same seed and ffmpeg give the same files."""
+def synthesise_corpus(folder: Path, videos: Sequence[DemoVideo] = CORPUS) -> None:
+    """Write the videos and the files beside them into `folder`. The same ffmpeg gives the same files."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, video in enumerate(videos):
         media = folder / f"{video.name}.{video.container}"
         if video.spoil:
             media.write_bytes(video.spoil)
         else:
-            encode(soundtrack(video, seed + i), media, picture=video.picture)
+            encode(soundtrack(video, seed=i), media, picture=video.picture)
         if video.transcript:
             write = collapsed_json3 if video.collapsed else FORMATS.get(video.transcript, FORMATS["en.vtt"])
             (folder / f"{video.name}.{video.transcript}").write_text(write(video.lines), encoding="utf-8")

@@ -34,6 +34,7 @@ from autorecap.training.report.logs import for_people
 
 MIN_ACCURACY = {"clean": 0.97, "recorded": 0.97, "misled": 0.97, "mix": 0.65, "sequence": 0.8}
 """Accuracy over fresh clips, per condition: a model below it does not replace the bundled one."""
+CLIPS_PER_KIND = 12  # in each condition of the evaluation
 FRESH_SEED = 1_000_003  # the sounds of the evaluation are never trained on
 
 
@@ -80,7 +81,7 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def evaluate(model: AutoCap, clips_per_kind: int = 12, seed: int = FRESH_SEED) -> dict[str, dict[str, float]]:
+def evaluate(model: AutoCap) -> dict[str, dict[str, float]]:
     """Return the share of fresh clips whose caption names their sound, per condition and kind.
 
     Conditions are `clean`, one sound of 1 to 10 s without a title; `recorded`, the same, degraded; `misled`, with a
@@ -90,8 +91,8 @@ def evaluate(model: AutoCap, clips_per_kind: int = 12, seed: int = FRESH_SEED) -
     for condition in ("clean", "recorded", "misled", "mix", "sequence"):
         results[condition] = {}
         for kind_index, kind in enumerate(KINDS):
-            rng = generator_without_purpose(seed, kind_index)
-            clips = [_fresh_clip(kind, condition, seed, rng) for _ in range(clips_per_kind)]
+            rng = generator_without_purpose(FRESH_SEED, kind_index)
+            clips = [_fresh_clip(kind, condition, rng) for _ in range(CLIPS_PER_KIND)]
             titles = [sentences.misleading_title([kind], rng) if condition == "misled" else "" for _ in clips]
             captions = model.caption([waveform for waveform, _ in clips], SAMPLE_RATE_HZ, titles)
             right = [
@@ -101,27 +102,27 @@ def evaluate(model: AutoCap, clips_per_kind: int = 12, seed: int = FRESH_SEED) -
     return results
 
 
-def _fresh_clip(kind: str, condition: str, seed: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[str, ...]]:
+def _fresh_clip(kind: str, condition: str, rng: np.random.Generator) -> tuple[np.ndarray, tuple[str, ...]]:
     if condition in ("mix", "sequence"):
         while True:
             index = int(rng.integers(10**9)) // len(KINDS) * len(KINDS) + KINDS.index(kind)
-            kinds, composition, _ = scenes.choose_scene(seed, index)
+            kinds, composition, _ = scenes.choose_scene(FRESH_SEED, index)
             if composition == condition:
-                return scenes.draw_scene(seed, index).waveform, kinds
+                return scenes.draw_scene(FRESH_SEED, index).waveform, kinds
     waveform = synthesise(kind, scenes.draw_seconds(rng), rng)
     return (scenes.degrade(waveform, rng) if condition == "recorded" else waveform), (kind,)
 
 
-def retrieval(model: AutoCap, text: ClapText, num_scenes: int = 140, seed: int = FRESH_SEED) -> dict[str, float]:
+def retrieval(model: AutoCap, text: ClapText, num_scenes: int = 140) -> dict[str, float]:
     """Return how well texts and sounds match over fresh scenes of one sound or two.
 
     There is one caption for each set of sounds that occurs (`texts` of them). `right` is the share of scenes whose own
     caption has the highest cosine; `fitting` and `other` are the mean cosines with it and with other captions.
     """
-    drawn = [scenes.draw_scene(seed, index) for index in range(num_scenes)]
+    drawn = [scenes.draw_scene(FRESH_SEED, index) for index in range(num_scenes)]
     sounds = [frozenset(scene.kinds) for scene in drawn]
     captions = {
-        each: sentences.caption(scene.kinds, scene.composition, np.random.default_rng(seed))
+        each: sentences.caption(scene.kinds, scene.composition, np.random.default_rng(FRESH_SEED))
         for each, scene in zip(sounds, drawn, strict=True)
     }
     sets = list(captions)

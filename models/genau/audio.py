@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from autorecap.models.audio import MelConfig, mel_filter_bank, normalise, resample, to_mono
 
 MEL = MelConfig(sample_rate_hz=16_000, window=1_024, hop=160, num_mels=64, min_hz=0.0, max_hz=8_000.0)
+GRIFFIN_LIM_ROUNDS = 32
 PAD = (MEL.window - MEL.hop) // 2  # reflected at both ends: exactly one frame per hop
 MIN_SAMPLES = (PAD // MEL.hop + 1) * MEL.hop  # the shortest whole number of hops that can be reflected
 FLOOR = 1e-5  # magnitudes below it count as it
@@ -120,12 +121,12 @@ def log_mel(x_BS: Tensor) -> Tensor:
     return mel_BTM.clamp(min=FLOOR).log().mT
 
 
-def griffin_lim(mel_BMT: Tensor, num_iterations: int = 32, seed: int = 0) -> Tensor:
+def griffin_lim(mel_BMT: Tensor) -> Tensor:
     """Finds a waveform with (nearly) this log-mel spectrogram, without a network. shape (B, M, T) -> (B, 160 * T)
 
     Griffin and Lim's iteration with momentum (Perraudin et al., 2013): phases are refined until they agree with the
     magnitudes. It sounds hollow beside a trained vocoder; it lets a model without one be heard.
-    Each waveform depends on its spectrogram and the seed alone, not on its batch. Raises ValueError for NaN.
+    Each waveform depends on its spectrogram alone, not on its batch. Raises ValueError for NaN.
     """
     if not bool(torch.isfinite(mel_BMT).all()):
         raise ValueError("the log-mel spectrogram holds NaN or infinity: the model that made it is broken")
@@ -134,11 +135,11 @@ def griffin_lim(mel_BMT: Tensor, num_iterations: int = 32, seed: int = 0) -> Ten
     # Floor is what was too weak to be written down: silence, and not 1e-5.
     mel_BTM = torch.where(mel_BTM > SILENCE + 1e-3, mel_BTM.exp(), 0.0)
     magnitude_BTF = (mel_BTM @ inverse_MF).clamp(min=0)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     angle_TF = 2 * math.pi * torch.rand(magnitude_BTF.shape[1:], generator=generator)
     phase = torch.polar(torch.ones_like(angle_TF), angle_TF).to(mel_BMT.device)
     before = torch.zeros((), device=mel_BMT.device)
-    for _ in range(num_iterations):
+    for _ in range(GRIFFIN_LIM_ROUNDS):
         consistent = _spectrum(_overlap_add(magnitude_BTF * phase))
         phase = consistent + 0.99 * (consistent - before)
         phase = phase / phase.abs().clamp(min=1e-12)

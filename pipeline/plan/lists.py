@@ -90,9 +90,8 @@ def _machine_bytes() -> int:
 class Gathered:
     """Lists, read one after the other and sorted out at the end. Its files last as long as it does."""
 
-    def __init__(self, memory_mb: int | None = None) -> None:
-        """`memory_mb`: for sorting; None: a quarter of this machine's, up to `MAX_MEMORY_MB`."""
-        memory_mb = memory_mb or min(MAX_MEMORY_MB, _machine_bytes() // 4 // 1_000_000)
+    def __init__(self) -> None:
+        memory_mb = min(MAX_MEMORY_MB, _machine_bytes() // 4 // 1_000_000)
         self.folder = tempfile.TemporaryDirectory(prefix="autorecap-plan-")
         self.sql = duckdb.connect(
             ":memory:",

@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FFT = 512
+_WIDTH, _HEIGHT = 220, 72  # pixels
 _RANGE_DB = 60.0  # below the loudest
 _QUIET_DB = -20.0  # a sound that is nowhere louder stays dark; a tone of full scale has 42 dB
 _KNEE_HZ = 700.0  # of the mel scale, from which on it is logarithmic
 _COLOURS = ((8, 12, 32), (38, 42, 110), (104, 48, 140), (190, 64, 116), (240, 122, 74), (252, 216, 130))
 
 
-def spectrogram(samples: NDArray[np.float32], rate: int, width: int = 220, height: int = 72) -> bytes:
+def spectrogram(samples: NDArray[np.float32], rate: int) -> bytes:
     """Return a PNG of the sound: time to the right, frequency upwards on the mel scale. Silence is black."""
     samples = np.pad(samples, (0, max(0, _FFT - len(samples))))
-    starts = np.linspace(0, len(samples) - _FFT, width).astype(int)
+    starts = np.linspace(0, len(samples) - _FFT, _WIDTH).astype(int)
     frames = np.stack([samples[start : start + _FFT] for start in starts]) * np.hanning(_FFT)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
     top = rate / 2
-    edges_hz = _KNEE_HZ * np.expm1(np.linspace(0, math.log1p(top / _KNEE_HZ), height + 1))
+    edges_hz = _KNEE_HZ * np.expm1(np.linspace(0, math.log1p(top / _KNEE_HZ), _HEIGHT + 1))
     edges = (edges_hz / top * (power.shape[1] - 1)).astype(int)
     rows = np.stack([power[:, low : max(low + 1, high)].mean(axis=1) for low, high in itertools.pairwise(edges)])
     level_db = 10 * np.log10(rows[::-1] + 1e-9)

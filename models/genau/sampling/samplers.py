@@ -75,12 +75,10 @@ def ddim(
     *,
     eta: float = 0.0,
     draw: Draw | None = None,
-    each: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Samples by DDIM (Song et al., 2021). shape (B, C, T) -> (B, C, T)
 
     `eta`: how random the way is; 0 not at all. Above 0 `draw` gives the noise of a step, of the latent's shape.
-    `each`: is told the latent and the sound that it points to after every step.
     """
     if eta > 0 and draw is None:
         raise ValueError(f"eta is {eta}, but there is no `draw` to give the noise")
@@ -97,8 +95,6 @@ def ddim(
         if eta > 0:
             assert draw is not None
             x_BCT = x_BCT + sigma * draw()
-        if each is not None:
-            each(x_BCT, x0_BCT)
     return x_BCT
 
 

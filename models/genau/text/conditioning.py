@@ -20,7 +20,7 @@ from autorecap.models import files
 from autorecap.models.clap import ClapText
 from autorecap.models.genau.backbones.backbone import Text
 from autorecap.models.genau.backbones.config import ContextConfig
-from autorecap.models.genau.text.t5 import T5Text, pool
+from autorecap.models.genau.text.t5 import MAX_TOKENS, T5Text, pool
 
 DATASETS = (
     "audiocaps",
@@ -171,8 +171,8 @@ class TextEncoders(nn.Module):
         cut_texts = []
         for i, text in enumerate(texts):
             cut = []
-            if self.t5 is not None and len(self.t5.encode_text(text)) > self.t5.max_tokens - 1:
-                cut.append(f"T5 reads {self.t5.max_tokens} tokens")
+            if self.t5 is not None and len(self.t5.encode_text(text)) > MAX_TOKENS - 1:
+                cut.append(f"T5 reads {MAX_TOKENS} tokens")
             if self.clap is not None:
                 room = self.clap.config.max_tokens - 2
                 if len(self.clap.tokenizer.encode_text(text)) > room:

@@ -27,7 +27,7 @@ _TABLE, _TABLE_AGAIN = "shared.weight", "encoder.embed_tokens.weight"  # two nam
 class T5Text(nn.Module):
     """T5Text is the encoder with its tokenizer: `tokens` takes texts, `forward` tokens."""
 
-    def __init__(self, config: T5Config, bpe: Tokenizer, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, config: T5Config, bpe: Tokenizer) -> None:
         super().__init__()
         if bpe.get_vocab_size() > config.vocab_size:
             raise ValueError(f"the tokenizer has {bpe.get_vocab_size()} tokens, but vocab_size is {config.vocab_size}")
@@ -36,7 +36,6 @@ class T5Text(nn.Module):
         bpe.encode_special_tokens = True  # "</s>" in a prompt ends nothing
         self.config = config
         self.bpe = bpe
-        self.max_tokens = max_tokens
         self.encoder: Any = T5EncoderModel(config)  # `Any`: transformers' modules have no types
 
     @property
@@ -57,7 +56,7 @@ class T5Text(nn.Module):
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns ids and mask of `text </s>`, both of shape (B, N), on the CPU. A text too long loses its end."""
-        room, end = self.max_tokens - 1, self.config.eos_token_id
+        room, end = MAX_TOKENS - 1, self.config.eos_token_id
         rows = [torch.tensor([*self.encode_text(text)[:room], end]) for text in texts]
         ids_BN = pad_sequence(rows, batch_first=True, padding_value=self.config.pad_token_id or 0)
         lengths_B = torch.tensor([len(row) for row in rows])

@@ -91,11 +91,11 @@ class Vocoder(nn.Module):
             if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
                 nn.init.normal_(layer.weight, 0.0, INIT_STD)
 
-    def forward(self, mel_BMT: Tensor, exact: bool = True) -> Tensor:
+    def forward(self, mel_BMT: Tensor) -> Tensor:
         """Returns waveforms between -1 and 1, in fp32. shape (B, M, T) -> (B, 160 * T)
 
-        `exact=False` keeps what the network makes beyond that (32 samples with the released kernels), as the official
-        code does. Raises ValueError for a shape that does not fit.
+        What the network makes beyond that (32 samples with the released kernels) is cut off; the official code keeps
+        it. Raises ValueError for a shape that does not fit.
         """
         if mel_BMT.ndim != 3 or mel_BMT.shape[1] != self.config.num_mels or not mel_BMT.shape[2]:
             raise ValueError(
@@ -108,7 +108,7 @@ class Vocoder(nn.Module):
             blocks = self.resblocks[i * side_by_side : (i + 1) * side_by_side]
             h = torch.stack([block(h) for block in blocks]).mean(dim=0)
         x_BS: Tensor = torch.tanh(self.conv_post(F.leaky_relu(h, LAST_SLOPE)).float()).squeeze(1)
-        return x_BS[:, : mel_BMT.shape[2] * MEL.hop] if exact else x_BS
+        return x_BS[:, : mel_BMT.shape[2] * MEL.hop]
 
     @torch.no_grad()
     def synthesise(self, mel_BMT: Tensor) -> Tensor:

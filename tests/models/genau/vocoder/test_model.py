@@ -53,7 +53,6 @@ def test_waveforms_are_the_official_ones(vectors: Vectors) -> None:
     vocoder.load_state_dict(state)
     mel_BMT = vectors.input("vocoder_small.mel", 1, 64, 16)
     expected = vectors["vocoder_small.wav"][:, 0]
-    torch.testing.assert_close(vocoder(mel_BMT, exact=False), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(vocoder(mel_BMT), expected[:, : 16 * 160], atol=1e-5, rtol=0)
 
 
@@ -151,7 +150,6 @@ def test_output_is_160_samples_per_frame(tiny: Vocoder, frames: int) -> None:
     x_BS = tiny(mels(2, frames))
     assert x_BS.shape == (2, 160 * frames)
     assert float(x_BS.abs().max()) <= 1
-    assert tiny(mels(2, frames), exact=False).shape == (2, 160 * frames + 32)
 
 
 @pytest.mark.parametrize("size", SIZES)
