@@ -21,6 +21,7 @@ class Folder:
         options = {"use_listings_cache": False} if is_remote(url) else {"auto_mkdir": True}
         self.fs, self.root = url_to_fs(url, **options)
         self.root = self.root.rstrip("/")
+        self._is_local = "file" in self.fs.protocol
 
     def path(self, name: str) -> str:
         """Return the path of a file in the folder, as `fs` takes it."""
@@ -28,19 +29,16 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Any]:
-        """Open a file to write. On a local disk it survives a power cut."""
+        """Open a file to write. On a local disk it survives a power cut, or OSError is raised."""
         with self.fs.open(self.path(name), "wb") as file:
             yield file
             file.flush()
-            if hasattr(file, "fileno"):
-                try:
-                    os.fsync(file.fileno())
-                except (OSError, AttributeError, NotImplementedError):  # not a file of this machine
-                    pass
+            if self._is_local:
+                os.fsync(file.fileno())
 
     def put(self, name: str, content: bytes) -> None:
         """Write a small file, as a whole or not at all."""
-        if "file" in self.fs.protocol:
+        if self._is_local:
             with self.writing(f".{name}") as file:
                 file.write(content)
             Path(self.path(f".{name}")).replace(self.path(name))

@@ -1,5 +1,7 @@
 """Folders of a local disk and of an object store take and give the same bytes."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,18 @@ def test_what_was_put_or_written_is_read(tmp_path: Path, place: str) -> None:
     assert names == ["large", "small"]  # and no draft
 
 
-def test_a_small_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_disk_that_does_not_keep_what_is_written_is_an_error_and_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = Folder(str(tmp_path))
     folder.put("small", b"old")
-    with pytest.raises(TypeError):
-        folder.put("small", "text")  # type: ignore[arg-type]
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        folder.put("small", b"new")
+    with pytest.raises(OSError, match="Input/output error"), folder.writing("large") as file:
+        file.write(b"new")
     assert folder.read("small") == b"old"
