@@ -107,8 +107,8 @@ def _durations(view: DatasetView) -> dict[str, Any]:
         "max(duration_ms) as longest_ms from clips"
     )[0]
     buckets = view.rows(
-        f"select least(duration_ms // 1000, {LONGEST_S}) as second, count(*) as count from clips "  # noqa: S608
-        "group by second order by second"
+        "select least(duration_ms // 1000, ?) as second, count(*) as count from clips group by second order by second",
+        LONGEST_S,
     )
     summary: dict[str, Any] = {name: None if value is None else round(value) for name, value in row.items()}
     return summary | {"per_second": {int(bucket["second"]): bucket["count"] for bucket in buckets}}
